@@ -1,0 +1,80 @@
+"""The command `anomalib-cxr`: verbs that anomalib does not have.
+
+The heavy imports happen in the verb that needs them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser
+
+from .errors import CxrError
+
+logger = logging.getLogger(__name__)
+
+
+def phantom(
+    root: Path,
+    n_normal: int = 300,
+    n_sick: int = 100,
+    size: int = 256,
+    seed: int = 0,
+    bits: Literal[8, 16] = 8,
+    gain: float = 0.0002,
+    sigma: float = 0.01,
+) -> None:
+    """Draw synthetic chest X-rays with lung and lesion masks into a folder, in the merged layout.
+
+    Args:
+        root: Folder to make.
+        n_normal: Healthy phantoms.
+        n_sick: Phantoms with a finding: consolidation, nodules, cavity, effusion and miliary pattern in turn.
+        size: Side in pixels.
+        seed: Seed of the drawing.
+        bits: Depth of the PNG files.
+        gain: Strength of the Poisson noise, in the scale of [0, 1].
+        sigma: Standard deviation of the Gaussian noise, in the scale of [0, 1].
+    """
+    from .data.phantom_drawing import NoiseModel  # noqa: PLC0415
+    from .data.phantom_files import write_phantoms  # noqa: PLC0415
+
+    noise = NoiseModel(gain=gain, sigma=sigma)
+    write_phantoms(root, n_normal=n_normal, n_sick=n_sick, size=size, seed=seed, bits=bits, noise=noise)
+    logger.info("%d phantoms in %s", n_normal + n_sick, root)
+
+
+VERBS = {"phantom": phantom}
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="anomalib-cxr",
+        description="Chest X-ray anomaly detection: what `anomalib` itself has no verb for. For research, not a medical device.",
+    )
+    verbs = parser.add_subcommands()
+    for name, function in VERBS.items():
+        verb = ArgumentParser(description=(function.__doc__ or "").split("\n")[0])
+        verb.add_function_arguments(function, as_positional=True)
+        verbs.add_subcommand(name, verb, help=(function.__doc__ or "").split("\n")[0])
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a verb.
+
+    Args:
+        args: Arguments of the command; those of the process where None.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    parser = _parser()
+    settings = parser.parse_args(args)
+    verb = settings.subcommand
+    try:
+        VERBS[verb](**settings[verb].as_dict())
+    except CxrError as error:
+        parser.exit(1, f"anomalib-cxr {verb}: {error}\n")

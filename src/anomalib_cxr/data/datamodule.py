@@ -1,0 +1,134 @@
+"""What the data modules of this package have in common: everything but where their files come from."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Literal, get_args
+
+import pandas as pd
+from anomalib.data import AnomalibDataModule
+from anomalib.data.utils import TestSplitMode, ValSplitMode
+from torchvision.transforms.v2 import Transform
+
+from anomalib_cxr.errors import DatasetError, SettingError
+
+from .dataset import RoiDataset
+from .samples import make_samples
+from .splits import PROTOCOLS, Protocol, assign_splits, describe_splits
+from .verification import ON_ERROR, OnError, verify_samples
+
+logger = logging.getLogger(__name__)
+
+Masks = Literal["required", "optional"]
+MASKS: tuple[str, ...] = get_args(Masks)
+
+
+def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
+    """Refuse names that are not among the known ones, all at once."""
+    wrong = {name: pair for name, pair in choices.items() if pair[0] not in pair[1]}
+    if wrong:
+        raise SettingError(
+            ", ".join(f"{name} = {value!r}" for name, (value, _) in wrong.items()),
+            ", ".join(f"{name} one of {', '.join(known)}" for name, (_, known) in wrong.items()),
+            "correct it in the configuration under data.init_args",
+        )
+
+
+class RoiDataModule(AnomalibDataModule):  # type: ignore[misc]  # anomalib's class is untyped
+    """X-rays with lung masks from one folder, split by a protocol.
+
+    Args:
+        root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.layouts`.
+        sources: Hospitals to take; None for all.
+        protocol: `holdout` (train, validation and test disjoint) or `dissertation` (validation is the test set).
+        masks: `required`: only images with a lung mask train, as target `lungs` needs it; `optional`: all normal ones may.
+        on_error: What to do about files that cannot be used: `raise` names them all, `skip` leaves them out.
+        train_batch_size: Images in a training batch.
+        eval_batch_size: Images in a batch of validation and test.
+        num_workers: Processes that read.
+        train_augmentations: Applied to training images and their masks together.
+        val_augmentations: The same for validation.
+        test_augmentations: The same for test.
+        augmentations: Used where no augmentation of the stage is given.
+        seed: Seed of the draw.
+
+    Raises:
+        SettingError: If a choice is unknown.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        sources: tuple[str, ...] | None = None,
+        protocol: Protocol = "holdout",
+        masks: Masks = "required",
+        on_error: OnError = "raise",
+        train_batch_size: int = 32,
+        eval_batch_size: int = 32,
+        num_workers: int = 0,
+        train_augmentations: Transform | None = None,
+        val_augmentations: Transform | None = None,
+        test_augmentations: Transform | None = None,
+        augmentations: Transform | None = None,
+        seed: int = 0,
+    ) -> None:
+        _check_choices(protocol=(protocol, PROTOCOLS), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
+        super().__init__(
+            train_batch_size=train_batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            train_augmentations=train_augmentations,
+            val_augmentations=val_augmentations,
+            test_augmentations=test_augmentations,
+            augmentations=augmentations,
+            # The protocol has drawn all three sets: anomalib is to leave them as they are.
+            val_split_mode=ValSplitMode.FROM_DIR,
+            test_split_mode=TestSplitMode.FROM_DIR,
+            seed=seed,
+        )
+        self.root = Path(root)
+        self.sources = sources
+        self.protocol = protocol
+        self.masks = masks
+        self.on_error = on_error
+        self.split_seed = seed
+
+    def make_samples(self) -> pd.DataFrame:
+        """Return the samples table, verified and split; see :func:`anomalib_cxr.data.samples.make_samples`.
+
+        Raises:
+            DatasetError: If the folder or its files cannot be used, or do not suffice for the protocol.
+        """
+        samples = make_samples(self.root)
+        if self.sources is not None:
+            samples = samples[samples.source.isin(self.sources)]
+        self._check_normal(samples)
+        samples = verify_samples(samples, self.on_error)
+        return assign_splits(samples, self.protocol, self.split_seed, require_masks=self.masks == "required")
+
+    def _check_normal(self, samples: pd.DataFrame) -> None:
+        """Refuse a set without anything to learn from."""
+        normal = samples[samples.label_index == 0]
+        if normal.empty:
+            raise DatasetError(
+                f"{len(samples)} X-rays of {', '.join(self.sources or ('any source',))} in {self.root}, none of them normal",
+                "normal images to learn from (a name that ends in _0)",
+                "choose another source, or complete the data",
+            )
+        if self.masks == "required" and not normal.roi_mask_paths.map(len).any():
+            raise DatasetError(
+                f"{len(normal)} normal X-rays in {self.root}, none of them with a lung mask",
+                "lung masks for the images that train (masks: required)",
+                "for Shenzhen, fetch yoctoman/shcxr-lung-mask from Kaggle (it needs an account) and unpack its folder mask/ into "
+                "the root; or set data.init_args.masks to optional and model.init_args.target to image",
+            )
+
+    def _setup(self, _stage: str | None = None) -> None:
+        samples = self.make_samples()
+        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.split_seed, describe_splits(samples))
+        subsets = {split: samples[samples.split == split] for split in ("train", "val", "test")}
+        self.train_data = RoiDataset(subsets["train"])
+        self.val_data = RoiDataset(subsets["val"])
+        self.test_data = copy.deepcopy(self.val_data) if subsets["test"].empty else RoiDataset(subsets["test"])

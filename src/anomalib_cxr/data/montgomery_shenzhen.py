@@ -1,0 +1,51 @@
+"""The Montgomery County and Shenzhen chest X-ray sets.
+
+Source: S. Jaeger et al., "Two public chest X-ray datasets for computer-aided screening of pulmonary diseases", Quantitative
+Imaging in Medicine and Surgery 2014; lung masks of Shenzhen: S. Stirenko et al., arXiv 1803.01199.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .datamodule import RoiDataModule, _check_choices
+from .download import download_archives
+
+Source = Literal["both", "montgomery", "shenzhen"]
+SOURCES: tuple[str, ...] = get_args(Source)
+
+
+class MontgomeryShenzhen(RoiDataModule):
+    """Normal and tuberculous chest X-rays of two hospitals, with lung masks.
+
+    Every layout that the sets come in is recognised by itself; see :mod:`anomalib_cxr.data.layouts`.
+
+    Args:
+        root: Folder with the data.
+        source: `both`, `montgomery` or `shenzhen`.
+        download: Fetch the two official archives when they are missing. The Shenzhen lung masks need a Kaggle account and
+            must be fetched by hand.
+        kwargs: Settings of :class:`anomalib_cxr.data.datamodule.RoiDataModule`: protocol, masks, batch sizes and so on.
+
+    Example:
+        >>> datamodule = MontgomeryShenzhen(root="datasets/montgomery_shenzhen", source="shenzhen", seed=1)
+        >>> datamodule.sources
+        ('shenzhen',)
+    """
+
+    def __init__(
+        self,
+        root: Path | str = "datasets/montgomery_shenzhen",
+        source: Source = "both",
+        download: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        _check_choices(source=(source, SOURCES))
+        super().__init__(root=root, sources=SOURCES[1:] if source == "both" else (source,), **kwargs)
+        self.download = download
+
+    def prepare_data(self) -> None:
+        """Fetch the official archives where that is asked for."""
+        if self.download:
+            download_archives(self.root)

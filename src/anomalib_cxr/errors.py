@@ -1,0 +1,83 @@
+"""Errors that a user can act on: what was found, what was expected, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class CxrError(ValueError):
+    """Base of the errors that bad input causes.
+
+    Args:
+        found: What was found, with the name of the file or the setting.
+        expected: What would have been accepted.
+        next_step: What the user can do about it.
+
+    Example:
+        >>> raise CxrError("sigma = -1.0", "sigma >= 0", "give the noise level in the scale of [-1, 1]")
+        Traceback (most recent call last):
+        ...
+        anomalib_cxr.errors.CxrError: found: sigma = -1.0
+          expected: sigma >= 0
+          next step: give the noise level in the scale of [-1, 1]
+    """
+
+    def __init__(self, found: str, expected: str, next_step: str) -> None:
+        self.found = found
+        self.expected = expected
+        self.next_step = next_step
+        super().__init__(f"found: {found}\n  expected: {expected}\n  next step: {next_step}")
+
+
+class SettingError(CxrError):
+    """A setting of a model or a data module is outside its range."""
+
+
+class RadiographError(CxrError):
+    """One file cannot be read as a frontal radiograph or as its mask.
+
+    Args:
+        path: The offending file.
+        reason: What is wrong with it, in a few words that can stand in a list of files.
+        expected: What would have been accepted.
+        next_step: What the user can do about it.
+    """
+
+    def __init__(self, path: Path | str, reason: str, expected: str, next_step: str) -> None:
+        self.path = Path(path)
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}", expected, next_step)
+
+
+class DatasetError(CxrError):
+    """A data folder, or several of its files, cannot be used; names all offenders at once.
+
+    Args:
+        found: What was found, with the folder.
+        expected: What would have been accepted.
+        next_step: What the user can do about it.
+        offenders: All offending files, by what is wrong with them.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        expected: str,
+        next_step: str,
+        offenders: Mapping[str, Sequence[Path | str]] | None = None,
+    ) -> None:
+        self.offenders = {reason: [Path(path) for path in paths] for reason, paths in (offenders or {}).items()}
+        listing = "".join(
+            f"\n    {reason} ({len(paths)}):" + "".join(f"\n      {path}" for path in paths)
+            for reason, paths in self.offenders.items()
+        )
+        super().__init__(found + listing, expected, next_step)
+
+
+class DownloadError(CxrError):
+    """A file could not be fetched or is not what its publisher describes."""
+
+
+class DivergenceError(CxrError):
+    """A training turned non-finite."""

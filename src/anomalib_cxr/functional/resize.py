@@ -1,0 +1,50 @@
+"""Resizing that is the same in training and in an exported graph."""
+
+from __future__ import annotations
+
+import torch
+
+
+def _reciprocal(value: torch.Tensor) -> torch.Tensor:
+    """Return 1 / value of positive values; exact at 1."""
+    return (value.log() * -1.0).exp()
+
+
+def _triangle_weights(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
+    """Weights of each of `source` pixels in each of `target` pixels along one axis, `(1, 1, source, target)`.
+
+    Written with products, sums and exponentials only: OpenVINO rewrites differences and quotients into new operations, which
+    lose the mark that keeps an operation in float32 (see `anomalib_cxr.models.components.export`); in bfloat16, positions
+    beyond 256 pixels would be rounded.
+    """
+
+    def arange(count: int) -> torch.Tensor:
+        return torch.arange(count, device=like.device, dtype=like.dtype) + 0.5
+
+    scale = source * torch.full((1,), 1 / target, device=like.device, dtype=like.dtype)
+    offset = arange(source).reshape(-1, 1) + arange(target).reshape(1, -1) * (scale * -1.0)
+    weights = (offset.abs() * (_reciprocal(scale.clamp(min=1)) * -1.0) + 1.0).clamp(min=0)
+    return (weights * _reciprocal(weights.sum(dim=0, keepdim=True))).reshape(1, 1, -1, target)
+
+
+def antialiased_resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize with the antialiased bilinear filter of torchvision, written as two matrix products.
+
+    The operator behind `torchvision.transforms.v2.Resize(antialias=True)` has no counterpart in ONNX: anomalib switches the
+    antialiasing off on export, so that an exported model sees other pixels than the trained one saw. Matrix products are the
+    same everywhere, and their weights follow an input of any size inside the graph.
+
+    Args:
+        image: Images of any value range, `(B, C, H, W)`.
+        size: Height and width of the result.
+
+    Returns:
+        Resized images, `(B, C, *size)`.
+
+    Example:
+        >>> antialiased_resize(torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]]), (1, 1))
+        tensor([[[[1.5000]]]])
+    """
+    rows = _triangle_weights(image.shape[-2], size[0], image)
+    columns = _triangle_weights(image.shape[-1], size[1], image)
+    return rows.transpose(-2, -1) @ (image @ columns)

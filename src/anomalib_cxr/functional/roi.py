@@ -1,0 +1,44 @@
+"""The region of interest: what the painter is asked to paint, and where it has painted.
+
+Tensors are in the network's scale, [-1, 1], in which black is -1. A region that is cut out is therefore moved to black, not to
+the mid grey that a plain product with the mask would give.
+"""
+
+from __future__ import annotations
+
+import torch
+
+BLACK = -1.0
+"""Grey value outside the region of interest."""
+
+PAINTED_ABOVE = -0.9
+"""Grey value above which a pixel counts as painted: 5 % of the range, between a Tanh's black and the darkest lung."""
+
+
+def paint_region(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Keep the region of interest and make the rest black: the picture that a perfect painter paints.
+
+    Args:
+        image: X-rays in [-1, 1], `(B, 1, H, W)`.
+        mask: 1 inside the region of interest, 0 outside, `(B, 1, H, W)`; None keeps the whole image.
+
+    Returns:
+        The image inside the mask, -1 outside, `(B, 1, H, W)`.
+
+    Example:
+        >>> paint_region(torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]]))
+        tensor([[[[ 0., -1.]]]])
+    """
+    return image if mask is None else mask * (image - BLACK) + BLACK
+
+
+def painted_region(painted: torch.Tensor) -> torch.Tensor:
+    """Return where the painter put something other than black.
+
+    Args:
+        painted: What the painter painted, in [-1, 1], `(B, 1, H, W)`.
+
+    Returns:
+        1.0 where it painted, 0.0 elsewhere, `(B, 1, H, W)`.
+    """
+    return (painted > PAINTED_ABOVE).to(painted.dtype)

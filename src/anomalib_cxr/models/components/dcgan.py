@@ -1,0 +1,152 @@
+"""DCGAN's encoder, decoder and discriminator, for one grey channel and any power of two as image size.
+
+Source: [0] A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning with deep convolutional generative
+adversarial networks", ICLR 2016; [1] S. Akcay et al., "GANomaly", ACCV 2018, for encoder, decoder, encoder.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+_NEGATIVE_SLOPE = 0.2
+_INIT_STD = 0.02
+
+
+def _block_channels(image_size: int, n_features: int, max_features: int | None) -> list[int]:
+    """Channels after each halving of the image, from `image_size / 2` down to 4 x 4.
+
+    Example:
+        >>> _block_channels(64, 64, None), _block_channels(64, 64, 128)
+        ([64, 128, 256, 512], [64, 128, 128, 128])
+    """
+    halvings = image_size.bit_length() - 3
+    return [min(n_features * 2**step, max_features or n_features * 2**step) for step in range(halvings)]
+
+
+def _down(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, kernel_size=4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(n_out),
+        nn.LeakyReLU(_NEGATIVE_SLOPE, inplace=True),
+    )
+
+
+def _up(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ConvTranspose2d(n_in, n_out, kernel_size=4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(n_out),
+        nn.LeakyReLU(_NEGATIVE_SLOPE, inplace=True),
+    )
+
+
+class Encoder(nn.Module):
+    """Convolutions that halve the image down to 4 x 4, then one that gives the code.
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 32.
+        latent_dim: Length of the code.
+        n_features: Channels after the first convolution; doubled by each further one.
+        max_features: Cap on the channels; None for none.
+
+    Example:
+        >>> Encoder(64, latent_dim=10, n_features=8)(torch.zeros(2, 1, 64, 64)).shape
+        torch.Size([2, 10, 1, 1])
+    """
+
+    def __init__(self, image_size: int, latent_dim: int, n_features: int, max_features: int | None = None) -> None:
+        super().__init__()
+        channels = _block_channels(image_size, n_features, max_features)
+        self.features = nn.Sequential(
+            nn.Conv2d(1, channels[0], kernel_size=4, stride=2, padding=1, bias=False),
+            nn.LeakyReLU(_NEGATIVE_SLOPE, inplace=True),
+            *(_down(n_in, n_out) for n_in, n_out in zip(channels, channels[1:], strict=False)),
+        )  # (B, C, 4, 4)
+        self.head = nn.Conv2d(channels[-1], latent_dim, kernel_size=4, bias=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Encode images `(B, 1, H, W)` into codes `(B, latent_dim, 1, 1)`."""
+        code: torch.Tensor = self.head(self.features(image))
+        return code
+
+
+class Decoder(nn.Module):
+    """The encoder's mirror: from a code to an image in [-1, 1].
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 32.
+        latent_dim: Length of the code.
+        n_features: Channels before the last convolution.
+        max_features: Cap on the channels; None for none.
+
+    Example:
+        >>> Decoder(64, latent_dim=10, n_features=8)(torch.zeros(2, 10, 1, 1)).shape
+        torch.Size([2, 1, 64, 64])
+    """
+
+    def __init__(self, image_size: int, latent_dim: int, n_features: int, max_features: int | None = None) -> None:
+        super().__init__()
+        channels = _block_channels(image_size, n_features, max_features)[::-1]
+        self.layers = nn.Sequential(
+            nn.ConvTranspose2d(latent_dim, channels[0], kernel_size=4, bias=False),
+            nn.BatchNorm2d(channels[0]),
+            nn.LeakyReLU(_NEGATIVE_SLOPE, inplace=True),  # (B, C, 4, 4)
+            *(_up(n_in, n_out) for n_in, n_out in zip(channels, channels[1:], strict=False)),
+            nn.ConvTranspose2d(channels[-1], 1, kernel_size=4, stride=2, padding=1, bias=False),
+            nn.Tanh(),
+        )
+
+    def forward(self, code: torch.Tensor) -> torch.Tensor:
+        """Decode codes `(B, latent_dim, 1, 1)` into images `(B, 1, H, W)`."""
+        image: torch.Tensor = self.layers(code)
+        return image
+
+
+class Judgement(NamedTuple):
+    """What a discriminator says of a batch."""
+
+    features: torch.Tensor
+    """Features before the last layer, `(B, C, 4, 4)`."""
+    logits: torch.Tensor
+    """Logit of being real, `(B,)`."""
+
+
+class Discriminator(nn.Module):
+    """An encoder with one output; its features are compared by feature matching.
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 32.
+        n_features: Channels after the first convolution; doubled by each further one.
+        max_features: Cap on the channels; None for none.
+
+    Example:
+        >>> judgement = Discriminator(64, n_features=8)(torch.zeros(2, 1, 64, 64))
+        >>> judgement.features.shape, judgement.logits.shape
+        (torch.Size([2, 64, 4, 4]), torch.Size([2]))
+    """
+
+    def __init__(self, image_size: int, n_features: int, max_features: int | None = None) -> None:
+        super().__init__()
+        self.encoder = Encoder(image_size, 1, n_features, max_features)
+
+    def forward(self, image: torch.Tensor) -> Judgement:
+        """Judge images `(B, 1, H, W)`."""
+        features = self.encoder.features(image)
+        return Judgement(features, self.encoder.head(features).flatten())
+
+
+def initialise_dcgan(module: nn.Module) -> None:
+    """Set one layer's weights as DCGAN does; for `module.apply`.
+
+    Convolutions from N(0, 0.02), batch normalisation's weights from N(1, 0.02) and its biases 0; 0.02 is the standard deviation.
+
+    Args:
+        module: A layer; of another kind than these, it is left alone.
+    """
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, _INIT_STD)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, _INIT_STD)
+        nn.init.zeros_(module.bias)
