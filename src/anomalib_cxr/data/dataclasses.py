@@ -5,30 +5,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from anomalib.data import ImageBatch, ImageItem
 from anomalib.data.dataclasses.generic import FieldDescriptor
 from anomalib.data.dataclasses.numpy import NumpyImageBatch, NumpyImageItem
 from torchvision.tv_tensors import Mask
 
+# Fields stand in classes of their own, as anomalib's do: its descriptors resolve the annotations of all bases of the
+# class that declares them, and some of anomalib's can be resolved by a type checker only.
+
 
 @dataclass
-class NumpyRoiImageItem(NumpyImageItem):  # type: ignore[misc]  # anomalib's class is untyped
+class _NumpyRoiFields:
+    roi_mask: FieldDescriptor[np.ndarray | None] = FieldDescriptor()  # noqa: RUF009 - a descriptor, as anomalib has it
+
+
+@dataclass
+class _RoiFields:
+    roi_mask: FieldDescriptor[Mask | None] = FieldDescriptor(validator_name="validate_roi_mask")  # noqa: RUF009
+
+    @classmethod
+    def validate_roi_mask(cls, roi_mask: torch.Tensor | None) -> Mask | None:
+        """Check a mask, or a batch of them, as anomalib checks `gt_mask`."""
+        checked: Mask | None = cls.validate_gt_mask(roi_mask)  # type: ignore[attr-defined]  # the other base has it
+        return checked
+
+
+@dataclass
+class NumpyRoiImageItem(_NumpyRoiFields, NumpyImageItem):
     """:class:`RoiImageItem` as NumPy arrays; `roi_mask` is `(H, W)`, bool."""
 
-    roi_mask: FieldDescriptor[object | None] = FieldDescriptor()
-
 
 @dataclass
-class NumpyRoiImageBatch(NumpyImageBatch):  # type: ignore[misc]
+class NumpyRoiImageBatch(_NumpyRoiFields, NumpyImageBatch):
     """:class:`RoiImageBatch` as NumPy arrays; `roi_mask` is `(B, H, W)`, bool."""
 
     item_class: ClassVar[type[NumpyRoiImageItem]] = NumpyRoiImageItem
-    roi_mask: FieldDescriptor[object | None] = FieldDescriptor()
 
 
 @dataclass
-class RoiImageItem(ImageItem):  # type: ignore[misc]
+class RoiImageItem(_RoiFields, ImageItem):
     """An X-ray `(3, H, W)` in [0, 1] and its lung mask `roi_mask`, `(H, W)`, bool, or None.
 
     The lung mask is never in `gt_mask`, which in anomalib means "where the anomaly is".
@@ -40,17 +57,10 @@ class RoiImageItem(ImageItem):  # type: ignore[misc]
     """
 
     numpy_class: ClassVar[type[NumpyRoiImageItem]] = NumpyRoiImageItem
-    roi_mask: FieldDescriptor[Mask | None] = FieldDescriptor(validator_name="validate_roi_mask")
-
-    @classmethod
-    def validate_roi_mask(cls, roi_mask: torch.Tensor | None) -> Mask | None:
-        """Check a mask as anomalib checks `gt_mask`."""
-        mask: Mask | None = cls.validate_gt_mask(roi_mask)
-        return mask
 
 
 @dataclass
-class RoiImageBatch(ImageBatch):  # type: ignore[misc]
+class RoiImageBatch(_RoiFields, ImageBatch):
     """X-rays `(B, 3, H, W)` and their lung masks `roi_mask`, `(B, H, W)`, bool, or None.
 
     Example:
@@ -61,10 +71,3 @@ class RoiImageBatch(ImageBatch):  # type: ignore[misc]
 
     item_class: ClassVar[type[RoiImageItem]] = RoiImageItem
     numpy_class: ClassVar[type[NumpyRoiImageBatch]] = NumpyRoiImageBatch
-    roi_mask: FieldDescriptor[Mask | None] = FieldDescriptor(validator_name="validate_roi_mask")
-
-    @classmethod
-    def validate_roi_mask(cls, roi_mask: torch.Tensor | None) -> Mask | None:
-        """Check masks as anomalib checks `gt_mask`."""
-        masks: Mask | None = cls.validate_gt_mask(roi_mask)
-        return masks

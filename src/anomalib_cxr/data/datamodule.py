@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform
 
 from anomalib_cxr.errors import DatasetError, SettingError
@@ -25,25 +24,37 @@ Masks = Literal["required", "optional"]
 MASKS: tuple[str, ...] = get_args(Masks)
 
 
-def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
-    """Refuse names that are not among the known ones, all at once."""
-    wrong = {name: pair for name, pair in choices.items() if pair[0] not in pair[1]}
+def _refuse(wrong: dict[str, object], expected: dict[str, str]) -> None:
+    """Refuse settings outside their range, all at once."""
     if wrong:
         raise SettingError(
-            ", ".join(f"{name} = {value!r}" for name, (value, _) in wrong.items()),
-            ", ".join(f"{name} one of {', '.join(known)}" for name, (_, known) in wrong.items()),
+            ", ".join(f"{name} = {value!r}" for name, value in wrong.items()),
+            ", ".join(f"{name} {expected[name]}" for name in wrong),
             "correct it in the configuration under data.init_args",
         )
 
 
-class RoiDataModule(AnomalibDataModule):  # type: ignore[misc]  # anomalib's class is untyped
+def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
+    """Refuse names that are not among the known ones."""
+    wrong: dict[str, object] = {name: value for name, (value, known) in choices.items() if value not in known}
+    _refuse(wrong, {name: f"one of {', '.join(known)}" for name, (_, known) in choices.items()})
+
+
+def _check_least(**numbers: tuple[int, int]) -> None:
+    """Refuse numbers under their least value."""
+    wrong: dict[str, object] = {name: value for name, (value, least) in numbers.items() if value < least}
+    _refuse(wrong, {name: f">= {least}" for name, (_, least) in numbers.items()})
+
+
+class RoiDataModule(AnomalibDataModule):
     """X-rays with lung masks from one folder, split by a protocol.
 
     Args:
         root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.layouts`.
         sources: Hospitals to take; None for all.
         protocol: `holdout` (train, validation and test disjoint) or `dissertation` (validation is the test set).
-        masks: `required`: only images with a lung mask train, as target `lungs` needs it; `optional`: all normal ones may.
+        masks: `required`: only images with a lung mask train, as target `lungs` needs it; `optional`: all normal ones
+            may.
         on_error: What to do about files that cannot be used: `raise` names them all, `skip` leaves them out.
         train_batch_size: Images in a training batch.
         eval_batch_size: Images in a batch of validation and test.
@@ -55,10 +66,21 @@ class RoiDataModule(AnomalibDataModule):  # type: ignore[misc]  # anomalib's cla
         seed: Seed of the draw.
 
     Raises:
-        SettingError: If a choice is unknown.
+        SettingError: If a choice is unknown or a number under its least value.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from anomalib_cxr.data.phantom_files import write_phantoms
+        >>> with TemporaryDirectory() as folder:
+        ...     root = write_phantoms(Path(folder, "phantoms"), n_normal=6, n_sick=4, size=32)
+        ...     datamodule = RoiDataModule(root, train_batch_size=4)
+        ...     datamodule.setup()
+        ...     batch = next(iter(datamodule.train_dataloader()))
+        >>> batch.image.shape, batch.roi_mask.shape
+        (torch.Size([4, 3, 32, 32]), torch.Size([4, 32, 32]))
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - anomalib's own data modules take them by position, too
         self,
         root: Path | str,
         sources: tuple[str, ...] | None = None,
@@ -75,6 +97,12 @@ class RoiDataModule(AnomalibDataModule):  # type: ignore[misc]  # anomalib's cla
         seed: int = 0,
     ) -> None:
         _check_choices(protocol=(protocol, PROTOCOLS), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
+        _check_least(
+            train_batch_size=(train_batch_size, 1),
+            eval_batch_size=(eval_batch_size, 1),
+            num_workers=(num_workers, 0),
+            seed=(seed, 0),
+        )
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,
@@ -84,8 +112,8 @@ class RoiDataModule(AnomalibDataModule):  # type: ignore[misc]  # anomalib's cla
             test_augmentations=test_augmentations,
             augmentations=augmentations,
             # The protocol has drawn all three sets: anomalib is to leave them as they are.
-            val_split_mode=ValSplitMode.FROM_DIR,
-            test_split_mode=TestSplitMode.FROM_DIR,
+            val_split_mode="from_dir",
+            test_split_mode="from_dir",
             seed=seed,
         )
         self.root = Path(root)
@@ -101,33 +129,50 @@ class RoiDataModule(AnomalibDataModule):  # type: ignore[misc]  # anomalib's cla
         Raises:
             DatasetError: If the folder or its files cannot be used, or do not suffice for the protocol.
         """
-        samples = make_samples(self.root)
-        if self.sources is not None:
-            samples = samples[samples.source.isin(self.sources)]
+        samples = self._of_sources(make_samples(self.root))
         self._check_normal(samples)
         samples = verify_samples(samples, self.on_error)
         return assign_splits(samples, self.protocol, self.split_seed, require_masks=self.masks == "required")
 
+    def _of_sources(self, samples: pd.DataFrame) -> pd.DataFrame:
+        """Keep the X-rays of the chosen hospitals, of which one at least must be there."""
+        if self.sources is None:
+            return samples
+        chosen: pd.DataFrame = samples[samples.source.isin(self.sources)]
+        if chosen.empty:
+            counts = samples.source.value_counts(sort=False)
+            raise DatasetError(
+                f"{self.root} with X-rays of {', '.join(f'{name} ({count})' for name, count in counts.items())} only",
+                f"X-rays of {' or '.join(self.sources)}",
+                "choose another source, or complete the data",
+            )
+        return chosen
+
     def _check_normal(self, samples: pd.DataFrame) -> None:
-        """Refuse a set without anything to learn from."""
+        """Refuse a set without anything to learn from, before its files are read one by one."""
         normal = samples[samples.label_index == 0]
         if normal.empty:
             raise DatasetError(
-                f"{len(samples)} X-rays of {', '.join(self.sources or ('any source',))} in {self.root}, none of them normal",
+                f"{len(samples)} X-rays in {self.root}, none of them normal",
                 "normal images to learn from (a name that ends in _0)",
                 "choose another source, or complete the data",
             )
-        if self.masks == "required" and not normal.roi_mask_paths.map(len).any():
+        with_mask = normal.roi_mask_paths.map(len).groupby(normal.source).any()
+        without = ", ".join(map(str, with_mask.index[~with_mask]))
+        if self.masks == "required" and without:
             raise DatasetError(
-                f"{len(normal)} normal X-rays in {self.root}, none of them with a lung mask",
+                f"{int(normal.source.isin(with_mask.index[~with_mask]).sum())} normal X-rays of {without} in "
+                f"{self.root}, none of them with a lung mask",
                 "lung masks for the images that train (masks: required)",
-                "for Shenzhen, fetch yoctoman/shcxr-lung-mask from Kaggle (it needs an account) and unpack its folder mask/ into "
-                "the root; or set data.init_args.masks to optional and model.init_args.target to image",
+                "for Shenzhen, fetch yoctoman/shcxr-lung-mask from Kaggle (it needs an account) and unpack its folder "
+                "mask/ into the root; or choose another source; or set data.init_args.masks to optional and "
+                "model.init_args.target to image",
             )
 
     def _setup(self, _stage: str | None = None) -> None:
         samples = self.make_samples()
-        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.split_seed, describe_splits(samples))
+        told = describe_splits(samples)
+        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.split_seed, told)
         subsets = {split: samples[samples.split == split] for split in ("train", "val", "test")}
         self.train_data = RoiDataset(subsets["train"])
         self.val_data = RoiDataset(subsets["val"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,12 +16,23 @@ from .dataclasses import RoiImageBatch, RoiImageItem
 from .radiograph import read_mask, read_radiograph
 
 
-class RoiDataset(AnomalibDataset):  # type: ignore[misc]  # anomalib's class is untyped
+class RoiDataset(AnomalibDataset):
     """X-rays, each with the mask of its lungs where all of the table have one.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.samples.make_samples`.
         augmentations: Applied to image, lung mask and lesion mask together. The image has ONE channel there.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from anomalib_cxr.data.phantom_files import write_phantoms
+        >>> from anomalib_cxr.data.samples import make_samples
+        >>> with TemporaryDirectory() as folder:
+        ...     root = write_phantoms(Path(folder, "phantoms"), n_normal=1, n_sick=1, size=32)
+        ...     item = RoiDataset(make_samples(root))[1]
+        >>> item.image.shape, item.roi_mask.shape, item.gt_mask.any(), item.gt_label
+        (torch.Size([3, 32, 32]), torch.Size([32, 32]), tensor(True), tensor(True))
     """
 
     def __init__(self, samples: pd.DataFrame, augmentations: Transform | None = None) -> None:
@@ -54,7 +66,6 @@ class RoiDataset(AnomalibDataset):  # type: ignore[misc]  # anomalib's class is 
         return Mask(read_mask(mask_path) if mask_path else torch.zeros(image.shape[-2:], dtype=torch.bool))
 
     @property
-    def collate_fn(self) -> Callable[[list[RoiImageItem]], RoiImageBatch]:
+    def collate_fn(self) -> Callable[..., Any]:
         """Collate into :class:`RoiImageBatch`."""
-        collate: Callable[[list[RoiImageItem]], RoiImageBatch] = RoiImageBatch.collate
-        return collate
+        return RoiImageBatch.collate

@@ -1,8 +1,8 @@
 """Which files of a folder belong together: X-ray, lung masks, lesion mask and clinical reading.
 
-A file's role is told by the name of its folder and its partner by its own name. That covers every layout the sets come in, and
-any mixture of them: the two official archives unpacked side by side, the Shenzhen masks in a folder `mask`, and the merged
-layout, each under any number of top folders.
+A file's role is told by the name of its folder and its partner by its own name. That covers every layout that the
+sets come in, and any mixture of them: the two official archives unpacked side by side, the Shenzhen masks in a folder
+`mask`, and the merged layout, each under any number of top folders.
 """
 
 from __future__ import annotations
@@ -29,14 +29,21 @@ ROLES = {
 }
 SOURCES = {"MCUCXR": "montgomery", "CHNCXR": "shenzhen", "PHANTOM": "phantom"}
 _NAME = re.compile(rf"(?P<prefix>{'|'.join(SOURCES)})_(?P<number>\d+)_(?P<label>[01])")
-_SUFFIXES = {"image": {".png", ".jpg", ".jpeg", ".dcm"}, "mask": {".png", ".jpg"}, "lesion": {".png"}, "reading": {".txt"}}
+_SUFFIXES = {
+    "image": {".png", ".jpg", ".jpeg", ".dcm"},
+    "mask": {".png", ".jpg"},
+    "lesion": {".png"},
+    "reading": {".txt"},
+}
+_LISTED = 12  # entries of a folder that an error lists
 _LAYOUTS = """one of
-    MontgomerySet/ with CXR_png/, ManualMask/leftMask/, ManualMask/rightMask/, ClinicalReadings/   (official archive)
-    ChinaSet_AllFiles/ with CXR_png/, ClinicalReadings/   (official archive), and mask/ beside it   (Kaggle yoctoman/shcxr-lung-mask)
-    CXR_png/ with masks/, and test/, ClinicalReadings/ if there   (the merged layout)"""
+    MontgomerySet/ with CXR_png/, ManualMask/leftMask/, ManualMask/rightMask/, ClinicalReadings/: the official archive
+    ChinaSet_AllFiles/ with CXR_png/, ClinicalReadings/: the official archive; mask/ beside it: Kaggle's lung masks
+    CXR_png/ with masks/, and test/, ClinicalReadings/ if there: the merged layout"""
 _HOW_TO_GET = (
-    "set data.init_args.download to true for the two official archives (the Shenzhen lung masks need a Kaggle account: fetch "
-    "yoctoman/shcxr-lung-mask and unpack it as mask/ into the root), or point data.init_args.root at a folder of that layout"
+    "set data.init_args.download to true for the two official archives (the Shenzhen lung masks need a Kaggle account: "
+    "fetch yoctoman/shcxr-lung-mask and unpack it as mask/ into the root), or point data.init_args.root at a folder of "
+    "such a layout"
 )
 
 
@@ -62,8 +69,16 @@ class _Scan:
     unnamed: list[Path] = field(default_factory=list)
 
 
+def _refuse_locked(error: OSError) -> None:
+    """Refuse a folder without the right to read it, which `os.walk` would pass over; a missing one is told of later."""
+    if isinstance(error, PermissionError):
+        raise DatasetError(
+            f"{error.filename}: {error.strerror}", "a folder that may be read", "ask its owner for the right to read it"
+        ) from error
+
+
 def _files_by_role(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_locked, followlinks=True):
         subfolders.sort()
         role = ROLES.get(Path(folder).name.lower())
         if role is not None:
@@ -85,22 +100,22 @@ def _scan(root: Path) -> _Scan:
     return scan
 
 
-def _is_known_copy(paths: list[Path]) -> bool:
-    """Tell the merged layout's copies in `test/` from two different files of one name."""
-    in_test = [path for path in paths if path.parent.name.lower() == "test"]
-    return len(paths) == 2 and len(in_test) == 1 and filecmp.cmp(*paths, shallow=False)
+def _may_share_name(role: str, paths: list[Path]) -> bool:
+    """Tell the masks of both lungs, and the merged layout's copies in `test/`, from two different files of one name."""
+    folders = sorted(path.parent.name.lower() for path in paths)
+    if role == "mask":
+        return folders == ["leftmask", "rightmask"]
+    return role == "image" and folders == ["cxr_png", "test"] and filecmp.cmp(paths[0], paths[1], shallow=False)
 
 
 def _ambiguous(scan: _Scan) -> list[Path]:
-    """Return files that share name and role with another one, left and right masks aside."""
-    repeated = []
-    for role, by_stem in scan.files.items():
-        for paths in by_stem.values():
-            folders = {path.parent.name.lower() for path in paths}
-            sides = role == "mask" and folders == {"leftmask", "rightmask"} and len(paths) == 2
-            if len(paths) > 1 and not sides and not (role == "image" and _is_known_copy(paths)):
-                repeated += paths
-    return repeated
+    return [
+        path
+        for role, by_stem in scan.files.items()
+        for paths in by_stem.values()
+        if len(paths) > 1 and not _may_share_name(role, paths)
+        for path in paths
+    ]
 
 
 def _one_sided(scan: _Scan) -> list[Path]:
@@ -115,15 +130,15 @@ def _one_sided(scan: _Scan) -> list[Path]:
 def _refuse_offenders(root: Path, scan: _Scan) -> None:
     offenders = {
         "name without hospital, number and label": scan.unnamed,
-        "one name in two folders": _ambiguous(scan),
+        "the same name twice": _ambiguous(scan),
         "mask of one lung only": _one_sided(scan),
     }
     offenders = {reason: paths for reason, paths in offenders.items() if paths}
     if offenders:
         raise DatasetError(
             f"files in {root} that cannot be told apart or paired",
-            "names such as CHNCXR_0001_0.png (hospital, number, 0 for normal or 1 for sick), each once, and both masks of a "
-            "Montgomery image",
+            "names such as CHNCXR_0001_0.png (hospital, number, 0 for normal or 1 for sick), each once, and both masks "
+            "of a Montgomery image",
             "rename, remove or complete these files",
             offenders,
         )
@@ -132,10 +147,13 @@ def _refuse_offenders(root: Path, scan: _Scan) -> None:
 def _describe(root: Path) -> str:
     if not root.exists():
         return f"no folder {root}"
-    entries = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    if not root.is_dir():
+        return f"{root}, which is no folder"
+    entries = sorted(path.name for path in root.iterdir())
     if not entries:
-        return f"{root}, which is empty" if root.is_dir() else f"{root}, which is no folder"
-    return f"{root} with {', '.join(entries[:12])}{', ...' if len(entries) > 12 else ''}, and no X-ray in it"
+        return f"{root}, which is empty"
+    rest = f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
+    return f"{root} with {', '.join(entries[:_LISTED])}{rest}, and no X-ray in a folder CXR_png"
 
 
 def find_radiographs(root: Path | str) -> list[RadiographFiles]:
@@ -149,24 +167,33 @@ def find_radiographs(root: Path | str) -> list[RadiographFiles]:
 
     Raises:
         DatasetError: If there is no X-ray, or if files cannot be told apart; all of those are named.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("CXR_png/CHNCXR_0001_0.png", "mask/CHNCXR_0001_0_mask.png"):
+        ...         Path(folder, name).parent.mkdir()
+        ...         Path(folder, name).touch()
+        ...     (files,) = find_radiographs(folder)
+        >>> files.source, files.abnormal, [path.name for path in files.masks]
+        ('shenzhen', False, ['CHNCXR_0001_0_mask.png'])
     """
     root = Path(root)
     scan = _scan(root)
     _refuse_offenders(root, scan)
     if not scan.files["image"]:
         raise DatasetError(_describe(root), _LAYOUTS, _HOW_TO_GET)
-    found = []
-    for stem, images in sorted(scan.files["image"].items()):
-        prefix, _, label = stem.split("_")
-        partners = {role: scan.files[role].get(stem, []) for role in ("mask", "lesion", "reading")}
-        found.append(
-            RadiographFiles(
-                image=images[0],
-                source=SOURCES[prefix],
-                abnormal=label == "1",
-                masks=tuple(partners["mask"]),
-                lesion=next(iter(partners["lesion"]), None),
-                reading=next(iter(partners["reading"]), None),
-            )
-        )
-    return found
+    return [_belonging(scan, stem, images[0]) for stem, images in sorted(scan.files["image"].items())]
+
+
+def _belonging(scan: _Scan, stem: str, image: Path) -> RadiographFiles:
+    prefix, _, label = stem.split("_")
+    masks, lesions, readings = (scan.files[role].get(stem, []) for role in ("mask", "lesion", "reading"))
+    return RadiographFiles(
+        image=image,
+        source=SOURCES[prefix],
+        abnormal=label == "1",
+        masks=tuple(masks),
+        lesion=next(iter(lesions), None),
+        reading=next(iter(readings), None),
+    )

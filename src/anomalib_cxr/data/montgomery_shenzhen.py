@@ -1,7 +1,7 @@
 """The Montgomery County and Shenzhen chest X-ray sets.
 
-Source: S. Jaeger et al., "Two public chest X-ray datasets for computer-aided screening of pulmonary diseases", Quantitative
-Imaging in Medicine and Surgery 2014; lung masks of Shenzhen: S. Stirenko et al., arXiv 1803.01199.
+Source: S. Jaeger et al., "Two public chest X-ray datasets for computer-aided screening of pulmonary diseases",
+Quantitative Imaging in Medicine and Surgery 2014; lung masks of Shenzhen: S. Stirenko et al., arXiv 1803.01199.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .datamodule import RoiDataModule, _check_choices
-from .download import download_archives
+from .download import OFFICIAL_ARCHIVES, Archive, download_archives
 
 Source = Literal["both", "montgomery", "shenzhen"]
 SOURCES: tuple[str, ...] = get_args(Source)
+_PREFIXES = {"Montgomery": "MCUCXR", "Shenzhen": "CHNCXR"}
 
 
 class MontgomeryShenzhen(RoiDataModule):
@@ -24,9 +25,12 @@ class MontgomeryShenzhen(RoiDataModule):
     Args:
         root: Folder with the data.
         source: `both`, `montgomery` or `shenzhen`.
-        download: Fetch the two official archives when they are missing. The Shenzhen lung masks need a Kaggle account and
-            must be fetched by hand.
+        download: Fetch the official archive of each chosen hospital that the folder has no X-ray of. The Shenzhen lung
+            masks need a Kaggle account and must be fetched by hand.
         kwargs: Settings of :class:`anomalib_cxr.data.datamodule.RoiDataModule`: protocol, masks, batch sizes and so on.
+
+    Raises:
+        SettingError: If a choice is unknown or a number under its least value.
 
     Example:
         >>> datamodule = MontgomeryShenzhen(root="datasets/montgomery_shenzhen", source="shenzhen", seed=1)
@@ -48,4 +52,10 @@ class MontgomeryShenzhen(RoiDataModule):
     def prepare_data(self) -> None:
         """Fetch the official archives where that is asked for."""
         if self.download:
-            download_archives(self.root)
+            download_archives(self.root, [archive for archive in OFFICIAL_ARCHIVES if self._is_wanted(archive)])
+
+    def _is_wanted(self, archive: Archive) -> bool:
+        """Tell whether to fetch an archive; beside the same X-rays in another layout it would only be in the way."""
+        images = self.root.rglob(f"CXR_png/{_PREFIXES[archive.name]}_*.png")
+        chosen = archive.name.lower() in (self.sources or ())
+        return chosen and all(archive.folder in path.parts for path in images)

@@ -12,8 +12,8 @@ from .phantom_files import write_phantoms
 class ChestPhantom(RoiDataModule):
     """Healthy and sick chest phantoms with lung and lesion masks, drawn on first use.
 
-    Nothing of a patient is in them. Five findings take turns: consolidation, nodules, a cavity, an effusion and a miliary pattern.
-    A figure measured on phantoms says that a method runs, not that it detects disease.
+    Nothing of a patient is in them. Five findings take turns: consolidation, nodules, a cavity, an effusion and a
+    miliary pattern. A figure measured on phantoms says that a method runs, not that it detects disease.
 
     Args:
         root: Folder with the phantoms; drawn when it is missing.

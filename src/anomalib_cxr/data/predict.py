@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import Image
@@ -11,33 +13,74 @@ from torchvision.tv_tensors import Image
 from anomalib_cxr.errors import DatasetError
 
 from .dataclasses import RoiImageBatch, RoiImageItem
-from .radiograph import image_size, read_radiograph
+from .radiograph import read_radiograph
+from .verification import verify_radiographs
+
+logger = logging.getLogger(__name__)
+
+# fmt: off
+_NO_PICTURES = frozenset({
+    ".cfg", ".csv", ".db", ".doc", ".docx", ".htm", ".html", ".ini", ".json", ".log", ".md", ".pdf", ".rtf",
+    ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml",
+})
+# fmt: on
+_DISC_INDEX = "DICOMDIR"  # the table of contents of a DICOM disc or folder
+
+
+def _may_be_radiograph(file: Path) -> bool:
+    """Tell whatever may be a radiograph, of any name, from what clearly is none."""
+    return file.suffix.lower() not in _NO_PICTURES and file.name != _DISC_INDEX
 
 
 class RadiographFolder(Dataset[RoiImageItem]):
-    """One X-ray or a folder of them, read as radiographs: 8 and 16 bit PNG, JPEG, DICOM.
+    """One X-ray or a folder of them, read as radiographs: PNG and TIFF of 8 and 16 bits, JPEG, BMP, DICOM.
 
-    anomalib's own reader turns a 16-bit PNG white and knows no DICOM. With this class `anomalib predict` scores them right:
-    `anomalib predict --config ... --data anomalib_cxr.RadiographFolder --data.init_args.path FILE_OR_FOLDER`.
+    anomalib's own reader turns a 16-bit PNG white and knows no DICOM. With this class `anomalib predict` scores them
+    right: `anomalib predict --config ... --data anomalib_cxr.RadiographFolder --data.init_args.path FILE_OR_FOLDER`.
+
+    A folder is searched through with all folders in it. Texts, tables and reports by their suffix (`.txt`, `.csv`,
+    `.pdf` and the like), hidden files and a `DICOMDIR` are passed over; every other file, whatever its name, has to be
+    a radiograph. All are read once at construction, so that nothing stops a prediction that has begun.
 
     Args:
-        path: A file, or a folder that is searched through.
+        path: A file or a folder.
 
     Raises:
         DatasetError: If there is nothing, or if some files are no radiographs; all of those are named.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from anomalib_cxr.data.phantom_files import write_phantoms
+        >>> with TemporaryDirectory() as folder:
+        ...     root = write_phantoms(Path(folder, "phantoms"), n_normal=1, n_sick=1, size=32, bits=16)
+        ...     dataset = RadiographFolder(root / "CXR_png")
+        ...     len(dataset), dataset[0].image.shape
+        (2, torch.Size([3, 32, 32]))
     """
 
     def __init__(self, path: Path | str) -> None:
         self.paths = self._find(Path(path))
+        verify_radiographs(self.paths)
 
     @staticmethod
     def _find(path: Path) -> list[Path]:
         if path.is_file():
             return [path]
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        if not files:
-            raise DatasetError(f"no file in {path}", "a radiograph or a folder of radiographs", "correct data.init_args.path")
-        return files
+        files = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+        paths = [file for file in files if _may_be_radiograph(file)]
+        if not paths:
+            raise DatasetError(
+                f"no radiograph in {path}" if path.exists() else f"no file or folder {path}",
+                "a radiograph or a folder of radiographs",
+                "correct data.init_args.path",
+            )
+        if len(paths) < len(files):
+            logger.info("%s: passed over %d files that are no pictures", path, len(files) - len(paths))
+        return paths
 
     def __len__(self) -> int:
         """Return the number of X-rays."""
@@ -49,7 +92,6 @@ class RadiographFolder(Dataset[RoiImageItem]):
         return RoiImageItem(image=Image(image.expand(3, -1, -1)), image_path=str(self.paths[index]))
 
     @property
-    def collate_fn(self) -> Callable[[list[RoiImageItem]], RoiImageBatch]:
+    def collate_fn(self) -> Callable[..., Any]:
         """Collate into :class:`RoiImageBatch`."""
-        collate: Callable[[list[RoiImageItem]], RoiImageBatch] = RoiImageBatch.collate
-        return collate
+        return RoiImageBatch.collate

@@ -48,8 +48,17 @@ def make_samples(root: Path | str) -> pd.DataFrame:
 
     Raises:
         DatasetError: If there is no X-ray, or if files cannot be told apart.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from anomalib_cxr.data.phantom_files import write_phantoms
+        >>> with TemporaryDirectory() as folder:
+        ...     samples = make_samples(write_phantoms(Path(folder, "phantoms"), n_normal=1, n_sick=1, size=32))
+        >>> samples[["label", "source", "reading"]].to_dict("records")
+        [{'label': 'normal', 'source': 'phantom', 'reading': 'normal'},
+         {'label': 'abnormal', 'source': 'phantom', 'reading': 'consolidation'}]
     """
-    samples = pd.DataFrame([_row(files) for files in find_radiographs(root)])
+    samples: pd.DataFrame = pd.DataFrame([_row(files) for files in find_radiographs(root)])
     abnormal = samples[samples.label_index == 1]
     has_lesions = len(abnormal) > 0 and bool((abnormal.mask_path != "").all())
     samples.attrs["task"] = TaskType.SEGMENTATION if has_lesions else TaskType.CLASSIFICATION

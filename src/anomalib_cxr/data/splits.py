@@ -3,96 +3,135 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from anomalib_cxr.errors import DatasetError
 
 Protocol = Literal["holdout", "dissertation"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+SPLITS = ("train", "val", "test", "unused")
 
 VALIDATION_SHARE = 0.1
 """Share of the normal images that validate, in both protocols."""
 TEST_SHARE = 0.2
 """Share of the normal images that test, in `holdout`."""
 
+_Rows = npt.NDArray[np.intp]
+
 
 def _share(count: int, share: float) -> int:
     return max(1, round(share * count))
 
 
-def _split_hospital(
-    trainable: np.ndarray, other_normal: np.ndarray, abnormal: np.ndarray, protocol: Protocol
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the name of a split and the rows that go there; all arguments are shuffled row numbers of one hospital."""
-    n_validation = _share(len(trainable), VALIDATION_SHARE)
-    n_test = 0 if protocol == "dissertation" else _share(len(trainable), TEST_SHARE)
-    yield "val", np.concatenate([trainable[:n_validation], abnormal[:n_validation]])
-    yield "test", trainable[n_validation : n_validation + n_test]
-    yield "train", trainable[n_validation + n_test :]
-    if protocol == "holdout":
-        yield "test", np.concatenate([other_normal, abnormal[n_validation:]])
+def _needed(normal: int, protocol: Protocol) -> tuple[int, int]:
+    """Return how many normal and how many sick images fill all splits of a hospital with so many normal ones."""
+    validating = _share(normal, VALIDATION_SHARE)
+    return (2, validating) if protocol == "dissertation" else (3, validating + 1)
 
 
-def _check_counts(samples: pd.DataFrame, trainable: pd.Series, protocol: Protocol) -> None:
+def _check_counts(samples: pd.DataFrame, trainable: pd.Series[bool], protocol: Protocol) -> None:
     """Refuse hospitals with too few images for one of each kind in each split."""
-    needed = {"normal": 2, "sick": 1} if protocol == "dissertation" else {"normal": 3, "sick": 2}
-    counts = [
-        (source, int(trainable[rows.index].sum()), int((rows.label_index == 1).sum()))
-        for source, rows in samples.groupby("source")
-    ]
-    lacking = [
-        f"{source}: {normal} normal and {sick} sick"
-        for source, normal, sick in counts
-        if normal < needed["normal"] or sick < needed["sick"] + (_share(normal, VALIDATION_SHARE) - 1)
-    ]
-    if lacking:
+    lacking = []
+    for source, rows in samples.groupby("source"):
+        normal, sick = int(trainable[rows.index].sum()), int((rows.label_index == 1).sum())
+        least_normal, least_sick = _needed(normal, protocol)
+        if normal < least_normal or sick < least_sick:
+            lacking.append(
+                f"{source} has {normal} normal to train on and {sick} sick, needed are {least_normal} and {least_sick}"
+            )
+    if lacking or samples.empty:
         raise DatasetError(
-            f"too few images for protocol {protocol!r}: " + "; ".join(lacking),
-            f"per hospital at least {needed['normal']} normal images to train on (with a lung mask where masks are required), and "
-            + ("as many sick images as normal ones validate" if protocol == "dissertation" else "more sick images than normal ones validate")
-            + f" (a tenth of the normal ones, at least 1): {needed['sick']} or more",
+            f"too few images for protocol {protocol!r}: {'; '.join(lacking) or 'none is left'}",
+            "in each hospital enough normal images (with a lung mask where masks are required) to train, validate and "
+            "test, and a sick one for each normal one that validates (a tenth), in holdout one more to test",
             "add images or lung masks, choose another source, or another protocol",
         )
+
+
+def _split_hospital(protocol: Protocol, trainable: _Rows, sick: _Rows, other: _Rows) -> Iterator[tuple[str, _Rows]]:
+    """Yield the name of a split and the rows that go there, of the shuffled row numbers of one hospital."""
+    n_val = _share(len(trainable), VALIDATION_SHARE)
+    yield "val", np.concatenate([trainable[:n_val], sick[:n_val]])
+    if protocol == "dissertation":
+        yield "train", trainable[n_val:]
+        return
+    n_test = _share(len(trainable), TEST_SHARE)
+    yield "test", np.concatenate([trainable[n_val : n_val + n_test], sick[n_val:], other])
+    yield "train", trainable[n_val + n_test :]
+
+
+def _names(paths: pd.Series[str]) -> pd.Series[str]:
+    return paths.map(lambda path: Path(path).name)
 
 
 def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, require_masks: bool) -> pd.DataFrame:
     """Assign each X-ray to `train`, `val`, `test` or `unused`.
 
-    - `dissertation`: of each hospital's normal images one tenth validates, the rest trains; as many sick ones validate. There is
-      no test set: validation is the test set, and the figure is optimistic for that.
-    - `holdout`: of each hospital's normal images one tenth validates, two tenths test, the rest trains; as many sick ones as
-      normal ones validate, all others test. The three are disjoint.
+    - `dissertation`: of each hospital's normal images one tenth validates, the rest trains; as many sick ones validate,
+      the others stay unused. There is no test set: validation is the test set, and the figure is optimistic for that.
+    - `holdout`: of each hospital's normal images one tenth validates, two tenths test, the rest trains; as many sick
+      ones as normal ones validate, all others test. The three are disjoint.
+
+    A hospital's split depends on the seed and on its files' names only: neither on the folder, nor on the order of the
+    table, nor on the other hospitals in it.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.samples.make_samples`.
         protocol: Name of the protocol.
-        seed: Seed of the draw.
-        require_masks: Whether training needs lung masks. Normal images without one then test (`holdout`) or stay unused.
+        seed: Seed of the draw, at least 0.
+        require_masks: Whether training needs lung masks. Normal images without one then test (`holdout`) or stay
+            unused.
 
     Returns:
-        A copy with the column `split` filled.
+        A copy with the column `split` filled, sorted by file name.
 
     Raises:
         DatasetError: If a hospital has too few images for the protocol.
+
+    Example:
+        >>> samples = pd.DataFrame({
+        ...     "image_path": [f"PHANTOM_{i:04d}_{int(i >= 10)}.png" for i in range(14)],
+        ...     "label_index": [0] * 10 + [1] * 4,
+        ...     "roi_mask_paths": [("mask.png",)] * 14,
+        ...     "source": "phantom",
+        ... })
+        >>> print(describe_splits(assign_splits(samples, "holdout", seed=0, require_masks=True)))
+        phantom: train 7 normal; val 1 normal + 1 sick; test 2 normal + 3 sick; unused 0
     """
-    samples = samples.sort_values("image_path", ignore_index=True)
+    samples = samples.assign(split="unused").sort_values("image_path", key=_names, ignore_index=True)
     normal = samples.label_index == 0
     trainable = normal & (samples.roi_mask_paths.map(len) > 0) if require_masks else normal
     _check_counts(samples, trainable, protocol)
-    shuffled = np.random.default_rng(seed).permutation(len(samples))
-    for _, hospital in samples.groupby("source"):
-        rows = shuffled[np.isin(shuffled, hospital.index)]
-        groups = [rows[mask.to_numpy()[rows]] for mask in (trainable, normal & ~trainable, ~normal)]
-        for split, chosen in _split_hospital(groups[0], groups[1], groups[2], protocol):
-            samples.loc[chosen, "split"] = split
+    for source in samples.source.unique():
+        here = samples.source == source
+        rng = np.random.default_rng([seed, *source.encode()])
+        groups = [rng.permutation(np.flatnonzero(here & group)) for group in (trainable, ~normal, normal & ~trainable)]
+        for split, rows in _split_hospital(protocol, *groups):
+            samples.loc[rows, "split"] = split
     return samples
 
 
+def _count(rows: pd.DataFrame) -> str:
+    sick = int(rows.label_index.sum())
+    counts = {"normal": len(rows) - sick, "sick": sick}
+    return " + ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "0"
+
+
 def describe_splits(samples: pd.DataFrame) -> str:
-    """Return a table of how many images went where."""
-    counts = samples.groupby(["source", "label", "split"]).size().unstack(fill_value=0)
-    order = [split for split in ("train", "val", "test", "unused") if split in counts]
-    return str(counts[order].to_string())
+    """Tell how many images went where, on one line per hospital.
+
+    Args:
+        samples: A table from :func:`assign_splits`.
+
+    Returns:
+        Lines such as ``phantom: train 7 normal; val 1 normal + 1 sick; test 2 normal + 3 sick; unused 0``.
+    """
+    return "\n".join(
+        f"{source}: " + "; ".join(f"{split} {_count(rows[rows.split == split])}" for split in SPLITS)
+        for source, rows in samples.groupby("source")
+    )

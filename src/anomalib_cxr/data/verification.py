@@ -1,12 +1,14 @@
-"""Reading every file once before training starts, and naming all that cannot be used."""
+"""Reading every file once before training or prediction starts, and naming all that cannot be used."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 from rich.progress import track
@@ -21,28 +23,83 @@ OnError = Literal["raise", "skip"]
 ON_ERROR: tuple[str, ...] = get_args(OnError)
 
 
-def _problems(image_path: str, roi_mask_paths: tuple[str, ...], mask_path: str) -> list[tuple[str, str]]:
-    """Return what is wrong with one X-ray's files, as pairs of reason and path."""
+class _Files(NamedTuple):
+    image: Path | str
+    roi_masks: Sequence[str] = ()
+    lesion: str = ""
+
+
+class _Problem(NamedTuple):
+    reason: str
+    path: Path | str
+
+
+def _mask_problem(kind: str, paths: Sequence[str], size: tuple[int, ...]) -> _Problem | None:
+    """Return what is wrong with a mask, which may be spread over several files."""
     try:
-        size = tuple(read_radiograph(image_path).shape[-2:])
+        mask = read_mask(*paths)
     except RadiographError as error:
-        return [(error.reason, image_path)]
-    problems = []
-    for kind, paths in (("lung mask", roi_mask_paths), ("lesion mask", (mask_path,) if mask_path else ())):
-        if not paths:
-            continue
-        try:
-            mask = read_mask(*paths)
-        except RadiographError as error:
-            problems.append((f"{kind}: {error.reason}", str(error.path)))
-            continue
-        if tuple(mask.shape) != size:
-            problems.append((f"{kind} of another size than its image", paths[0]))
-        elif not mask.any():
-            problems.append((f"{kind} is empty", paths[0]))
-        elif mask.all():
-            problems.append((f"{kind} covers the whole image", paths[0]))
-    return problems
+        return _Problem(f"{kind}: {error.reason}", error.path)
+    if tuple(mask.shape) != size:
+        return _Problem(f"{kind} of another size than its image", paths[0])
+    if not mask.any():
+        return _Problem(f"{kind} is empty", paths[0])
+    if mask.all():
+        return _Problem(f"{kind} covers the whole image", paths[0])
+    return None
+
+
+def _problems(files: _Files) -> list[_Problem]:
+    """Return what is wrong with one X-ray's files."""
+    try:
+        size = tuple(read_radiograph(files.image).shape[-2:])
+    except RadiographError as error:
+        return [_Problem(error.reason, files.image)]
+    masks = {"lung mask": files.roi_masks, "lesion mask": (files.lesion,) if files.lesion else ()}
+    found = [_mask_problem(kind, paths, size) for kind, paths in masks.items() if paths]
+    return [problem for problem in found if problem is not None]
+
+
+def _inspect(table: Sequence[_Files]) -> list[list[_Problem]]:
+    """Return the problems of each X-ray, in the order of the table."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(track(pool.map(_problems, table), "Checking images", total=len(table), transient=True))
+
+
+def _by_reason(problems: Iterable[list[_Problem]]) -> dict[str, list[Path | str]]:
+    offenders: dict[str, list[Path | str]] = defaultdict(list)
+    for found in problems:
+        for problem in found:
+            offenders[problem.reason].append(problem.path)
+    return offenders
+
+
+def verify_radiographs(paths: Sequence[Path]) -> None:
+    """Read all X-rays, so that a prediction does not stop at a broken one after hours.
+
+    Args:
+        paths: The files.
+
+    Raises:
+        DatasetError: If some cannot be read as frontal radiographs; names all of them by what is wrong.
+
+    Example:
+        >>> verify_radiographs([Path("missing.png")])
+        Traceback (most recent call last):
+        ...
+        anomalib_cxr.errors.DatasetError: found: 1 of 1 files that are no frontal radiograph
+            cannot be opened: No such file or directory (1):
+              missing.png
+          expected: ...
+    """
+    offenders = _by_reason(_inspect([_Files(path) for path in paths]))
+    if offenders:
+        raise DatasetError(
+            f"{sum(map(len, offenders.values()))} of {len(paths)} files that are no frontal radiograph",
+            "PNG, JPEG, TIFF, BMP or DICOM files of one frontal radiograph each",
+            "repair these files, or move them elsewhere",
+            offenders,
+        )
 
 
 def verify_samples(samples: pd.DataFrame, on_error: OnError) -> pd.DataFrame:
@@ -57,23 +114,24 @@ def verify_samples(samples: pd.DataFrame, on_error: OnError) -> pd.DataFrame:
 
     Raises:
         DatasetError: With `raise`, naming all offending files by what is wrong with them.
+
+    Example:
+        >>> samples = pd.DataFrame({"image_path": ["missing.png"], "roi_mask_paths": [()], "mask_path": [""]})
+        >>> len(verify_samples(samples, "skip"))
+        0
     """
-    columns = (samples.image_path, samples.roi_mask_paths, samples.mask_path)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(_problems, *columns)
-        problems = list(track(results, "Checking images", total=len(samples), transient=True))
-    offenders: dict[str, list[str]] = defaultdict(list)
-    for reason, path in (problem for found in problems for problem in found):
-        offenders[reason].append(path)
-    if not offenders:
+    table = zip(samples.image_path, samples.roi_mask_paths, samples.mask_path, strict=True)
+    problems = _inspect([_Files(*files) for files in table])
+    if not any(problems):
         return samples
     error = DatasetError(
         f"{sum(map(bool, problems))} of {len(samples)} X-rays with files that cannot be used",
         "images that can be read, and masks of the image's size with some but not all pixels set",
         "repair or remove them, or set data.init_args.on_error to skip to go on without them",
-        offenders,
+        _by_reason(problems),
     )
     if on_error == "raise":
         raise error
     logger.warning("Left out: %s", error)
-    return samples[[not found for found in problems]]
+    usable: pd.DataFrame = samples[[not found for found in problems]]
+    return usable

@@ -27,7 +27,7 @@ from anomalib_cxr.models.components.dcgan import Judgement
 from anomalib_cxr.models.components.export import WholeExport
 
 from .loss import GeneratorLoss, Reconstruction, ReconstructionLoss, discriminator_loss, feature_matching, latent_agreement
-from .settings import Target, check_architecture, check_settings
+from .settings import ARCHITECTURE, Target, check_architecture, check_settings
 from .torch_model import RoiSureGanomalyModel
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
         self.discriminator = Discriminator(image_size, n_features, max_features).apply(initialise_dcgan)
         self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau)
         self.generator_loss = GeneratorLoss(w_adv, w_enc, w_rec)
-        self._rng_state_to_resume: torch.Tensor | None = None
+        self._rng_states_to_resume: dict[str, torch.Tensor] = {}
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for the generator (painter and second encoder) and for the discriminator."""
@@ -234,7 +234,10 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random numbers, so that a resumed training goes on as if it had not stopped."""
+        """Keep the architecture, and the random numbers' state: a resumed training goes on as if it had not stopped.
+
+        The architecture stands beside the hyperparameters, which `load_from_checkpoint` overwrites with its arguments.
+        """
         broken = [name for name, weight in self.named_parameters() if not torch.isfinite(weight).all()]
         if broken:
             raise DivergenceError(
@@ -243,16 +246,38 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
                 "lower lr; the checkpoint of the last whole epoch is kept",
             )
         super().on_save_checkpoint(checkpoint)
-        checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint["architecture"] = {name: self.hparams[name] for name in ARCHITECTURE}
+        checkpoint["rng_states"] = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            checkpoint["rng_states"]["cuda"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture, and remember the state of the random numbers."""
-        check_architecture(self.hparams, checkpoint.get("hyper_parameters", {}))
+        check_architecture(self.hparams, checkpoint.get("architecture", {}))
         super().on_load_checkpoint(checkpoint)
-        self._rng_state_to_resume = checkpoint.get("rng_state")
+        self._rng_states_to_resume = checkpoint.get("rng_states", {})
 
     def on_fit_start(self) -> None:
         """Go on with the random numbers where a resumed training stopped."""
-        if self._rng_state_to_resume is not None and self.trainer.ckpt_path is not None:
-            torch.set_rng_state(self._rng_state_to_resume.cpu())
-        self._rng_state_to_resume = None
+        if self.trainer.ckpt_path is None:
+            self._rng_states_to_resume = {}
+        self._resume_random_numbers()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let the random numbers go their way once a resumed training is under way."""
+        del batch, batch_idx
+        self._rng_states_to_resume = {}
+
+    def on_train_epoch_end(self) -> None:
+        """Resume the random numbers again if no batch has come yet.
+
+        From a checkpoint that validation saved, Lightning first ends that epoch, after a seed for a loader of no use.
+        """
+        self._resume_random_numbers()
+
+    def _resume_random_numbers(self) -> None:
+        """Set the state of the random numbers that a checkpoint holds, if one is to be resumed."""
+        if "cpu" in self._rng_states_to_resume:
+            torch.set_rng_state(self._rng_states_to_resume["cpu"].cpu())
+        if "cuda" in self._rng_states_to_resume and self.device.type == "cuda":
+            torch.cuda.set_rng_state(self._rng_states_to_resume["cuda"].cpu(), self.device)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from anomalib_cxr.errors import SettingError
@@ -15,6 +17,30 @@ IMAGE_SIZES = (32, 64, 128, 256, 512)
 
 ARCHITECTURE = ("image_size", "latent_dim", "n_features", "max_features", "target")
 """Settings without which a checkpoint's weights do not fit or mean something else."""
+
+
+def _listed(choices: Sequence[object]) -> str:
+    return ", ".join(map(str, choices))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _is_above_zero(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_at_least_zero(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_beta(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < 1
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -31,23 +57,26 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         Traceback (most recent call last):
         ...
         anomalib_cxr.errors.SettingError: found: sigma = -0.1
-          expected: sigma >= 0
+          expected: sigma >= 0 and finite
           next step: correct it in the configuration under model.init_args
     """
-    rules = {
-        "image_size": (lambda value: value in IMAGE_SIZES, f"one of {', '.join(map(str, IMAGE_SIZES))}"),
-        "reconstruction": (lambda value: value in RECONSTRUCTIONS, f"one of {', '.join(RECONSTRUCTIONS)}"),
-        "target": (lambda value: value in TARGETS, f"one of {', '.join(TARGETS)}"),
-        "sigma": (lambda value: value >= 0, ">= 0"),
-        "tau": (lambda value: value > 0, "> 0"),
-        "w_adv": (lambda value: value >= 0, ">= 0"),
-        "w_enc": (lambda value: value >= 0, ">= 0"),
-        "w_rec": (lambda value: value >= 0, ">= 0"),
-        "latent_dim": (lambda value: value >= 1, ">= 1"),
-        "n_features": (lambda value: value >= 1, ">= 1"),
-        "max_features": (lambda value: value is None or value >= 1, ">= 1, or null for no cap"),
-        "lr": (lambda value: value > 0, "> 0"),
-        "betas": (lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value), "two numbers in [0, 1)"),
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "image_size": (lambda value: _is_count(value) and value in IMAGE_SIZES, f"one of {_listed(IMAGE_SIZES)}"),
+        "reconstruction": (lambda value: value in RECONSTRUCTIONS, f"one of {_listed(RECONSTRUCTIONS)}"),
+        "target": (lambda value: value in TARGETS, f"one of {_listed(TARGETS)}"),
+        "sigma": (_is_at_least_zero, ">= 0 and finite"),
+        "tau": (_is_above_zero, "> 0 and finite"),
+        "w_adv": (_is_at_least_zero, ">= 0 and finite"),
+        "w_enc": (_is_at_least_zero, ">= 0 and finite"),
+        "w_rec": (_is_at_least_zero, ">= 0 and finite"),
+        "latent_dim": (_is_count, ">= 1 and whole"),
+        "n_features": (_is_count, ">= 1 and whole"),
+        "max_features": (lambda value: value is None or _is_count(value), ">= 1 and whole, or null for no cap"),
+        "lr": (_is_above_zero, "> 0 and finite"),
+        "betas": (
+            lambda value: isinstance(value, Sequence) and [_is_beta(beta) for beta in value] == [True, True],
+            "two numbers in [0, 1)",
+        ),
     }
     wrong = [name for name, value in settings.items() if name in rules and not rules[name][0](value)]
     if wrong:

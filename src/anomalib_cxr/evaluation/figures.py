@@ -1,0 +1,177 @@
+"""Figures of a training and a test, each made from plain tables without any global state of matplotlib."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import roc_curve
+
+from .scores import NORMAL, SICK, auroc, count_labels, obstacle_to_roc
+
+CAPTION = "For research, not a medical device."
+BLUE, RED, GREEN, GREY = "#1f77b4", "#d62728", "#2ca02c", "#777777"
+DPI = 110
+
+
+class BestEpoch(NamedTuple):
+    """The epoch with the highest AUROC on validation; the first of several."""
+
+    epoch: int
+    metric: str
+    value: float
+
+
+def best_epoch(history: pd.DataFrame) -> BestEpoch | None:
+    """Return the best epoch of a training; None where no AUROC was measured.
+
+    Args:
+        history: A row for each epoch, a column `epoch` and one for each scalar; missing where it was not measured.
+
+    Example:
+        >>> best_epoch(pd.DataFrame({"epoch": [0, 1, 2], "val_image_AUROC": [0.5, 0.8, 0.7]}))
+        BestEpoch(epoch=1, metric='val_image_AUROC', value=0.8)
+    """
+    measured = [name for name in history.columns if _is_auroc(name) and history[name].notna().any()]
+    if not measured:
+        return None
+    values = history[measured[0]].to_numpy(dtype=float)
+    place = int(np.nanargmax(values))
+    return BestEpoch(int(history["epoch"].iloc[place]), measured[0], float(values[place]))
+
+
+def _is_auroc(name: str) -> bool:
+    return "AUROC" in name
+
+
+def loss_curves(history: pd.DataFrame) -> Figure:
+    """Draw each logged scalar over the epochs in a panel of its own.
+
+    Args:
+        history: As for :func:`best_epoch`, with one scalar at least.
+    """
+    names = sorted((name for name in history.columns if name != "epoch"), key=_is_auroc)
+    n_columns = min(4, len(names))
+    n_rows = math.ceil(len(names) / n_columns)
+    figure = new_figure(max(7.0, 3.1 * n_columns), 2.3 * n_rows + 1.0)
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    best = best_epoch(history)
+    for panel, name in zip(panels, names, strict=False):
+        _draw_scalar(panel, history[["epoch", name]].dropna(), name, best)
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
+    figure.suptitle(_training_title(history, best), fontsize=10)
+    return figure
+
+
+def _training_title(history: pd.DataFrame, best: BestEpoch | None) -> str:
+    last = int(history["epoch"].iloc[-1])
+    title = f"Training up to epoch {last} (the first is 0)."
+    if best is None:
+        return f"{title} No AUROC was measured on validation."
+    contrast = "which here is the best" if best.epoch == last else "not those of the best (dashed line)"
+    return (
+        f"{title} Best on validation: epoch {best.epoch}, {best.metric} {best.value:.3f}.\n"
+        f"`anomalib train` tests the weights after the last epoch (dot), {contrast}."
+    )
+
+
+def _draw_scalar(panel: Axes, points: pd.DataFrame, name: str, best: BestEpoch | None) -> None:
+    epochs, values = points["epoch"], points[name]
+    panel.plot(epochs, values, color=BLUE, linewidth=1.2, marker=".", markersize=3)
+    panel.plot(epochs.iloc[-1:], values.iloc[-1:], "o", color=BLUE, markersize=5)
+    if best is not None:
+        panel.axvline(best.epoch, color=GREEN, linestyle="--", linewidth=1)
+    if _is_auroc(name):
+        panel.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
+        panel.set_ylim(0, 1.02)
+    panel.set_title(f"{name}, last {values.iloc[-1]:.3g}" if len(values) else name, fontsize=9)
+    panel.set_xlabel("epoch", fontsize=8)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.tick_params(labelsize=8)
+    panel.margins(y=0.15)
+
+
+def roc_figure(table: pd.DataFrame, tested: str = "") -> Figure:
+    """Draw the ROC curve of all scores and of each hospital, with AUROC and numbers of images.
+
+    anomalib's own `image_AUROC` of a test is measured on probabilities, which its post-processor clips to [0, 1]:
+    scores beyond the range of validation are ties there, and the two figures may differ.
+
+    Args:
+        table: From :func:`anomalib_cxr.evaluation.scores.score_table`, without an obstacle to a ROC curve.
+        tested: Which weights were tested, for the title.
+    """
+    figure = new_figure(5.6, 6.1)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="chance")
+    hospitals = sorted(table.source.dropna().unique())
+    for source in hospitals if len(hospitals) > 1 else []:
+        part = table[table.source == source]
+        if obstacle_to_roc(part) is None:
+            _draw_roc(axes, part, source, linewidth=1.1)
+        else:
+            axes.plot([], [], " ", label=f"{source}: no curve ({_counts(part)})")
+    _draw_roc(axes, table, hospitals[0] if len(hospitals) == 1 else "all", color="black", linewidth=1.8)
+    _mark_threshold(axes, table)
+    axes.set(xlabel="1 - specificity (normal called sick)", ylabel="sensitivity (sick called sick)", aspect="equal")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.legend(loc="lower right", fontsize=8)
+    title = "ROC curve of the test set, from the scores before post-processing"
+    figure.suptitle(f"{title}\n{tested}".strip(), fontsize=10)
+    return figure
+
+
+def _counts(table: pd.DataFrame) -> str:
+    normal, sick = count_labels(table)
+    return f"{normal} normal, {sick} sick"
+
+
+def _draw_roc(axes: Axes, table: pd.DataFrame, name: str, **style: Any) -> None:
+    known = table[table.label.notna()]
+    false_positive, true_positive, _ = roc_curve(known.label == SICK, known.score)
+    axes.plot(false_positive, true_positive, label=f"{name}: AUROC {auroc(table):.3f} ({_counts(table)})", **style)
+
+
+def _mark_threshold(axes: Axes, table: pd.DataFrame) -> None:
+    """Mark where the post-processor's threshold lies, which is what `predicted` comes from."""
+    known = table[table.label.notna() & table.predicted.notna()]
+    if obstacle_to_roc(known) is not None:
+        return
+    called = known.predicted == SICK
+    sensitivity, fall_out = called[known.label == SICK].mean(), called[known.label == NORMAL].mean()
+    label = f"threshold: sensitivity {sensitivity:.2f}, specificity {1 - fall_out:.2f}"
+    axes.plot([fall_out], [sensitivity], "o", color=RED, markersize=6, label=label, zorder=5)
+
+
+def score_histogram(table: pd.DataFrame) -> Figure:
+    """Draw how the scores of normal and of sick images are distributed.
+
+    Args:
+        table: From :func:`anomalib_cxr.evaluation.scores.score_table`, with finite scores.
+    """
+    figure = new_figure(6.0, 3.8)
+    axes = figure.subplots()
+    bins = np.histogram_bin_edges(table.score, bins=min(30, max(8, len(table) // 5)))
+    for label, color in ((NORMAL, BLUE), (SICK, RED)):
+        scores = table.score[table.label == label]
+        axes.hist(scores, bins=list(bins), color=color, alpha=0.5, label=f"{label} ({len(scores)})")
+    axes.set(xlabel="anomaly score, as the model gives it", ylabel="images")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8)
+    figure.suptitle("Scores of the test set", fontsize=10)
+    return figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure of a size in inches, with the caption that each one bears."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.supxlabel(CAPTION, fontsize=8, color=GREY)
+    return figure

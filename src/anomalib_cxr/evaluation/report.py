@@ -1,0 +1,237 @@
+"""A callback that leaves curves, tables and pictures of a training and a test in the results folder."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from .cases import look_again
+from .figures import best_epoch, loss_curves, roc_figure, score_histogram
+from .files import save_figure, whole_file
+from .provenance import read_config, run_record, write_model_config, write_record
+from .scores import COLUMNS, NORMAL, SICK, Scored, choose_ranks, obstacle_to_roc, score_table
+from .sheets import residual_sheet
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingReport(Callback):
+    """Draws loss curves, ROC curve and residual sheet into `report/` in the results folder.
+
+    - From the start: `run.json` (`run_test.json` for a test alone) with seed, versions, machine and settings, and
+      `model.yaml`, the configuration that `anomalib export` takes.
+    - After each epoch: `losses.csv` and `loss_curves.png`.
+    - After a test: `scores.csv`, and where the test set allows, `roc_curve.png`, `score_histogram.png` and
+      `residuals.png`. Then a message says where all this lies, which weights were tested, and what to do next.
+
+    It works with each `AnomalibModule`, as far as its data go. Every file is whole or not there at all.
+
+    Example:
+        In a configuration::
+
+            trainer:
+              callbacks:
+                - class_path: anomalib_cxr.TrainingReport
+
+        In Python:
+
+        >>> from anomalib.engine import Engine
+        >>> engine = Engine(callbacks=[TrainingReport()])
+    """
+
+    def __init__(self) -> None:
+        self._epochs: list[dict[str, float]] = []
+        self._logged_before: dict[str, torch.Tensor] = {}
+        self._epoch_of_weights: int | None = None
+        self._trained_here = False
+        self._checkpoint: Path | None = None
+        self._scored: list[Scored] = []
+        self._message: str | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scalars of all epochs, which a checkpoint keeps for a resumed training."""
+        return {"epochs": self._epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the epochs of a checkpoint; a test after a training must not forget those trained since."""
+        if not self._trained_here:
+            self._epochs = list(state_dict["epochs"])
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Remember how long the weights of a checkpoint were trained."""
+        del trainer, pl_module
+        self._epoch_of_weights = checkpoint.get("epoch")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down where the results will come from."""
+        self._write_provenance(trainer, pl_module, "run.json")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier test; write down where a test without a training comes from."""
+        self._scored = []
+        if not self._trained_here:
+            self._write_provenance(trainer, pl_module, "run_test.json")
+
+    def _write_provenance(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
+        config = read_config(trainer)
+        if not trainer.is_global_zero:
+            return
+        write_record(run_record(trainer, pl_module, config), _folder(trainer) / name)
+        if config is not None:
+            write_model_config(config, _folder(trainer) / "model.yaml")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the scalars of an epoch, and draw all so far."""
+        del pl_module
+        logged = dict(trainer.callback_metrics)
+        # Lightning keeps showing the last validation's values where an epoch had none: these are the very same tensors.
+        fresh = {name: value for name, value in logged.items() if value is not self._logged_before.get(name)}
+        self._logged_before = logged
+        self._epoch_of_weights, self._trained_here = trainer.current_epoch, True
+        self._epochs.append({"epoch": trainer.current_epoch, **{name: value.item() for name, value in fresh.items()}})
+        if trainer.is_global_zero:
+            self._write_losses(_folder(trainer))
+
+    def _write_losses(self, folder: Path) -> None:
+        history = pd.DataFrame(self._epochs)
+        _write_table(history, folder / "losses.csv")
+        if len(history.columns) > 1:
+            save_figure(loss_curves(history), folder / "loss_curves.png")
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the checkpoint of this training: testing another one makes Lightning forget it."""
+        del pl_module
+        saved = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        self._checkpoint = Path(saved) if saved else None
+
+    def on_test_batch_end(  # noqa: PLR0917  # Lightning's signature
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the scores of a batch, not its pictures.
+
+        The trainer's callbacks run before the model's own: the post-processor has not yet touched the scores.
+        """
+        del trainer, pl_module, batch, batch_idx, dataloader_idx
+        if outputs.pred_score is None or outputs.image_path is None:
+            return
+        scores = outputs.pred_score.detach().float().flatten().tolist()
+        labels = [None] * len(scores) if outputs.gt_label is None else outputs.gt_label.flatten().tolist()
+        names = [None if label is None else (SICK if label else NORMAL) for label in labels]
+        self._scored += map(Scored, map(str, outputs.image_path), names, scores)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write tables and figures of the test."""
+        scored = _gather(self._scored)
+        if not trainer.is_global_zero:
+            return
+        if scored:
+            self._write_test(trainer, pl_module, scored)
+        else:
+            logger.warning("The test gave no scores with image paths: no scores.csv and no figures of the test.")
+        self._message = self._closing_words(trainer, pl_module)
+
+    def _write_test(self, trainer: Trainer, pl_module: Any, scored: list[Scored]) -> None:
+        folder, dataset = _folder(trainer), _test_dataset(trainer)
+        samples = getattr(dataset, "samples", pd.DataFrame())
+        sources = dict(zip(samples.image_path.map(str), samples.source, strict=True)) if "source" in samples else {}
+        table = score_table(scored, pl_module.post_processor, sources)
+        _write_table(table[COLUMNS], folder / "scores.csv")
+        tested = self._tested_weights(trainer)
+        obstacle = obstacle_to_roc(table)
+        if obstacle is None:
+            save_figure(roc_figure(table, tested), folder / "roc_curve.png")
+            save_figure(score_histogram(table), folder / "score_histogram.png")
+        else:
+            logger.warning("No ROC curve and no histogram of the test: %s.", obstacle)
+        chosen = choose_ranks(table)
+        if "image_path" in samples and len(chosen):
+            cases = look_again(trainer, pl_module, dataset, chosen)
+            save_figure(residual_sheet(cases, tested), folder / "residuals.png")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Say, as the last word of a test, where the results lie."""
+        del trainer, pl_module, stage
+        if self._message is not None:
+            logger.info(self._message)
+        self._message = None
+
+    def _closing_words(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        folder, results = _folder(trainer), Path(trainer.default_root_dir)
+        checkpoint = self._checkpoint or (Path(trainer.ckpt_path) if trainer.ckpt_path else None)
+        lines = [
+            f"Results of {type(pl_module).__name__}:",
+            f"  curves, tables, pictures: {_short(folder)}",
+            f"  each test image:          {_short(results / 'images')}" if (results / "images").is_dir() else "",
+            f"  checkpoint:               {_short(checkpoint)}" if checkpoint else "",
+            f"  {self._tested_weights(trainer)}",
+            f"  {self._best_weights()}",
+            f"Next: {_export_command(folder / 'model.yaml', checkpoint, results)}" if checkpoint else "",
+            "For research, not a medical device.",
+        ]
+        return "\n".join(line for line in lines if line.strip())
+
+    def _tested_weights(self, trainer: Trainer) -> str:
+        """Say which weights were tested: by `anomalib train` the last ones, or, resumed, those it was resumed from."""
+        epoch = "" if self._epoch_of_weights is None else f" after epoch {self._epoch_of_weights}"
+        if trainer.ckpt_path is None:
+            return f"Tested: the last weights,{epoch}." if epoch else "Tested: the weights of the model as given."
+        tested = f"Tested: the weights{epoch} in the given checkpoint {Path(trainer.ckpt_path).name}"
+        others = f", NOT those trained now (up to epoch {self._epochs[-1]['epoch']})" if self._trained_here else ""
+        return f"{tested}{others}."
+
+    def _best_weights(self) -> str:
+        """Say which epoch was best on validation, where that was measured."""
+        best = best_epoch(pd.DataFrame(self._epochs)) if self._epochs else None
+        if best is None:
+            return ""
+        same = "the tested one" if best.epoch == self._epoch_of_weights else "not the tested one"
+        return f"Best on validation: epoch {best.epoch} ({best.metric} {best.value:.3f}), {same}."
+
+
+def _export_command(model_config: Path, checkpoint: Path, results: Path) -> str:
+    """Return the command that exports, or its equal in Python where no command left a configuration."""
+    if not model_config.is_file():
+        return f'Engine().export(model, "openvino", export_root="{_short(results)}", ckpt_path="{_short(checkpoint)}")'
+    words = ["anomalib", "export", "--config", _short(model_config), "--ckpt_path", _short(checkpoint)]
+    return shlex.join([*words, "--export_type", "openvino", "--export_root", _short(results)])
+
+
+def _folder(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "report"
+
+
+def _short(path: Path) -> str:
+    """Return a path as seen from the working directory, where it lies below."""
+    path, here = path.absolute(), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with whole_file(path) as unfinished:
+        table.to_csv(unfinished, index=False)
+
+
+def _test_dataset(trainer: Trainer) -> Any:
+    loaders = trainer.test_dataloaders
+    return getattr(loaders[0] if isinstance(loaders, list) else loaders, "dataset", None)
+
+
+def _gather(scored: list[Scored]) -> list[Scored]:
+    """Bring the scores of all processes together; each image once, though a sampler may have handed out some twice."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return scored
+    parts: list[list[Scored]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, scored)
+    return list({each.image_path: each for part in parts for each in part}.values())

@@ -1,0 +1,106 @@
+"""The residual sheet: chosen test images as a reader would want to see them, with what the model made of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from .cases import Case
+from .figures import BLUE, RED, new_figure
+from .scores import NORMAL, SICK
+
+COLOURS = colormaps["inferno"]
+LESION = "#00e5ff"
+TITLE = "Test images, chosen evenly over the scores of each class, from the lowest (top) to the highest (bottom)"
+WIDTH = 2.4
+"""Of one picture, in inches."""
+WORDS = 0.45
+"""Height of the words under a picture, in inches."""
+
+
+def residual_sheet(cases: Sequence[Case], tested: str = "") -> Figure:
+    """Draw X-ray, painting where there is one, and anomaly map over the X-ray: normal images left, sick ones right.
+
+    One scale of colours serves all, so that a normal image can be compared with a sick one. The lesion, where it is
+    known, is outlined on the anomaly map only: the X-ray is left for the reader's own eyes.
+
+    Args:
+        cases: The images; one at least.
+        tested: Which weights were tested, for the title.
+    """
+    kinds = _kinds(cases)
+    classes = [chosen for label in (NORMAL, SICK) if (chosen := [case for case in cases if case.row.label == label])]
+    grid_shape = max(map(len, classes)), len(kinds) * len(classes)
+    height = WIDTH * float(np.median([case.image.shape[0] / case.image.shape[1] for case in cases]))
+    figure = new_figure(WIDTH * grid_shape[1] + 0.3, (height + WORDS) * grid_shape[0] + 1.6)
+    figure.set_layout_engine("constrained", hspace=WORDS / height, h_pad=0.1)
+    grid = figure.subplots(*grid_shape, squeeze=False)
+    for panel in grid.flat:
+        panel.set_axis_off()
+    scale = _scale(cases)
+    for chosen, block in zip(classes, np.split(grid, len(classes), axis=1), strict=True):
+        for case, panels in zip(chosen, block, strict=False):
+            _draw_case(dict(zip(kinds, panels, strict=True)), case, scale)
+        for panel, title in zip(block[0], kinds.values(), strict=True):
+            panel.set_title(title, fontsize=9)
+    if "map" in kinds:
+        label = "anomaly map, as the model gives it"
+        figure.colorbar(ScalarMappable(scale, COLOURS), ax=grid, location="bottom", shrink=0.3, aspect=40, label=label)
+    figure.suptitle(f"{TITLE}\n{tested}".strip(), fontsize=11)
+    return figure
+
+
+def _kinds(cases: Sequence[Case]) -> dict[str, str]:
+    """Return kind and title of the pictures that there is anything for."""
+    kinds = {"image": "X-ray"}
+    if any(case.painting is not None for case in cases):
+        kinds["painting"] = "painted by the model"
+    if any(case.anomaly_map is not None for case in cases):
+        outlined = any(case.lesion is not None and case.lesion.any() for case in cases)
+        kinds["map"] = "anomaly map" + (", true lesion outlined" if outlined else "")
+    return kinds
+
+
+def _scale(cases: Sequence[Case]) -> Normalize:
+    """Return the common scale of all anomaly maps, without their few highest pixels."""
+    maps = [case.anomaly_map.ravel() for case in cases if case.anomaly_map is not None]
+    values = np.concatenate(maps) if maps else np.zeros(1)
+    low, high = float(values.min()), float(np.quantile(values, 0.998))
+    return Normalize(low, high if high > low else low + 1, clip=True)
+
+
+def _draw_case(panels: dict[str, Axes], case: Case, scale: Normalize) -> None:
+    height, width = case.image.shape
+    field = (0, width, height, 0)
+    panels["image"].imshow(case.image, cmap="gray", vmin=0, vmax=1, extent=field)
+    colour = RED if case.row.label == SICK else BLUE
+    words = panels["image"].annotate(
+        _words(case.row), (0, 0), (0, -3), "axes fraction", "offset points", va="top", fontsize=8, color=colour
+    )
+    words.set_in_layout(False)  # wider than its picture: it runs on under the next one
+    if case.painting is not None:
+        panels["painting"].imshow(case.painting, cmap="gray", vmin=0, vmax=1, extent=field)
+    if case.anomaly_map is not None:
+        panels["map"].imshow(case.image, cmap="gray", vmin=0, vmax=1, extent=field)
+        # The weaker the anomaly, the more of the X-ray shows through.
+        alpha = 0.85 * np.sqrt(scale(case.anomaly_map))
+        panels["map"].imshow(case.anomaly_map, cmap=COLOURS, norm=scale, alpha=alpha, extent=field)
+        if case.lesion is not None and case.lesion.any():
+            outline = case.lesion.astype(float)
+            panels["map"].contour(outline, levels=[0.5], colors=LESION, linewidths=0.9, extent=field, origin="upper")
+
+
+def _words(row: pd.Series) -> str:
+    """Return what is known of an image, in two lines."""
+    place = "" if pd.isna(row.source) else f" ({row.source})"
+    words = f"{row.image.rpartition('/')[2]}{place}\n{row.label}, score {row.score:.4g}, {row['rank']}"
+    if pd.notna(row.probability):
+        words += f"; p {row.probability:.2f}"
+    return words if pd.isna(row.predicted) else f"{words}, called {row.predicted}"

@@ -1,0 +1,154 @@
+"""Tiny phantoms in every real layout of the Montgomery and Shenzhen sets, written once per run and never changed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import label
+
+from anomalib_cxr.data.phantom_files import write_phantoms
+
+REAL_ROOT = Path(__file__).resolve().parents[2] / "shared" / "data" / "montgomery_shenzhen"
+N_NORMAL, N_SICK, SIZE = 10, 5, 64
+UNMASKED = ("CHNCXR_0000_0", "CHNCXR_0014_1")  # of Shenzhen, as 96 of the 662 are
+
+
+def draw(folder, prefix, **settings):
+    """Draw a set named as a hospital's, without what only phantoms have."""
+    settings = {"n_normal": N_NORMAL, "n_sick": N_SICK, "size": SIZE, **settings}
+    write_phantoms(folder, prefix=prefix, **settings)
+    shutil.rmtree(folder / "lesions")
+    (folder / "phantoms.json").unlink()
+    return folder
+
+
+def split_lungs(mask):
+    """Split a lung mask into its two largest components: the lung on the left of the picture, and the other one."""
+    components, count = label(np.asarray(mask) > 0)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    first, second = (components == 1 + index for index in np.argsort(sizes)[-2:])
+    sides = sorted((first, second), key=lambda lung: np.nonzero(lung)[1].mean())
+    return [Image.fromarray(lung.astype(np.uint8) * 255) for lung in sides]
+
+
+def make_montgomery(root, merged):
+    """Lay out a set as the official Montgomery archive does; masks keep the name and have a folder for each lung."""
+    top = root / "MontgomerySet"
+    for name in ("CXR_png", "ClinicalReadings"):
+        shutil.copytree(merged / name, top / name)
+    for side in ("leftMask", "rightMask"):
+        (top / "ManualMask" / side).mkdir(parents=True)
+    for path in (merged / "masks").iterdir():
+        right, left = split_lungs(Image.open(path))  # the patient's right lung is on the picture's left
+        left.save(top / "ManualMask/leftMask" / path.name)
+        right.save(top / "ManualMask/rightMask" / path.name)
+    (top / "NLM-MontgomeryCXRSet-ReadMe.pdf").write_bytes(b"%PDF-1.4")
+    return root
+
+
+def make_shenzhen(root, merged):
+    """Lay out a set as the official Shenzhen archive does, which has no masks."""
+    top = root / "ChinaSet_AllFiles"
+    shutil.copytree(merged / "CXR_png", top / "CXR_png")
+    (top / "CXR_png" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (top / "ClinicalReadings").mkdir()
+    for path in (merged / "ClinicalReadings").iterdir():
+        (top / "ClinicalReadings" / path.name).write_text(shenzhen_reading(path.read_text()))
+    return root
+
+
+def shenzhen_reading(text):
+    """Say what a phantom's reading says in the words of the Shenzhen set."""
+    sex, age, finding = text.splitlines()
+    return f"{'female' if sex.endswith('F') else 'male'} {int(age[-4:-1])}yrs\n{finding}\n"
+
+
+def make_kaggle_masks(root, merged):
+    """Lay out Kaggle's masks of the Shenzhen set, of which some are missing."""
+    (root / "mask").mkdir(parents=True)
+    for path in (merged / "masks").iterdir():
+        if not path.stem.startswith(UNMASKED):
+            shutil.copy(path, root / "mask")
+    return root
+
+
+def make_merged(root, montgomery, shenzhen):
+    """Lay out both sets as Kaggle's merged one does, under its usual top folder."""
+    top = root / "Lung Segmentation"
+    for folder in (montgomery, shenzhen):
+        shutil.copytree(folder, top, dirs_exist_ok=True)
+    (top / "test").mkdir()
+    for stem in UNMASKED:
+        (top / "masks" / f"{stem}_mask.png").unlink()
+        shutil.copy(top / "CXR_png" / f"{stem}.png", top / "test")
+    (top / "NLM-ChinaCXRSet-ReadMe.docx").write_bytes(b"PK")
+    return root
+
+
+@pytest.fixture(scope="session")
+def montgomery_files(tmp_path_factory):
+    """A set with Montgomery's names: `CXR_png/`, `masks/`, `ClinicalReadings/`."""
+    return draw(tmp_path_factory.mktemp("montgomery") / "set", "MCUCXR", seed=1)
+
+
+@pytest.fixture(scope="session")
+def shenzhen_files(tmp_path_factory):
+    """A set with Shenzhen's names: `CXR_png/`, `masks/` with `_mask` in the names, `ClinicalReadings/`."""
+    return draw(tmp_path_factory.mktemp("shenzhen") / "set", "CHNCXR", seed=2)
+
+
+@pytest.fixture(scope="session")
+def montgomery_root(tmp_path_factory, montgomery_files):
+    """The official Montgomery archive, unpacked."""
+    return make_montgomery(tmp_path_factory.mktemp("official_montgomery"), montgomery_files)
+
+
+@pytest.fixture(scope="session")
+def shenzhen_root(tmp_path_factory, shenzhen_files):
+    """The official Shenzhen archive, unpacked, and Kaggle's masks beside it."""
+    root = make_shenzhen(tmp_path_factory.mktemp("official_shenzhen"), shenzhen_files)
+    return make_kaggle_masks(root, shenzhen_files)
+
+
+@pytest.fixture(scope="session")
+def unmasked_root(tmp_path_factory, shenzhen_files):
+    """The official Shenzhen archive alone, which has no masks."""
+    return make_shenzhen(tmp_path_factory.mktemp("unmasked"), shenzhen_files)
+
+
+@pytest.fixture(scope="session")
+def side_by_side_root(tmp_path_factory, montgomery_files, shenzhen_files):
+    """Both official archives and Kaggle's masks in one folder."""
+    root = make_montgomery(tmp_path_factory.mktemp("side_by_side"), montgomery_files)
+    return make_kaggle_masks(make_shenzhen(root, shenzhen_files), shenzhen_files)
+
+
+@pytest.fixture(scope="session")
+def merged_root(tmp_path_factory, montgomery_files, shenzhen_files):
+    """Kaggle's merged layout."""
+    return make_merged(tmp_path_factory.mktemp("merged"), montgomery_files, shenzhen_files)
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory):
+    """Phantoms under their own name, with masks of the lesions."""
+    root = tmp_path_factory.mktemp("phantoms") / "set"
+    return write_phantoms(root, n_normal=N_NORMAL, n_sick=N_SICK, size=SIZE, seed=3)
+
+
+@pytest.fixture
+def editable(tmp_path):
+    """Copy a data folder to where a test may damage it."""
+    return lambda root: Path(shutil.copytree(root, tmp_path / "data"))
+
+
+@pytest.fixture
+def real_root():
+    """The real Montgomery and Shenzhen images, which lie beside the repository or nowhere."""
+    if not REAL_ROOT.is_dir():
+        pytest.skip("the real images are not there")
+    return REAL_ROOT

@@ -1,0 +1,295 @@
+"""The data module as a trainer meets it: what it refuses before training, its three sets, and its batches."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from anomalib.data import AnomalibDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from PIL import Image
+from torchvision.transforms import v2
+
+from anomalib_cxr.data.datamodule import RoiDataModule
+from anomalib_cxr.errors import DatasetError, SettingError
+from anomalib_cxr.models.components.pre_processor import RoiPreProcessor
+
+MODULE = "anomalib_cxr.data.datamodule"
+
+
+def names(dataset):
+    return {path.rpartition("/")[2] for path in dataset.samples.image_path}
+
+
+def subsets(datamodule):
+    return {split: names(getattr(datamodule, f"{split}_data")) for split in ("train", "val", "test")}
+
+
+def fitted(root, **settings):
+    datamodule = RoiDataModule(root, **settings)
+    datamodule.setup(TrainerFn.FITTING)
+    return datamodule
+
+
+def remove(root, pattern):
+    for path in root.rglob(pattern):
+        path.unlink()
+    return root
+
+
+class TestRefusedBeforeTraining:
+    def test_missing_root(self, tmp_path):
+        with pytest.raises(DatasetError, match=r"no folder .*nowhere\n(?s:.*)data.init_args.download to true"):
+            RoiDataModule(tmp_path / "nowhere").setup("fit")
+
+    def test_empty_root(self, tmp_path):
+        with pytest.raises(DatasetError, match="which is empty"):
+            RoiDataModule(tmp_path).setup("fit")
+
+    def test_unknown_layout(self, tmp_path):
+        (tmp_path / "scans").mkdir()
+        with pytest.raises(DatasetError, match=r"with scans, and no X-ray(?s:.*)expected: one of\n"):
+            RoiDataModule(tmp_path).setup("fit")
+
+    def test_names_that_tell_nothing(self, editable, phantom_root):
+        root = editable(phantom_root)
+        shutil.copy(root / "CXR_png/PHANTOM_0000_0.png", root / "CXR_png/scan.png")
+        with pytest.raises(DatasetError, match=r"name without hospital, number and label \(1\):\n\s+\S*scan.png"):
+            RoiDataModule(root).setup("fit")
+
+    def test_all_broken_files_at_once(self, editable, phantom_root):
+        root = editable(phantom_root)
+        image, mask = root / "CXR_png/PHANTOM_0001_0.png", root / "masks/PHANTOM_0002_0.png"
+        text = root / "CXR_png/PHANTOM_0011_1.png"
+        image.write_bytes(image.read_bytes()[:500])
+        mask.write_bytes(b"")
+        text.write_text("no image")
+        with pytest.raises(DatasetError, match="3 of 15 X-rays with files that cannot be used") as caught:
+            RoiDataModule(root).setup("fit")
+        assert {path for paths in caught.value.offenders.values() for path in paths} == {image, mask, text}
+
+    def test_skipping_broken_files(self, editable, phantom_root, caplog):
+        root = editable(phantom_root)
+        for stem in ("PHANTOM_0001_0", "PHANTOM_0011_1"):
+            (root / f"CXR_png/{stem}.png").write_bytes(b"")
+        with caplog.at_level(logging.WARNING):
+            datamodule = fitted(root, on_error="skip")
+        assert sum(map(len, subsets(datamodule).values())) == 13
+        assert caplog.text.count("empty file (0 bytes) (2):") == 1
+
+    def test_nothing_is_left_after_skipping(self, editable, phantom_root):
+        root = editable(phantom_root)
+        for path in (root / "CXR_png").iterdir():
+            path.write_bytes(b"")
+        with pytest.raises(DatasetError, match="too few images for protocol 'holdout': none is left"):
+            RoiDataModule(root, on_error="skip").setup("fit")
+
+    def test_no_normal_images(self, editable, phantom_root):
+        root = remove(editable(phantom_root), "*_0.png")
+        with pytest.raises(DatasetError, match=r"5 X-rays in \S+, none of them normal"):
+            RoiDataModule(root).setup("fit")
+
+    def test_fewer_than_a_split_needs(self, editable, phantom_root):
+        root = remove(editable(phantom_root), "*_1.png")
+        with pytest.raises(DatasetError, match="phantom has 10 normal to train on and 0 sick, needed are 3 and 2"):
+            RoiDataModule(root).setup("fit")
+
+    def test_no_lung_masks_at_all(self, unmasked_root):
+        with pytest.raises(
+            DatasetError, match=r"10 normal X-rays of shenzhen in .*none of them with a lung mask"
+        ) as caught:
+            RoiDataModule(unmasked_root).setup("fit")
+        for part in (
+            "yoctoman/shcxr-lung-mask from Kaggle",
+            "account",
+            "folder mask/ into the root",
+            "init_args.masks",
+        ):
+            assert part in caught.value.next_step
+
+    def test_no_lung_masks_of_one_hospital(self, tmp_path, montgomery_root, unmasked_root):
+        for root in (montgomery_root, unmasked_root):
+            shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+        with pytest.raises(DatasetError, match=r"10 normal X-rays of shenzhen in .*none of them with a lung mask"):
+            RoiDataModule(tmp_path).setup("fit")
+        assert len(fitted(tmp_path, sources=("montgomery",)).train_data) == 7
+
+    def test_none_of_the_chosen_sources(self, merged_root):
+        with pytest.raises(DatasetError, match=r"X-rays of shenzhen \(15\), montgomery \(15\) only") as caught:
+            RoiDataModule(merged_root, sources=("phantom",)).setup("fit")
+        assert caught.value.expected == "X-rays of phantom"
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("setting", "expected"),
+        [
+            ({"protocol": "kfold"}, "protocol = 'kfold'\n  expected: protocol one of holdout, dissertation"),
+            ({"masks": "none"}, "masks = 'none'\n  expected: masks one of required, optional"),
+            ({"on_error": "ignore"}, "on_error = 'ignore'\n  expected: on_error one of raise, skip"),
+            ({"train_batch_size": 0}, "train_batch_size = 0\n  expected: train_batch_size >= 1"),
+            ({"eval_batch_size": -1}, "eval_batch_size = -1\n  expected: eval_batch_size >= 1"),
+            ({"num_workers": -1}, "num_workers = -1\n  expected: num_workers >= 0"),
+            ({"seed": -1}, "seed = -1\n  expected: seed >= 0"),
+        ],
+    )
+    def test_refused_at_construction(self, setting, expected):
+        with pytest.raises(SettingError, match=expected):
+            RoiDataModule("nowhere", **setting)
+
+    def test_all_wrong_names_at_once(self):
+        with pytest.raises(SettingError, match="protocol = 'a', masks = 'b', on_error = 'c'"):
+            RoiDataModule("nowhere", protocol="a", masks="b", on_error="c")
+
+    def test_from_a_configuration(self, tmp_path, merged_root):
+        (tmp_path / "data.yaml").write_text(f"""
+class_path: {MODULE}.RoiDataModule
+init_args:
+  root: {merged_root}
+  sources: [shenzhen]
+  protocol: dissertation
+  masks: optional
+  train_batch_size: 3
+  train_augmentations:
+    class_path: torchvision.transforms.v2.RandomHorizontalFlip
+  seed: 7
+""")
+        datamodule = AnomalibDataModule.from_config(tmp_path / "data.yaml")
+        assert (datamodule.sources, datamodule.protocol, datamodule.masks) == (
+            ("shenzhen",),
+            "dissertation",
+            "optional",
+        )
+        datamodule.setup("fit")
+        assert isinstance(datamodule.train_data.augmentations, v2.RandomHorizontalFlip)
+        assert datamodule.val_data.augmentations is None
+        assert len(next(iter(datamodule.train_dataloader())).image) == 3
+
+
+class TestSets:
+    @pytest.mark.parametrize("protocol", ["holdout", "dissertation"])
+    @pytest.mark.parametrize("masks", ["required", "optional"])
+    @pytest.mark.parametrize("layout", ["phantom_root", "side_by_side_root"])
+    def test_anomalib_leaves_the_drawn_sets_alone(self, request, layout, protocol, masks):
+        root = request.getfixturevalue(layout)
+        datamodule = RoiDataModule(root, protocol=protocol, masks=masks)
+        drawn = datamodule.make_samples()
+        datamodule.setup(TrainerFn.FITTING)
+        expected = {
+            split: {path.rpartition("/")[2] for path in drawn.image_path[drawn.split == split]}
+            for split in ("train", "val")
+        }
+        if protocol == "dissertation":
+            expected["test"] = expected["val"]
+        else:
+            expected["test"] = {path.rpartition("/")[2] for path in drawn.image_path[drawn.split == "test"]}
+        assert subsets(datamodule) == expected
+        assert all(len(dataset) == len(names(dataset)) for dataset in (datamodule.val_data, datamodule.test_data))
+        assert datamodule.train_data.task == datamodule.val_data.task == datamodule.test_data.task
+
+    def test_disjoint(self, merged_root):
+        sets = subsets(fitted(merged_root))
+        assert sum(map(len, sets.values())) == len(set.union(*sets.values())) == 30
+
+    def test_only_normal_images_train(self, merged_root):
+        assert not fitted(merged_root).train_data.has_anomalous
+
+    def test_a_trainer_that_tests_draws_no_second_time(self, phantom_root):
+        datamodule = fitted(phantom_root)
+        before = datamodule.test_data
+        datamodule.setup(TrainerFn.TESTING)
+        assert datamodule.test_data is before
+
+    def test_seeds(self, phantom_root):
+        assert subsets(fitted(phantom_root, seed=1)) == subsets(fitted(phantom_root, seed=1))
+        assert subsets(fitted(phantom_root, seed=1)) != subsets(fitted(phantom_root, seed=2))
+
+    def test_every_layout_of_the_same_images_is_split_alike(self, side_by_side_root, merged_root):
+        assert subsets(fitted(side_by_side_root)) == subsets(fitted(merged_root))
+
+    def test_dissertation_validates_on_its_test_set(self, phantom_root):
+        datamodule = fitted(phantom_root, protocol="dissertation")
+        assert subsets(datamodule)["test"] == subsets(datamodule)["val"]
+        assert datamodule.test_data is not datamodule.val_data
+
+    def test_sources(self, merged_root):
+        sets = subsets(fitted(merged_root, sources=("shenzhen",)))
+        assert all(name.startswith("CHNCXR") for chosen in sets.values() for name in chosen)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_images_without_a_mask_never_train_but_test(self, shenzhen_root, seed):
+        sets = subsets(fitted(shenzhen_root, seed=seed))
+        assert "CHNCXR_0000_0.png" in sets["test"]
+        assert "CHNCXR_0014_1.png" in sets["val"] | sets["test"]
+
+    def test_images_without_a_mask_may_train_when_masks_are_optional(self, unmasked_root):
+        datamodule = fitted(unmasked_root, masks="optional")
+        assert len(datamodule.train_data) == 7
+        assert next(iter(datamodule.train_dataloader())).roi_mask is None
+
+    def test_what_went_where_is_logged(self, phantom_root, caplog):
+        with caplog.at_level(logging.INFO, MODULE):
+            fitted(phantom_root, seed=4)
+        (record,) = caplog.records
+        assert record.getMessage().splitlines() == [
+            "RoiDataModule, protocol 'holdout', seed 4:",
+            "phantom: train 7 normal; val 1 normal + 1 sick; test 2 normal + 4 sick; unused 0",
+        ]
+
+
+class TestBatches:
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_batches_of_all_sets(self, phantom_root, num_workers):
+        datamodule = fitted(phantom_root, train_batch_size=4, eval_batch_size=3, num_workers=num_workers)
+        loaders = (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader())
+        sizes = [[len(batch.image) for batch in loader] for loader in loaders]
+        assert sizes == [[4, 3], [2], [3, 3]]
+        batch = next(iter(loaders[0]))
+        assert (batch.image.shape, batch.roi_mask.shape) == ((4, 3, 64, 64), (4, 64, 64))
+        assert 0 <= batch.image.min() < batch.image.max() <= 1
+        assert 0.1 < batch.roi_mask.float().mean() < 0.6
+        assert not batch.gt_mask.any()
+
+    def test_training_is_shuffled_and_the_rest_is_not(self, phantom_root):
+        datamodule = fitted(phantom_root)
+        torch.manual_seed(0)
+        orders = [next(iter(datamodule.train_dataloader())).image_path for _ in range(4)]
+        assert any(order != orders[0] for order in orders)
+        tested = next(iter(datamodule.test_dataloader())).image_path
+        assert tested == sorted(tested)
+
+    def test_augmentations_of_the_stage_come_before_the_general_ones(self, phantom_root):
+        flip, turn = v2.RandomHorizontalFlip(p=1), v2.RandomVerticalFlip(p=1)
+        datamodule = fitted(phantom_root, train_augmentations=flip, augmentations=turn)
+        sets = (datamodule.train_data, datamodule.val_data, datamodule.test_data)
+        assert [dataset.augmentations for dataset in sets] == [flip, turn, turn]
+
+    @pytest.mark.parametrize("augmentations", [None, v2.RandomHorizontalFlip(p=1)])
+    def test_the_model_s_resizing_makes_images_of_any_size_one_batch(self, editable, phantom_root, augmentations):
+        root = editable(phantom_root)
+        for folder in ("CXR_png", "masks"):
+            path = root / folder / "PHANTOM_0003_0.png"
+            Image.open(path).resize((96, 80)).save(path)
+        datamodule = RoiDataModule(root, augmentations=augmentations)
+        datamodule.trainer = SimpleNamespace(model=SimpleNamespace(pre_processor=RoiPreProcessor(32)))
+        datamodule.setup(TrainerFn.FITTING)
+        loaders = (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader())
+        for batch in (next(iter(loader)) for loader in loaders):
+            assert batch.image.shape[1:] == (3, 32, 32)
+            assert batch.roi_mask.shape[1:] == batch.gt_mask.shape[1:] == (32, 32)
+            assert batch.roi_mask.dtype == batch.gt_mask.dtype == torch.bool
+            assert batch.roi_mask.flatten(1).any(1).all()
+
+
+@pytest.mark.real_data
+def test_the_real_images(real_root):
+    datamodule = fitted(real_root, sources=("montgomery", "shenzhen"), protocol="dissertation")
+    validating = datamodule.val_data.samples
+    assert len(datamodule.train_data) + (validating.label_index == 0).sum() == 344
+    assert (validating.label_index == 0).sum() == (validating.label_index == 1).sum() == 34
+    batch = next(iter(datamodule.val_dataloader()))
+    assert batch.image.shape == (32, 3, 256, 256)
+    assert batch.roi_mask.shape == (32, 256, 256)

@@ -1,0 +1,425 @@
+"""Training, checkpoints and post-processing on tiny images, against a plain two-step training written out here."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import torch
+from anomalib.post_processing import PostProcessor
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.data import DataLoader, Dataset
+
+from anomalib_cxr import RoiImageBatch, RoiImageItem, RoiSureGanomaly
+from anomalib_cxr.errors import DivergenceError, SettingError
+from anomalib_cxr.functional import gaussian_sure
+from anomalib_cxr.models.components import RoiPreProcessor
+from anomalib_cxr.models.roi_sure_ganomaly import lightning_model
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*You defined a `validation_step` but have no `val_dataloader`"),
+]
+SIZE = 32
+LUNGS = torch.zeros(SIZE, SIZE)
+LUNGS[6:26, 4:14] = LUNGS[6:26, 18:28] = 1
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks of this size only lose by threads, and lose minutes where other processes hold the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Films(Dataset):
+    """Random images with lungs; the first `n_sick` are sick. Each look at one draws a random exposure if `augment`."""
+
+    def __init__(self, n=8, n_sick=0, *, masks=True, augment=False, broken_after=None):
+        self.images = torch.rand(n, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(3)).expand(-1, 3, -1, -1)
+        self.n_sick, self.masks, self.augment = n_sick, masks, augment
+        self.broken_after, self.looks = broken_after, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = self.images[index] * (0.5 + 0.5 * torch.rand(1) if self.augment else 1)
+        self.looks += 1
+        if self.broken_after is not None and self.looks > self.broken_after:
+            image = image * float("nan")
+        return RoiImageItem(
+            image=image, gt_label=torch.tensor(index < self.n_sick), roi_mask=LUNGS if self.masks else None
+        )
+
+
+def loader(films, *, shuffle=False, workers=0):
+    return DataLoader(films, 4, shuffle=shuffle, collate_fn=RoiImageBatch.collate, num_workers=workers)
+
+
+def make_model(kind=RoiSureGanomaly, **settings):
+    return kind(**{"image_size": SIZE, "n_features": 4, "latent_dim": 5, "visualizer": False, **settings})
+
+
+def make_trainer(folder, epochs=1, callbacks=(), **arguments):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    if not callbacks:
+        quiet["enable_checkpointing"] = False
+    return Trainer(
+        accelerator="cpu", devices=1, max_epochs=epochs, default_root_dir=folder, callbacks=list(callbacks),
+        **{**quiet, **arguments},
+    )  # fmt: skip
+
+
+def fit(model, folder, films=None, val_films=None, *, ckpt_path=None, **arguments):
+    trainer = make_trainer(folder, **arguments)
+    trainer.fit(model, loader(films or Films()), val_films and loader(val_films), ckpt_path=ckpt_path)
+    return trainer
+
+
+def weights_of(part):
+    return {name: value.detach().clone() for name, value in part.named_parameters()}
+
+
+def assert_same(found, expected, **tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            found[name], value, **{"rtol": 0, "atol": 0, "equal_nan": True, **tolerance}, msg=name
+        )
+
+
+class TestTrainingStep:
+    @pytest.mark.parametrize("reconstruction", ["sure", "l2", "l1"])
+    def test_each_network_learns(self, tmp_path, reconstruction):
+        model = make_model(reconstruction=reconstruction)
+        before = weights_of(model)
+        fit(model, tmp_path, limit_train_batches=1)
+        for name, value in weights_of(model).items():
+            assert not torch.equal(value, before[name]), name
+
+    @pytest.mark.parametrize("target", ["lungs", "image"])
+    @pytest.mark.parametrize("reconstruction", ["sure", "l2", "l1"])
+    def test_is_the_plain_two_step_update(self, tmp_path, reconstruction, target):
+        """One backward pass over both must give what a generator step and then a discriminator step give."""
+        torch.manual_seed(0)
+        model = make_model(reconstruction=reconstruction, target=target, sigma=0.3, w_adv=2.0, w_enc=3.0, w_rec=10.0)
+        oracle = deepcopy(model)
+        torch.manual_seed(7)
+        fit(model, tmp_path, Films(4))
+
+        torch.manual_seed(7)
+        torch.empty((), dtype=torch.int64).random_()  # the loader's seed
+        gradients = plain_two_steps(oracle, 2 * Films(4).images[:, :1] - 1, LUNGS.expand(4, 1, -1, -1))
+        tolerance = {"rtol": 1e-3, "atol": 1e-5}
+        assert_same({name: weight.grad for name, weight in model.named_parameters()}, gradients, **tolerance)
+        # Adam's first step has the length lr: a gradient near 0 may turn either way.
+        clear = [name for name, gradient in gradients.items() if gradient.abs().min() > 1e-4]
+        assert any("encoder" in name for name in clear)
+        assert any("discriminator" in name for name in clear)
+        found, expected = weights_of(model), weights_of(oracle)
+        assert_same({name: found[name] for name in clear}, {name: expected[name] for name in clear}, atol=1e-6)
+
+    def test_generator_steps_before_discriminator(self, tmp_path):
+        steps = []
+
+        class Watched(RoiSureGanomaly):
+            def configure_optimizers(self):
+                optimizers = super().configure_optimizers()
+                for name, optimizer in zip(("generator", "discriminator"), optimizers, strict=True):
+                    optimizer.register_step_post_hook(lambda *_, name=name: steps.append(name))
+                return optimizers
+
+        model = make_model(Watched)
+        fit(model, tmp_path)
+        assert steps == ["generator", "discriminator"] * 2
+        generator, discriminator = model.configure_optimizers()
+        held = [{id(weight) for weight in one.param_groups[0]["params"]} for one in (generator, discriminator)]
+        assert held[0] == {id(weight) for weight in model.model.parameters()}
+        assert held[1] == {id(weight) for weight in model.discriminator.parameters()}
+
+    def test_settings_of_the_optimisers(self):
+        for optimizer in make_model(lr=0.01, betas=(0.1, 0.2)).configure_optimizers():
+            assert isinstance(optimizer, torch.optim.Adam)
+            assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (0.01, (0.1, 0.2))
+
+    def test_running_statistics_are_updated_once_a_step(self, tmp_path):
+        model = make_model(reconstruction="sure")
+        fit(model, tmp_path)
+        counts = {name: value for name, value in model.model.named_buffers() if name.endswith("num_batches_tracked")}
+        assert counts
+        assert set(map(int, counts.values())) == {2}
+
+    def test_sure_stays_in_float32_under_mixed_precision(self, tmp_path):
+        seen = set()
+        model = make_model(reconstruction="sure")
+        model.model.painter.register_forward_hook(
+            lambda _, inputs, output: seen.update((inputs[0].dtype, output.dtype))
+        )
+        trainer = fit(model, tmp_path, precision="bf16-mixed")
+        assert seen == {torch.float32}
+        assert torch.isfinite(trainer.callback_metrics["divergence"])
+
+
+def plain_two_steps(model, image, mask):
+    """Update the generator, then the discriminator at the painting the generator learned from; return the gradients."""
+    lungs = model.hparams.target == "lungs"
+    real = torch.where(mask.bool(), image, torch.tensor(-1.0)) if lungs else image
+    generator, discriminator = (
+        torch.optim.Adam(part.parameters(), lr=2e-4, betas=(0.5, 0.999)) for part in (model.model, model.discriminator)
+    )
+    judge = model.discriminator.encoder
+    model.train()
+    z_full = model.model.painter.encoder(image)
+    painted = model.model.painter.decoder(z_full)
+    z_painted = model.model.encoder(painted)
+    if model.hparams.reconstruction == "sure":
+        risk = gaussian_sure(image, painted, model.model.painter, 0.3, mask if lungs else None, tau=0.01)
+        l_rec = risk.mean()
+    else:
+        l_rec = {"l2": F.mse_loss, "l1": F.l1_loss}[model.hparams.reconstruction](painted, real)
+    l_adv = (judge.features(real) - judge.features(painted)).flatten(1).norm(dim=1).mean()
+    l_enc = (z_full - z_painted).flatten(1).norm(dim=1).mean()
+    before = deepcopy(model.discriminator)
+    (2 * l_adv + 3 * l_enc + 10 * l_rec).backward()
+    gradients = {f"model.{name}": weight.grad.clone() for name, weight in model.model.named_parameters()}
+    generator.step()
+    assert_same(weights_of(model.discriminator), weights_of(before))
+
+    discriminator.zero_grad()  # what the generator's loss left there
+    chance_real, chance_painted = (judge(x).flatten().sigmoid() for x in (real, painted.detach()))
+    (-0.5 * chance_real.log().mean() - 0.5 * (1 - chance_painted).log().mean()).backward()
+    gradients |= {f"discriminator.{name}": weight.grad for name, weight in model.discriminator.named_parameters()}
+    discriminator.step()
+    return gradients
+
+
+class TestReinitialisation:
+    @pytest.mark.parametrize(("loss", "again"), [(0.9e-5, True), (1.1e-5, False)])
+    def test_a_discriminator_that_has_won_starts_again(self, tmp_path, monkeypatch, loss, again):
+        real_loss = lightning_model.discriminator_loss
+        monkeypatch.setattr(lightning_model, "discriminator_loss", lambda *x: (y := real_loss(*x)) - y.detach() + loss)
+        model = make_model(lr=1.0)
+        fit(model, tmp_path, limit_train_batches=1)
+        spread = max(w.std().item() for name, w in model.discriminator.named_parameters() if w.ndim == 4)
+        assert (spread < 0.03) == again  # a step of length 1 is far from N(0, 0.02)
+        assert max(w.std().item() for w in model.model.parameters() if w.ndim == 4) > 0.5
+
+
+class TestDivergence:
+    def test_names_term_epoch_and_step_and_keeps_the_former_checkpoint(self, tmp_path):
+        seed_everything(0)
+        saved = ModelCheckpoint(tmp_path, "model")
+        fit(make_model(), tmp_path, Films(), callbacks=[saved])
+        before = torch.load(tmp_path / "model.ckpt", weights_only=True)["state_dict"]
+        (tmp_path / "model.ckpt").unlink()
+
+        seed_everything(0)
+        broken = Films(broken_after=12)  # the second batch of the second epoch
+        expected = (
+            r"l_adv = nan, l_enc = nan, l_rec = nan, l_gen = nan, l_dc = nan, divergence = nan "
+            r"in epoch 1, step 3 \(batch 1 of the epoch\)"
+        )
+        with pytest.raises(DivergenceError, match=expected):
+            fit(make_model(), tmp_path, broken, epochs=3, callbacks=[ModelCheckpoint(tmp_path, "model")])
+        assert [file.name for file in tmp_path.iterdir()] == ["model.ckpt"]
+        kept = torch.load(tmp_path / "model.ckpt", weights_only=True)
+        assert kept["epoch"] == 0
+        assert_same(kept["state_dict"], before)
+
+    @pytest.mark.parametrize(("term", "others"), [("feature_matching", "l_adv"), ("latent_agreement", "l_enc")])
+    def test_names_the_broken_term_only(self, tmp_path, monkeypatch, term, others):
+        monkeypatch.setattr(lightning_model, term, lambda *_: torch.tensor(float("inf"), requires_grad=True))
+        model = make_model()
+        before = weights_of(model)
+        with pytest.raises(DivergenceError, match=rf"found: {others} = inf, l_gen = inf in epoch 0, step 0 \(batch 0"):
+            fit(model, tmp_path)
+        assert_same(weights_of(model), before)
+
+    def test_broken_weights_are_not_saved(self, tmp_path):
+        model = make_model()
+        trainer = fit(model, tmp_path, callbacks=[ModelCheckpoint(tmp_path, "model")])
+        before = (tmp_path / "model.ckpt").read_bytes()
+        with torch.no_grad():
+            model.model.encoder.head.weight[0, 0, 0, 0] = float("inf")
+        with pytest.raises(DivergenceError, match=r"not finite after epoch 1: model\.encoder\.head\.weight\n"):
+            trainer.save_checkpoint(tmp_path / "model.ckpt")
+        assert (tmp_path / "model.ckpt").read_bytes() == before
+
+
+class TestMasks:
+    def test_lungs_need_masks(self, tmp_path):
+        with pytest.raises(SettingError, match="target = 'lungs' and training images without lung masks"):
+            fit(make_model(), tmp_path, Films(masks=False))
+
+    @pytest.mark.parametrize("reconstruction", ["sure", "l1"])
+    def test_the_whole_image_needs_none_and_ignores_those_there_are(self, tmp_path, reconstruction):
+        trained = []
+        for masks in (False, True):
+            seed_everything(0)
+            model = make_model(target="image", reconstruction=reconstruction)
+            fit(model, tmp_path, Films(masks=masks))
+            trained.append(weights_of(model))
+        assert_same(*trained)
+
+    def test_scoring_needs_none(self, tmp_path):
+        (predicted,) = make_trainer(tmp_path).predict(make_model(), loader(Films(4, masks=False)))
+        assert predicted.pred_score.shape == (4,)
+        assert predicted.anomaly_map.shape == (4, SIZE, SIZE)
+
+
+class TestReproducibility:
+    def train(self, folder, epochs=1, *, seed=0, ckpt_path=None, workers=0, every=1, **saving):
+        seed_everything(seed)
+        model = make_model()
+        saved = ModelCheckpoint(folder, save_last=True, **saving)
+        trainer = make_trainer(folder, epochs, [saved], check_val_every_n_epoch=every)
+        if ckpt_path:
+            torch.rand(17)  # whatever a resumed process did before
+        films = loader(Films(augment=True), shuffle=True, workers=workers)
+        trainer.fit(model, films, loader(Films(n_sick=4, augment=True)), ckpt_path=ckpt_path)
+        return model, trainer
+
+    def test_same_seed_same_weights(self, tmp_path):
+        first, again, other = (self.train(tmp_path, seed=seed)[0].state_dict() for seed in (1, 1, 2))
+        assert_same(first, again)
+        assert not torch.equal(first["model.encoder.head.weight"], other["model.encoder.head.weight"])
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"workers": 1},
+            {"save_on_train_epoch_end": False},  # saved by validation, before the epoch has ended
+            {"every": 2},
+        ],
+    )
+    def test_resumed_training_gives_the_weights_of_an_unbroken_one(self, tmp_path, settings):
+        unbroken, _ = self.train(tmp_path / "unbroken", 4, **settings)
+        self.train(tmp_path / "broken", 2, **settings)
+        resumed, trainer = self.train(tmp_path / "on", 4, ckpt_path=tmp_path / "broken" / "last.ckpt", **settings)
+        assert_same(resumed.state_dict(), unbroken.state_dict())
+        assert (trainer.current_epoch, trainer.global_step) == (4, 16)
+
+    def test_a_loaded_model_that_is_trained_anew_does_not_resume(self, tmp_path):
+        self.train(tmp_path, 1)
+        model = RoiSureGanomaly.load_from_checkpoint(tmp_path / "last.ckpt", visualizer=False)
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        model.trainer = make_trainer(tmp_path)
+        model.on_fit_start()
+        assert torch.equal(torch.rand(3), expected)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, whose probes have a generator of their own")
+    def test_the_devices_random_numbers_are_resumed_too(self):
+        model, checkpoint = make_model().cuda(), {}
+        model.on_save_checkpoint(checkpoint)
+        expected = torch.rand(3, device=model.device)
+        checkpoint["hyper_parameters"] = dict(model.hparams)
+        model.on_load_checkpoint(checkpoint)
+        model._resume_random_numbers()
+        assert torch.equal(torch.rand(3, device=model.device), expected)
+
+
+class TestCheckpoint:
+    @pytest.fixture(scope="class")
+    def trained(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("trained")
+        seed_everything(0)
+        model = make_model()
+        fit(model, folder, val_films=Films(n_sick=4), callbacks=[ModelCheckpoint(folder, "model")])
+        return model.eval(), folder / "model.ckpt"
+
+    def test_a_loaded_model_scores_alike(self, trained):
+        model, file = trained
+        loaded = RoiSureGanomaly.load_from_checkpoint(file).eval()
+        images = torch.rand(3, 3, 50, 40, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            for name, value in model(images)._asdict().items():
+                assert torch.equal(getattr(loaded(images), name), value), name
+        assert isinstance(loaded.pre_processor, RoiPreProcessor)
+        assert not loaded.post_processor.enable_threshold_matching
+
+    @pytest.mark.parametrize(
+        ("settings", "found", "built"),
+        [
+            ({"latent_dim": 7}, "latent_dim = 5", "latent_dim = 7"),
+            ({"n_features": 8, "image_size": 64}, "image_size = 32, n_features = 4", "image_size = 64, n_features = 8"),
+            ({"target": "image"}, "target = 'lungs'", "target = 'image'"),
+        ],
+    )
+    def test_another_architecture_is_refused(self, trained, tmp_path, settings, found, built):
+        message = rf"a checkpoint with {found}\n.*built with: {built}\n"
+        with pytest.raises(SettingError, match=message):
+            fit(make_model(**settings), tmp_path, epochs=2, ckpt_path=trained[1])
+        with pytest.raises(SettingError, match=message):
+            RoiSureGanomaly.load_from_checkpoint(trained[1], **settings)
+
+    def test_another_kind_of_model_is_refused(self, trained, tmp_path):
+        checkpoint = torch.load(trained[1], weights_only=True)
+        del checkpoint["architecture"]
+        checkpoint["hyper_parameters"] = {"batch_size": 32}
+        torch.save(checkpoint, tmp_path / "other.ckpt")
+        with pytest.raises(SettingError, match="a checkpoint with image_size = 'absent'"):
+            make_trainer(tmp_path).predict(make_model(), loader(Films()), ckpt_path=tmp_path / "other.ckpt")
+
+    def test_training_may_go_on_with_other_settings_of_training(self, trained, tmp_path):
+        trainer = fit(make_model(lr=1e-5, reconstruction="l2"), tmp_path, epochs=2, ckpt_path=trained[1])
+        assert trainer.current_epoch == 2
+
+
+class TestPostProcessing:
+    def test_maps_are_not_blacked_out_by_the_threshold_of_the_scores(self, tmp_path):
+        torch.manual_seed(0)
+        model = make_model(w_enc=0.0)
+        trainer = fit(model, tmp_path, val_films=Films(n_sick=4))
+        model.post_processor._image_threshold.fill_(100.0)  # a distance of codes can be of any size
+        assert torch.isnan(model.post_processor.pixel_threshold)
+        predicted = torch.cat([batch.anomaly_map for batch in trainer.predict(model, loader(Films()))])
+        assert (predicted.flatten(1).std(1) > 0.01).all()
+
+        model.post_processor.enable_threshold_matching = True  # anomalib's default would
+        blacked_out = torch.cat([batch.anomaly_map for batch in trainer.predict(model, loader(Films()))])
+        assert (blacked_out.flatten(1).std(1) == 0).all()
+
+    def test_scores_are_normalised_by_validation(self, tmp_path):
+        torch.manual_seed(0)
+        model = make_model()
+        trainer = fit(model, tmp_path, val_films=Films(n_sick=4))
+        scores = model.eval().model(2 * Films().images - 1).pred_score.detach()
+        torch.testing.assert_close(model.post_processor.image_min, scores.min())
+        torch.testing.assert_close(model.post_processor.image_max, scores.max())
+        predicted = torch.cat([batch.pred_score for batch in trainer.predict(model, loader(Films()))])
+        assert torch.equal(predicted.argsort(), scores.argsort())
+        assert predicted.min() >= 0
+        assert predicted.max() <= 1
+
+    def test_ones_own_is_taken(self):
+        mine = PostProcessor(image_sensitivity=0.7)
+        assert make_model(post_processor=mine).post_processor is mine
+
+
+class TestLogging:
+    @pytest.mark.parametrize("reconstruction", ["sure", "l2"])
+    def test_every_term_by_name(self, tmp_path, reconstruction):
+        logged = fit(make_model(reconstruction=reconstruction), tmp_path).callback_metrics
+        expected = {"l_adv", "l_enc", "l_rec", "l_gen", "l_dc"} | (
+            {"divergence"} if reconstruction == "sure" else set()
+        )
+        assert logged.keys() == expected
+        total = logged["l_adv"] + logged["l_enc"] + 50 * logged["l_rec"]
+        torch.testing.assert_close(logged["l_gen"], total, rtol=1e-5, atol=1e-5)
+
+    def test_auroc_of_validation(self, tmp_path):
+        logged = fit(make_model(), tmp_path, val_films=Films(n_sick=4)).callback_metrics
+        assert 0 <= logged["val_image_AUROC"] <= 1
+
+
+def test_arguments_of_the_trainer():
+    assert make_model().trainer_arguments == {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
+    assert make_model().learning_type == "one_class"

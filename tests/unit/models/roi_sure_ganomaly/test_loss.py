@@ -1,0 +1,108 @@
+"""Each term against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from math import log
+
+import pytest
+import torch
+
+from anomalib_cxr.functional import gaussian_sure
+from anomalib_cxr.models.roi_sure_ganomaly.loss import (
+    GeneratorLoss,
+    ReconstructionLoss,
+    discriminator_loss,
+    feature_matching,
+    latent_agreement,
+)
+from anomalib_cxr.models.roi_sure_ganomaly.torch_model import Painting
+
+IMAGE = torch.tensor([[[[0.5, 0.2], [-0.3, 0.9]]]])
+MASK = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+PAINTED = torch.tensor([[[[0.25, -0.9], [-0.5, -0.5]]]])
+
+
+def no_painter(_):
+    raise AssertionError("only SURE paints a second time")
+
+
+class TestTerms:
+    def test_feature_matching_is_a_mean_of_distances(self):
+        real = torch.zeros(2, 3, 2, 2)
+        painted = real.clone()
+        painted[0, 0, 0, 0], painted[0, 2, 1, 1], painted[1, 1, 0, 1] = 3.0, 4.0, -7.0
+        torch.testing.assert_close(feature_matching(real, painted), torch.tensor((5.0 + 7.0) / 2))
+
+    def test_latent_agreement_is_a_mean_of_distances(self):
+        z_full = torch.tensor([[1.0, 2.0], [0.0, 0.0]]).reshape(2, 2, 1, 1)
+        z_painted = torch.tensor([[4.0, -2.0], [0.0, 3.0]]).reshape(2, 2, 1, 1)
+        found = latent_agreement(Painting(torch.empty(0), z_full, z_painted))
+        torch.testing.assert_close(found, torch.tensor((5.0 + 3.0) / 2))
+
+    def test_discriminator_is_half_of_each_side(self):
+        # Probabilities 0.8 and 0.5 of the real ones, 0.25 of the painted one.
+        real = torch.tensor([log(4.0), 0.0])
+        painted = torch.tensor([log(1 / 3)])
+        expected = 0.5 * (-log(0.8) - log(0.5)) / 2 + 0.5 * -log(0.75)
+        torch.testing.assert_close(discriminator_loss(real, painted), torch.tensor(expected))
+
+    def test_discriminator_that_does_not_know_has_the_logarithm_of_two(self):
+        torch.testing.assert_close(discriminator_loss(torch.zeros(3), torch.zeros(3)), torch.tensor(log(2.0)))
+
+    def test_discriminator_is_finite_for_confident_logits(self):
+        found = discriminator_loss(torch.tensor([-500.0]), torch.tensor([300.0]))
+        torch.testing.assert_close(found, torch.tensor(0.5 * 500 + 0.5 * 300))
+
+
+class TestGeneratorLoss:
+    def test_defaults_are_the_dissertations(self):
+        terms = torch.tensor(1.0), torch.tensor(0.1), torch.tensor(0.01)
+        torch.testing.assert_close(GeneratorLoss()(*terms), torch.tensor(1.0 + 0.1 + 50 * 0.01))
+
+    def test_each_weight_belongs_to_its_term(self):
+        terms = torch.tensor(1.0), torch.tensor(10.0), torch.tensor(100.0)
+        torch.testing.assert_close(GeneratorLoss(w_adv=2, w_enc=3, w_rec=4)(*terms), torch.tensor(432.0))
+
+
+class TestReconstruction:
+    @pytest.mark.parametrize(
+        ("kind", "inside", "outside"),
+        [("l2", 0.25**2 + 0.2**2, 0.1**2 + 0.5**2), ("l1", 0.25 + 0.2, 0.1 + 0.5)],
+    )
+    def test_background_is_black_not_grey(self, kind, inside, outside):
+        found = ReconstructionLoss(kind, 0.1, 0.01)(IMAGE, MASK, PAINTED, no_painter)
+        torch.testing.assert_close(found.loss, torch.tensor((inside + outside) / 4))
+        assert found.divergence is None
+        grey = (0.9**2 + 0.5**2, 0.9 + 0.5)[kind == "l1"]  # a background of 0 would give this
+        assert abs(found.loss - (inside + grey) / 4) > 0.1
+
+    @pytest.mark.parametrize("kind", ["l2", "l1"])
+    def test_perfect_painting_costs_nothing(self, kind):
+        perfect = torch.tensor([[[[0.5, -1.0], [-0.3, -1.0]]]])
+        assert ReconstructionLoss(kind, 0.1, 0.01)(IMAGE, MASK, perfect, no_painter).loss == 0
+
+    @pytest.mark.parametrize(("kind", "expected"), [("l2", 1.1**2 + 1.4**2), ("l1", 1.1 + 1.4)])
+    def test_without_a_mask_the_image_is_the_target(self, kind, expected):
+        inside = {"l2": 0.25**2 + 0.2**2, "l1": 0.25 + 0.2}[kind]
+        found = ReconstructionLoss(kind, 0.1, 0.01)(IMAGE, None, PAINTED, no_painter).loss
+        torch.testing.assert_close(found, torch.tensor((inside + expected) / 4))
+
+    @pytest.mark.parametrize("mask", [MASK, None])
+    def test_sure_by_hand(self, mask):
+        gain = torch.tensor([[[[0.5, 0.7], [0.2, 0.1]]]])
+        inside = torch.ones(1, 1, 2, 2) if mask is None else mask
+        painted = gain * IMAGE
+        target = torch.where(inside.bool(), IMAGE, torch.tensor(-1.0))
+        divergence = (gain * inside).sum()
+        expected = (painted - target).square().sum() / 4 - 0.09 * inside.mean() + 2 * 0.09 / 4 * divergence
+        found = ReconstructionLoss("sure", 0.3, 0.01)(IMAGE, mask, painted, lambda x: gain * x)
+        torch.testing.assert_close(found.divergence, divergence, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.loss, expected, rtol=1e-4, atol=1e-4)
+
+    def test_sure_is_the_mean_of_the_risks_with_the_given_sigma_and_tau(self):
+        images = torch.randn(5, 1, 4, 4)
+        torch.manual_seed(0)
+        found = ReconstructionLoss("sure", 0.3, 0.5)(images, None, images**3, lambda x: x**3)
+        torch.manual_seed(0)
+        risks = gaussian_sure(images, images**3, lambda x: x**3, 0.3, tau=0.5)
+        torch.testing.assert_close(found.loss, risks.mean())

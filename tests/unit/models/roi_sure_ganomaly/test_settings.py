@@ -1,0 +1,112 @@
+"""Settings out of range are refused at construction, with the range."""
+
+from __future__ import annotations
+
+import re
+from inspect import signature
+
+import numpy as np
+import pytest
+
+from anomalib_cxr import RoiSureGanomaly
+from anomalib_cxr.errors import SettingError
+from anomalib_cxr.models.roi_sure_ganomaly.settings import check_architecture, check_settings
+
+SIZES = "one of 32, 64, 128, 256, 512"
+BAD = [
+    ("image_size", 16, SIZES),
+    ("image_size", 100, SIZES),
+    ("image_size", 1024, SIZES),
+    ("image_size", 64.0, SIZES),
+    ("image_size", (64, 64), SIZES),
+    ("image_size", None, SIZES),
+    ("reconstruction", "SURE", "one of sure, l2, l1"),
+    ("reconstruction", ["sure"], "one of sure, l2, l1"),
+    ("target", "lung", "one of lungs, image"),
+    ("sigma", -0.01, ">= 0"),
+    ("sigma", "0.1", ">= 0"),
+    ("sigma", float("nan"), ">= 0"),
+    ("sigma", float("inf"), ">= 0 and finite"),
+    ("sigma", None, ">= 0"),
+    ("tau", 0, "> 0"),
+    ("tau", -1e-3, "> 0"),
+    ("w_adv", -1, ">= 0"),
+    ("w_enc", -1.0, ">= 0"),
+    ("w_rec", float("nan"), ">= 0"),
+    ("latent_dim", 0, ">= 1"),
+    ("latent_dim", 1.5, ">= 1 and whole"),
+    ("n_features", 0, ">= 1"),
+    ("n_features", True, ">= 1 and whole"),
+    ("max_features", 0, ">= 1 and whole, or null for no cap"),
+    ("lr", 0.0, "> 0"),
+    ("lr", float("inf"), "> 0 and finite"),
+    ("betas", (0.5, 1.0), "two numbers in [0, 1)"),
+    ("betas", (-0.1, 0.9), "two numbers in [0, 1)"),
+    ("betas", (0.5,), "two numbers in [0, 1)"),
+    ("betas", 0.5, "two numbers in [0, 1)"),
+    ("betas", (0.5, None), "two numbers in [0, 1)"),
+]
+GOOD = {
+    "image_size": 64, "latent_dim": 1, "n_features": 1, "max_features": 1, "sigma": 0, "tau": 1e-6, "w_adv": 0,
+    "w_enc": 0, "w_rec": 0, "lr": 1, "betas": [0, 0.999], "reconstruction": "l1", "target": "image",
+}  # fmt: skip
+
+
+class TestSettings:
+    @pytest.mark.parametrize(("name", "value", "allowed"), BAD)
+    def test_refused_with_the_range(self, name, value, allowed):
+        expected = rf"found: {re.escape(f'{name} = {value!r}')}\n  expected: {name} {re.escape(allowed)}"
+        with pytest.raises(SettingError, match=expected):
+            check_settings({**GOOD, name: value})
+        with pytest.raises(SettingError, match=expected):
+            RoiSureGanomaly(**{"image_size": 32, "n_features": 2, "latent_dim": 2, name: value})
+
+    def test_all_are_listed_at_once(self):
+        with pytest.raises(SettingError, match=r"found: sigma = -1, latent_dim = 0") as caught:
+            RoiSureGanomaly(sigma=-1, latent_dim=0)
+        assert caught.value.expected == "sigma >= 0 and finite, latent_dim >= 1 and whole"
+        assert "model.init_args" in caught.value.next_step
+
+    def test_the_ends_of_the_ranges_are_allowed(self):
+        check_settings(GOOD)
+        check_settings({"max_features": None, "betas": (0.0, 0.0), "sigma": np.float32(0.1), "n_features": np.int64(4)})
+        RoiSureGanomaly(**{**GOOD, "image_size": 32})
+
+    @pytest.mark.parametrize("size", [32, 64, 128, 256, 512])
+    def test_each_size_is_allowed(self, size):
+        check_settings({"image_size": size})
+
+    def test_the_models_defaults_are_the_dissertations(self):
+        defaults = {name: argument.default for name, argument in signature(RoiSureGanomaly).parameters.items()}
+        expected = {
+            "image_size": 256, "reconstruction": "sure", "target": "lungs", "w_adv": 1, "w_enc": 1, "w_rec": 50,
+            "latent_dim": 100, "n_features": 64, "max_features": None, "lr": 2e-4, "betas": (0.5, 0.999),
+        }  # fmt: skip
+        assert {name: defaults[name] for name in expected} == expected
+
+
+MINE = {"image_size": 64, "latent_dim": 10, "n_features": 8, "max_features": None, "target": "lungs", "lr": 1.0}
+
+
+class TestArchitecture:
+    def test_the_same_is_taken_whatever_the_training_was(self):
+        check_architecture(MINE, {**MINE, "lr": 2.0, "sigma": 0.3})
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("image_size", 128), ("latent_dim", 100), ("n_features", 16), ("max_features", 512), ("target", "image")],
+    )
+    def test_another_is_named_with_both_values(self, name, value):
+        both = rf"a checkpoint with {name} = {value!r}\n.*built with: {name} = {MINE[name]!r}\n"
+        with pytest.raises(SettingError, match=both):
+            check_architecture(MINE, {**MINE, name: value})
+
+    def test_several_are_named_and_the_others_not(self):
+        with pytest.raises(SettingError, match=r"latent_dim = 3, n_features = 4\n") as caught:
+            check_architecture(MINE, {**MINE, "latent_dim": 3, "n_features": 4})
+        assert "image_size" not in str(caught.value)
+
+    def test_a_checkpoint_of_another_kind_of_model(self):
+        with pytest.raises(SettingError, match="image_size = 'absent', latent_dim = 'absent'") as caught:
+            check_architecture(MINE, {})
+        assert "max_features = 'absent'" in caught.value.found

@@ -1,0 +1,52 @@
+"""Errors say what was found, what was expected, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anomalib_cxr import errors
+from anomalib_cxr.errors import CxrError, DatasetError, DivergenceError, DownloadError, RadiographError, SettingError
+
+KINDS = (SettingError, DatasetError, DownloadError, DivergenceError)
+
+
+@pytest.mark.parametrize("kind", [CxrError, *KINDS])
+def test_three_parts(kind):
+    error = kind("sigma = -1", "sigma >= 0", "correct it")
+    assert str(error) == "found: sigma = -1\n  expected: sigma >= 0\n  next step: correct it"
+    assert (error.found, error.expected, error.next_step) == ("sigma = -1", "sigma >= 0", "correct it")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, RadiographError])
+def test_all_are_caught_together_and_as_value_errors(kind):
+    assert issubclass(kind, CxrError)
+    assert issubclass(kind, ValueError)
+
+
+def test_none_is_left_out():
+    found = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CxrError)}
+    assert found == {CxrError, RadiographError, *KINDS}
+
+
+def test_a_radiograph_names_its_file():
+    error = RadiographError("films/a.png", "zero bytes", "an image", "fetch it again")
+    assert error.path == Path("films/a.png")
+    assert error.reason == "zero bytes"
+    assert str(error).startswith(f"found: {Path('films/a.png')}: zero bytes\n  expected: an image")
+
+
+def test_a_dataset_names_all_its_offenders_by_kind():
+    offenders = {"zero bytes": ["a.png", Path("b.png")], "mask missing": ["c.png"]}
+    error = DatasetError("3 files in films", "readable files", "on_error: skip", offenders)
+    assert error.offenders == {"zero bytes": [Path("a.png"), Path("b.png")], "mask missing": [Path("c.png")]}
+    assert error.found.splitlines() == [
+        "3 files in films",
+        "    zero bytes (2):",
+        "      a.png",
+        "      b.png",
+        "    mask missing (1):",
+        "      c.png",
+    ]
+    assert DatasetError("nothing", "images", "look").offenders == {}
