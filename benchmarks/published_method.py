@@ -121,7 +121,14 @@ def run(system: str, protocol: str, seed: int, root: Path, size: Size, folder: P
     seconds = time.perf_counter() - start
     samples = {"val": datamodule.val_data.samples, "test": datamodule.test_data.samples}
     epochs = pd.DataFrame(
-        {"epoch": epoch, **{f"{name}_{hospital}": value for name in samples for hospital, value in aurocs(samples[name], scores[name]).items()}}
+        {
+            "epoch": epoch,
+            **{
+                f"{name}_{hospital}": value
+                for name in samples
+                for hospital, value in aurocs(samples[name], scores[name]).items()
+            },
+        }
         for epoch, scores in enumerate(recorder.scores)
     )
     chosen = {

@@ -60,7 +60,7 @@ def _parser() -> ArgumentParser:
     for name, function in VERBS.items():
         verb = ArgumentParser(description=(function.__doc__ or "").split("\n")[0])
         verb.add_function_arguments(function, as_positional=True)
-        verbs.add_subcommand(name, verb, help=(function.__doc__ or "").split("\n")[0])
+        verbs.add_subcommand(name, verb, help=verb.description)  # type: ignore[no-untyped-call]
     return parser
 
 

@@ -1,1 +1,1 @@
-
+"""Reading, checking, splitting and drawing chest X-rays."""

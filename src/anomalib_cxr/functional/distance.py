@@ -19,4 +19,5 @@ def euclidean_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tenso
         >>> euclidean_distance(torch.zeros(2, 1, 2), torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]]]))
         tensor([5., 0.])
     """
-    return torch.linalg.vector_norm((first - second).flatten(1), dim=1)
+    distance: torch.Tensor = torch.linalg.vector_norm((first - second).flatten(1), dim=1)
+    return distance

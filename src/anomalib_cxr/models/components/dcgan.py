@@ -6,6 +6,7 @@ adversarial networks", ICLR 2016; [1] S. Akcay et al., "GANomaly", ACCV 2018, fo
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -62,7 +63,7 @@ class Encoder(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(1, channels[0], kernel_size=4, stride=2, padding=1, bias=False),
             nn.LeakyReLU(_NEGATIVE_SLOPE, inplace=True),
-            *(_down(n_in, n_out) for n_in, n_out in zip(channels, channels[1:], strict=False)),
+            *(_down(n_in, n_out) for n_in, n_out in pairwise(channels)),
         )  # (B, C, 4, 4)
         self.head = nn.Conv2d(channels[-1], latent_dim, kernel_size=4, bias=False)
 
@@ -93,7 +94,7 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(latent_dim, channels[0], kernel_size=4, bias=False),
             nn.BatchNorm2d(channels[0]),
             nn.LeakyReLU(_NEGATIVE_SLOPE, inplace=True),  # (B, C, 4, 4)
-            *(_up(n_in, n_out) for n_in, n_out in zip(channels, channels[1:], strict=False)),
+            *(_up(n_in, n_out) for n_in, n_out in pairwise(channels)),
             nn.ConvTranspose2d(channels[-1], 1, kernel_size=4, stride=2, padding=1, bias=False),
             nn.Tanh(),
         )

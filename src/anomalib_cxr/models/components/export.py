@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from xml.etree import ElementTree as ET  # noqa: S405  # reads only the file that the export has just written
+from xml.etree import ElementTree as ET  # reads only the file that the export has just written
 
 from anomalib.models.components.base.export_mixin import ExportMixin
 
@@ -47,7 +47,7 @@ def _keep_float32(model: Path) -> None:
     tree.write(model)
 
 
-class WholeExport(ExportMixin):  # type: ignore[misc]  # anomalib's class is untyped
+class WholeExport(ExportMixin):
     """anomalib's exports, moved into place only when complete: an interrupted one leaves the former model as it was."""
 
     def to_torch(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:

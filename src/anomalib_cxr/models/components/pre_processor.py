@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import LightningModule, Trainer
 from torchvision.transforms.v2 import Compose, Normalize, Resize
@@ -13,7 +12,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 from anomalib_cxr.functional import antialiased_resize
 
 
-class RoiPreProcessor(PreProcessor):  # type: ignore[misc]  # anomalib's class is untyped
+class RoiPreProcessor(PreProcessor):
     """Resizes image, lesion mask and lung mask to a square, and scales the image from [0, 1] to [-1, 1].
 
     In the training loop the resizing is torchvision's, antialiased. An exported graph does the same with two matrix products
@@ -29,45 +28,45 @@ class RoiPreProcessor(PreProcessor):  # type: ignore[misc]  # anomalib's class i
     """
 
     def __init__(self, image_size: int) -> None:
-        super().__init__(
-            Compose([Resize((image_size, image_size), antialias=True), Normalize(mean=[0.5] * 3, std=[0.5] * 3)])
+        transform = Compose(
+            [Resize((image_size, image_size), antialias=True), Normalize(mean=[0.5] * 3, std=[0.5] * 3)]
         )
+        super().__init__(transform)
+        self.transform: Compose = transform
         self.image_size = image_size
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Prepare images in [0, 1], `(B, 3, H, W)`, as the exported graph does: `(B, 3, image_size, image_size)` in [-1, 1]."""
         return antialiased_resize(2 * batch - 1, (self.image_size, self.image_size))
 
-    def _prepare(self, batch: Batch) -> None:
+    def _prepare(self, batch: Any) -> None:
         """Transform all pictures of a batch together, in place."""
         masks = [name for name in ("gt_mask", "roi_mask") if getattr(batch, name, None) is not None]
         pictures = self.transform(batch.image, *(getattr(batch, name) for name in masks))
         for name, picture in zip(("image", *masks), pictures if masks else (pictures,), strict=True):
             setattr(batch, name, picture)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Prepare a training batch."""
         del trainer, pl_module, batch_idx
         self._prepare(batch)
 
     def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Prepare a validation batch."""
         del trainer, pl_module, batch_idx, dataloader_idx
         self._prepare(batch)
 
     def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Prepare a test batch."""
         del trainer, pl_module, batch_idx, dataloader_idx
         self._prepare(batch)
 
     def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Prepare a batch for prediction."""
         del trainer, pl_module, batch_idx, dataloader_idx

@@ -8,25 +8,42 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch
+from anomalib.data import ImageBatch
 from anomalib.metrics import AUROC, Evaluator, F1Score
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import nn
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
 from anomalib_cxr.errors import DivergenceError, SettingError
 from anomalib_cxr.functional import paint_region
-from anomalib_cxr.models.components import Discriminator, RoiPreProcessor, initialise_dcgan
-from anomalib_cxr.models.components.dcgan import Judgement
-from anomalib_cxr.models.components.export import WholeExport
+from anomalib_cxr.models.components import (
+    Discriminator,
+    Judgement,
+    RadiographVisualizer,
+    ReproducibleTraining,
+    RoiPreProcessor,
+    WholeExport,
+    drawn_from,
+    initialise_dcgan,
+)
 
-from .loss import GeneratorLoss, Reconstruction, ReconstructionLoss, discriminator_loss, feature_matching, latent_agreement
+from .loss import (
+    GeneratorLoss,
+    Reconstruction,
+    ReconstructionLoss,
+    discriminator_loss,
+    feature_matching,
+    latent_agreement,
+)
 from .settings import ARCHITECTURE, Target, check_architecture, check_settings
 from .torch_model import RoiSureGanomalyModel
 
@@ -36,7 +53,7 @@ REINITIALISE_BELOW = 1e-5
 """Loss under which the discriminator has won and is started again, as the dissertation and GANomaly's own code do."""
 
 
-class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # anomalib's classes are untyped
+class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
     """Learns to paint healthy lungs, and scores by how far two encoders disagree about what was painted.
 
     An encoder-decoder sees the full X-ray and paints only its lungs; a second encoder reads the painting. Adversarial feature
@@ -59,6 +76,7 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
         max_features: Cap on the channels; None for none.
         lr: Learning rate of Adam, for generator and discriminator.
         betas: Adam's averaging coefficients.
+        seed: Seed of weights, order of the images and probes; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
         post_processor: As in anomalib; True normalises by the validation set's minimum and maximum, and thresholds by F1.
         evaluator: As in anomalib; True for image AUROC on validation and for image and pixel AUROC and F1 on test.
@@ -72,6 +90,9 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
         >>> model.eval()(torch.rand(1, 3, 100, 80)).pred_score.shape
         torch.Size([1])
     """
+
+    model: RoiSureGanomalyModel
+    discriminator: nn.Module
 
     def __init__(
         self,
@@ -88,6 +109,7 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
         max_features: int | None = None,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
+        seed: int | None = None,
         pre_processor: RoiPreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -100,29 +122,44 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
             evaluator=evaluator,
             visualizer=visualizer,
         )
+        self._check_pre_processor(image_size)
         self.automatic_optimization = False
         self.target = target
         self.lr = lr
         self.betas = betas
-        self.model = RoiSureGanomalyModel(
-            image_size, latent_dim, n_features, max_features, whole_image=target == "image"
-        )
-        self.discriminator = Discriminator(image_size, n_features, max_features).apply(initialise_dcgan)
+        self.seed = seed
+        self._rng_states_to_resume = {}
+        with drawn_from(seed):
+            self.model = RoiSureGanomalyModel(
+                image_size, latent_dim, n_features, max_features, whole_image=target == "image"
+            )
+            self.discriminator = Discriminator(image_size, n_features, max_features).apply(initialise_dcgan)
         self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau)
         self.generator_loss = GeneratorLoss(w_adv, w_enc, w_rec)
-        self._rng_states_to_resume: dict[str, torch.Tensor] = {}
+
+    def _check_pre_processor(self, image_size: int) -> None:
+        """Refuse a pre-processor that would give images of another size, or leave the lung masks behind."""
+        given = self.pre_processor
+        if given is None or (isinstance(given, RoiPreProcessor) and given.image_size == image_size):
+            return
+        size = f" of image_size {given.image_size}" if isinstance(given, RoiPreProcessor) else ""
+        raise SettingError(
+            f"pre_processor {type(given).__name__}{size}",
+            f"RoiPreProcessor of image_size {image_size}, which takes the lung masks along",
+            "leave pre_processor out, and choose the size by image_size",
+        )
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for the generator (painter and second encoder) and for the discriminator."""
         return [Adam(part.parameters(), lr=self.lr, betas=self.betas) for part in (self.model, self.discriminator)]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Update the generator, then the discriminator, from one pass over the networks.
 
         The discriminator learns from the painting that the generator was updated by, so both gradients can be taken in one
         backward pass over disjoint parameters; Lightning's DDP then reduces once, and needs no search for unused parameters.
         """
-        image, mask = self.model.to_grey(batch.image), self._mask(batch)
+        image, mask = self.model.to_grey(cast("torch.Tensor", batch.image)), self._mask(batch)
         with self._precision_of_reconstruction():
             painting = self.model.paint(image)
             l_rec, divergence = self.reconstruction_loss(image, mask, painting.painted, self.model.painter)
@@ -143,18 +180,18 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
             self._reinitialise_discriminator()
         self.log_dict(terms, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(image))
 
-    def _mask(self, batch: Batch) -> torch.Tensor | None:
+    def _mask(self, batch: ImageBatch) -> torch.Tensor | None:
         """Return the lung masks `(B, 1, H, W)` as numbers, or None where the whole image is the target."""
         if self.target == "image":
             return None
-        masks = getattr(batch, "roi_mask", None)
+        masks: torch.Tensor | None = getattr(batch, "roi_mask", None)
         if masks is None:
             raise SettingError(
                 "target = 'lungs' and training images without lung masks",
                 "batches with roi_mask, as anomalib_cxr.MontgomeryShenzhen and anomalib_cxr.ChestPhantom yield them",
                 "train on one of these data modules, or set target: image",
             )
-        return masks.unsqueeze(1).to(batch.image.dtype)
+        return masks.unsqueeze(1).to(torch.float32)
 
     def _precision_of_reconstruction(self) -> AbstractContextManager[Any]:
         """Full precision for the risk estimate, which differences two passes; the trainer's own precision otherwise."""
@@ -184,7 +221,7 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
 
     def _step(self, loss: torch.Tensor) -> None:
         """Take one step of both optimisers."""
-        optimizers = self.optimizers()
+        optimizers = cast("list[LightningOptimizer]", self.optimizers())
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.manual_backward(loss)
@@ -193,11 +230,13 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
 
     def _reinitialise_discriminator(self) -> None:
         """Start the discriminator again, alike in all processes."""
-        logger.info("The discriminator's loss fell under %g in epoch %d: it starts again.", REINITIALISE_BELOW, self.current_epoch)
+        logger.info(
+            "Discriminator's loss under %g in epoch %d: it starts again.", REINITIALISE_BELOW, self.current_epoch
+        )
         self.discriminator.apply(initialise_dcgan)
         self.discriminator.load_state_dict(self.trainer.strategy.broadcast(self.discriminator.state_dict()))
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Batch:
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:
         """Score a validation batch."""
         del batch_idx
         return batch.update(**self.model(batch.image)._asdict())
@@ -215,10 +254,15 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
     def configure_post_processor(self) -> PostProcessor:
         """Return anomalib's post-processor, which never takes the image's threshold for pixels.
 
-        The image score is a distance of codes and the map a difference of grey values: one threshold for both would black out
-        each map.
+        The image score is a distance of codes and the map a difference of grey values: one threshold for both would
+        black out each map.
         """
         return PostProcessor(enable_threshold_matching=False)
+
+    @classmethod
+    def configure_visualizer(cls) -> RadiographVisualizer:
+        """Return pictures that show 16-bit PNG and DICOM too."""
+        return RadiographVisualizer()
 
     @staticmethod
     def configure_evaluator() -> Evaluator:
@@ -234,7 +278,7 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the architecture, and the random numbers' state: a resumed training goes on as if it had not stopped.
+        """Keep the architecture, and refuse to keep weights that are not finite.
 
         The architecture stands beside the hyperparameters, which `load_from_checkpoint` overwrites with its arguments.
         """
@@ -247,37 +291,16 @@ class RoiSureGanomaly(WholeExport, AnomalibModule):  # type: ignore[misc]  # ano
             )
         super().on_save_checkpoint(checkpoint)
         checkpoint["architecture"] = {name: self.hparams[name] for name in ARCHITECTURE}
-        checkpoint["rng_states"] = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            checkpoint["rng_states"]["cuda"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture, and remember the state of the random numbers."""
+        """Refuse weights of another architecture."""
         check_architecture(self.hparams, checkpoint.get("architecture", {}))
         super().on_load_checkpoint(checkpoint)
-        self._rng_states_to_resume = checkpoint.get("rng_states", {})
 
-    def on_fit_start(self) -> None:
-        """Go on with the random numbers where a resumed training stopped."""
-        if self.trainer.ckpt_path is None:
-            self._rng_states_to_resume = {}
-        self._resume_random_numbers()
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Let the random numbers go their way once a resumed training is under way."""
-        del batch, batch_idx
-        self._rng_states_to_resume = {}
-
-    def on_train_epoch_end(self) -> None:
-        """Resume the random numbers again if no batch has come yet.
-
-        From a checkpoint that validation saved, Lightning first ends that epoch, after a seed for a loader of no use.
-        """
-        self._resume_random_numbers()
-
-    def _resume_random_numbers(self) -> None:
-        """Set the state of the random numbers that a checkpoint holds, if one is to be resumed."""
-        if "cpu" in self._rng_states_to_resume:
-            torch.set_rng_state(self._rng_states_to_resume["cpu"].cpu())
-        if "cuda" in self._rng_states_to_resume and self.device.type == "cuda":
-            torch.cuda.set_rng_state(self._rng_states_to_resume["cuda"].cpu(), self.device)
+    def to_torch(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
+        """Export to PyTorch, without the discriminator."""
+        discriminator, self.discriminator = self.discriminator, nn.Identity()
+        try:
+            return super().to_torch(export_root, *args, **kwargs)
+        finally:
+            self.discriminator = discriminator

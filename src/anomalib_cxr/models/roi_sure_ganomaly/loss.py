@@ -60,8 +60,8 @@ class ReconstructionLoss(nn.Module):
     """How far the painting is from the region of interest, in one of three ways.
 
     Args:
-        reconstruction: `sure`: estimated squared error against the CLEAN region; `l2`: mean squared error against the observed
-            one (the dissertation's Oracle); `l1`: mean absolute error (GANomaly).
+        reconstruction: `sure`: estimated squared error against the CLEAN region; `l2`: mean squared error against the
+            observed one (the dissertation's Oracle); `l1`: mean absolute error (GANomaly).
         sigma: Standard deviation of the noise in the scale of [-1, 1], for `sure`.
         tau: Length of the finite difference in the scale of [-1, 1], for `sure`.
     """

@@ -102,5 +102,5 @@ def check_architecture(settings: Mapping[str, Any], checkpoint: Mapping[str, Any
         raise SettingError(
             "a checkpoint with " + ", ".join(f"{name} = {checkpoint.get(name, 'absent')!r}" for name in differing),
             "what this model is built with: " + ", ".join(f"{name} = {settings[name]!r}" for name in differing),
-            "use the configuration that the checkpoint was trained with (config.yaml in its results folder)",
+            "use the settings that the checkpoint was trained with (report/model.yaml in its results folder)",
         )

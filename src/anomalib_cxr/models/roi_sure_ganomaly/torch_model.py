@@ -50,14 +50,14 @@ class Painter(nn.Module):
 class RoiSureGanomalyModel(nn.Module):
     """Scores an image by `||z_full - z_painted||_2`, the disagreement of the two encoders.
 
-    On a healthy image both agree. On a sick one the painter, which has only learned healthy lungs, paints healthy lungs.
+    On a healthy image both agree. On a sick one the painter, which has only learned healthy lungs, paints those.
 
     Args:
         image_size: Side of the square image, a power of two from 32 to 512.
         latent_dim: Length of the codes.
         n_features: Channels after the first convolution.
         max_features: Cap on the channels; None for none.
-        whole_image: True where the target is the whole image: the anomaly map then covers all of it, instead of what was painted.
+        whole_image: True where the target is the whole image: the anomaly map then covers all of it.
 
     Example:
         >>> model = RoiSureGanomalyModel(64, latent_dim=10, n_features=8).eval()
@@ -99,8 +99,8 @@ class RoiSureGanomalyModel(nn.Module):
             images: X-rays in [-1, 1], `(B, C, H, W)`, their channels alike.
 
         Returns:
-            `pred_score` `(B,)`, at least 0, and `anomaly_map` `(B, 1, H, W)`: the difference between image and painting in
-            [0, 1] where the painter painted, 0 elsewhere.
+            `pred_score` `(B,)`, at least 0, and `anomaly_map` `(B, 1, H, W)`: the difference between image and
+            painting in [0, 1] where the painter painted, 0 elsewhere.
         """
         grey = self.to_grey(images)
         painted, z_full, z_painted = self.paint(grey)
