@@ -2,9 +2,9 @@
 
     python benchmarks/published_method.py PATH --output results/published_method
 
-Trains each system on each seed and scores validation and test images after every epoch. Writes `runs.csv` (one row per run and
-choice of epoch), `epochs.csv` (one row per run and epoch) and `run.json` (settings, versions, git revision). A run that is there
-already is not repeated, so that the same command goes on where it was stopped.
+Trains each system on each seed and scores validation and test images after every epoch. Writes `runs.csv` (one row
+per run and choice of epoch), `epochs.csv` (one row per run and epoch) and `run.json` (settings, versions, git
+revision). A run that is there already is not repeated, so that the same command goes on where it was stopped.
 """
 
 from __future__ import annotations

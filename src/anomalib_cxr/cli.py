@@ -54,7 +54,7 @@ VERBS = {"phantom": phantom}
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="anomalib-cxr",
-        description="Chest X-ray anomaly detection: what `anomalib` itself has no verb for. For research, not a medical device.",
+        description="Verbs for chest X-rays that `anomalib` itself does not have. For research, not a medical device.",
     )
     verbs = parser.add_subcommands()
     for name, function in VERBS.items():

@@ -80,7 +80,7 @@ class RoiDataModule(AnomalibDataModule):
         (torch.Size([4, 3, 32, 32]), torch.Size([4, 32, 32]))
     """
 
-    def __init__(  # noqa: PLR0917 - anomalib's own data modules take them by position, too
+    def __init__(
         self,
         root: Path | str,
         sources: tuple[str, ...] | None = None,

@@ -110,7 +110,7 @@ class TrainingReport(Callback):
         saved = getattr(trainer.checkpoint_callback, "best_model_path", "")
         self._checkpoint = Path(saved) if saved else None
 
-    def on_test_batch_end(  # noqa: PLR0917  # Lightning's signature
+    def on_test_batch_end(  # Lightning's signature
         self,
         trainer: Trainer,
         pl_module: LightningModule,

@@ -13,9 +13,9 @@ def _reciprocal(value: torch.Tensor) -> torch.Tensor:
 def _triangle_weights(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
     """Weights of each of `source` pixels in each of `target` pixels along one axis, `(1, 1, source, target)`.
 
-    Written with products, sums and exponentials only: OpenVINO rewrites differences and quotients into new operations, which
-    lose the mark that keeps an operation in float32 (see `anomalib_cxr.models.components.export`); in bfloat16, positions
-    beyond 256 pixels would be rounded.
+    Written with products, sums and exponentials only: OpenVINO rewrites differences and quotients into new
+    operations, which lose the mark that keeps an operation in float32 (see `anomalib_cxr.models.components.export`);
+    in bfloat16, positions beyond 256 pixels would be rounded.
     """
 
     def arange(count: int) -> torch.Tensor:
@@ -30,9 +30,9 @@ def _triangle_weights(source: int, target: int, like: torch.Tensor) -> torch.Ten
 def antialiased_resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize with the antialiased bilinear filter of torchvision, written as two matrix products.
 
-    The operator behind `torchvision.transforms.v2.Resize(antialias=True)` has no counterpart in ONNX: anomalib switches the
-    antialiasing off on export, so that an exported model sees other pixels than the trained one saw. Matrix products are the
-    same everywhere, and their weights follow an input of any size inside the graph.
+    The operator behind `torchvision.transforms.v2.Resize(antialias=True)` has no counterpart in ONNX: anomalib
+    switches the antialiasing off on export, so that an exported model sees other pixels than the trained one saw.
+    Matrix products are the same everywhere, and their weights follow an input of any size inside the graph.
 
     Args:
         image: Images of any value range, `(B, C, H, W)`.

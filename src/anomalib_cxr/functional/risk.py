@@ -1,9 +1,9 @@
 """Stein's unbiased risk estimate: the error against a clean image, from the noisy image alone.
 
-Sources: [0] C. Stein, "Estimation of the mean of a multivariate normal distribution", Annals of Statistics 1981;
-[1] S. Ramani, T. Blu, M. Unser, "Monte-Carlo SURE", IEEE Transactions on Image Processing 2008;
-[2] B. Wang, "Anomaly Detection in Chest X-Ray Screening based on Adversarial Screening", MSc dissertation, University of
-Birmingham, 2022, whose formula lacks the division by tau and the mask in the two terms of the noise.
+Sources: [0] C. Stein, "Estimation of the mean of a multivariate normal distribution", Annals of Statistics 1981; [1]
+S. Ramani, T. Blu, M. Unser, "Monte-Carlo SURE", IEEE Transactions on Image Processing 2008; [2] B. Wang, "Anomaly
+Detection in Chest X-Ray Screening based on Adversarial Screening", MSc dissertation, University of Birmingham, 2022,
+whose formula lacks the division by tau and the mask in the two terms of the noise.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def probe_divergence(
     With `b` of independent signs and `b_M = mask * b`: `b_M . (h(x + tau b_M) - h(x)) / tau`, whose mean over `b` is
     `sum_{i in mask} dh_i / dx_i` up to the curvature of `h` over `tau`.
 
-    Both passes must be in float32: a difference of two half-precision passes is rounding noise. The probe's pass therefore
-    runs with autocast switched off and leaves the running statistics of batch normalisation alone.
+    Both passes must be in float32: a difference of two half-precision passes is rounding noise. The probe's pass
+    therefore runs with autocast switched off and leaves the running statistics of batch normalisation alone.
 
     Args:
         noisy: The denoiser's input `x`, `(B, C, H, W)`, in the scale of `tau`.
@@ -90,7 +90,7 @@ def probe_divergence(
     """
     if denoised.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"found denoised of {denoised.dtype}, expected torch.float32: compute the first pass with autocast switched off"
+            f"found denoised of {denoised.dtype}, expected torch.float32: compute it with autocast switched off"
         )
     noisy = noisy.to(denoised.dtype)
     probe = _rademacher(noisy, generator)
@@ -144,18 +144,18 @@ def gaussian_sure(
 ) -> torch.Tensor:
     r"""Estimate the mean squared error of a denoiser against the clean image that nobody has seen.
 
-    Noise model: `noisy = clean + n`, `n ~ N(0, sigma^2 I)`, sigma KNOWN. With `P` pixels, mask `M` and `Y(x)` = `x` inside
-    the mask and `background` outside:
+    Noise model: `noisy = clean + n`, `n ~ N(0, sigma^2 I)`, sigma KNOWN. With `P` pixels, mask `M` and `Y(x)` = `x`
+    inside the mask and `background` outside:
 
     `sure = ||h(x) - Y(x)||^2 / P - sigma^2 mean(M) + (2 sigma^2 / P) div_M h(x)`
 
-    Its mean over the noise is `||h(x) - Y(clean)||^2 / P`. It holds for any mask that does not depend on the noise; without
-    the mask in the last two terms it would be biased. A single value may be negative. Real X-rays have noise that is
-    neither Gaussian nor of known strength: there it is a model, not a fact.
+    Its mean over the noise is `||h(x) - Y(clean)||^2 / P`. It holds for any mask that does not depend on the noise;
+    without the mask in the last two terms it would be biased. A single value may be negative. Real X-rays have noise
+    that is neither Gaussian nor of known strength: there it is a model, not a fact.
 
     Args:
-        noisy: Observed images `x`, `(B, C, H, W)`; `sigma`, `tau` and `background` are in their scale (a sigma given for
-            [0, 1] doubles in [-1, 1]).
+        noisy: Observed images `x`, `(B, C, H, W)`; `sigma`, `tau` and `background` are in their scale (a sigma given
+            for [0, 1] doubles in [-1, 1]).
         denoised: `h(x)`, `(B, C, H, W)`, float32.
         denoiser: `h`, called once more at `x + tau * probe`.
         sigma: Standard deviation of the noise, at least 0.

@@ -1,7 +1,7 @@
 """The region of interest: what the painter is asked to paint, and where it has painted.
 
-Tensors are in the network's scale, [-1, 1], in which black is -1. A region that is cut out is therefore moved to black, not to
-the mid grey that a plain product with the mask would give.
+Tensors are in the network's scale, [-1, 1], in which black is -1. A region that is cut out is therefore moved to
+black, not to the mid grey that a plain product with the mask would give.
 """
 
 from __future__ import annotations

@@ -141,7 +141,8 @@ class Discriminator(nn.Module):
 def initialise_dcgan(module: nn.Module) -> None:
     """Set one layer's weights as DCGAN does; for `module.apply`.
 
-    Convolutions from N(0, 0.02), batch normalisation's weights from N(1, 0.02) and its biases 0; 0.02 is the standard deviation.
+    Convolutions from N(0, 0.02), batch normalisation's weights from N(1, 0.02) and its biases 0; 0.02 is the standard
+    deviation.
 
     Args:
         module: A layer; of another kind than these, it is left alone.

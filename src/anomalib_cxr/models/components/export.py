@@ -34,8 +34,9 @@ def _export_whole(export: Callable[..., Path], export_root: Path | str, *args: A
 def _keep_float32(model: Path) -> None:
     """Mark each operation of an OpenVINO model such that it is computed in float32.
 
-    On processors with bfloat16 instructions OpenVINO computes in bfloat16 unless told otherwise, which moves scores by some
-    per cent from one machine to the next. The mark is OpenVINO's own runtime attribute against the change of precision.
+    On processors with bfloat16 instructions OpenVINO computes in bfloat16 unless told otherwise, which moves scores
+    by some per cent from one machine to the next. The mark is OpenVINO's own runtime attribute against the change of
+    precision.
     """
     tree = ET.parse(model)  # noqa: S314  # see the import
     for layer in tree.getroot().iter("layer"):
@@ -55,12 +56,12 @@ class WholeExport(ExportMixin):
         return _export_whole(super().to_torch, export_root, *args, **kwargs)
 
     def to_onnx(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
-        """Export to ONNX; see anomalib's `ExportMixin.to_onnx`. The operator set is the one that torch's exporter writes."""
+        """Export to ONNX; see anomalib's `ExportMixin.to_onnx`. The operator set is what torch's exporter writes."""
         kwargs.setdefault("opset_version", 18)
         return _export_whole(super().to_onnx, export_root, *args, **kwargs)
 
     def to_openvino(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
-        """Export to OpenVINO; see anomalib's `ExportMixin.to_openvino`. Uncompressed, it computes in float32 everywhere."""
+        """Export to OpenVINO; see anomalib's `ExportMixin.to_openvino`. Uncompressed, it computes in float32."""
 
         def export(folder: str, *args: Any, **kwargs: Any) -> Path:
             model = exporter(folder, *args, **kwargs)

@@ -15,8 +15,9 @@ from anomalib_cxr.functional import antialiased_resize
 class RoiPreProcessor(PreProcessor):
     """Resizes image, lesion mask and lung mask to a square, and scales the image from [0, 1] to [-1, 1].
 
-    In the training loop the resizing is torchvision's, antialiased. An exported graph does the same with two matrix products
-    (:func:`anomalib_cxr.functional.antialiased_resize`), so that it takes images of any size and sees the same pixels.
+    In the training loop the resizing is torchvision's, antialiased. An exported graph does the same with two matrix
+    products (:func:`anomalib_cxr.functional.antialiased_resize`), so that it takes images of any size and sees the
+    same pixels.
 
     Args:
         image_size: Side of the square that the network sees, in pixels.
@@ -36,7 +37,14 @@ class RoiPreProcessor(PreProcessor):
         self.image_size = image_size
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Prepare images in [0, 1], `(B, 3, H, W)`, as the exported graph does: `(B, 3, image_size, image_size)` in [-1, 1]."""
+        """Prepare images as the exported graph does.
+
+        Args:
+            batch: X-rays of any size in [0, 1], `(B, 3, H, W)`.
+
+        Returns:
+            The images in [-1, 1], `(B, 3, image_size, image_size)`.
+        """
         return antialiased_resize(2 * batch - 1, (self.image_size, self.image_size))
 
     def _prepare(self, batch: Any) -> None:

@@ -35,8 +35,8 @@ def drawn_from(seed: int | None) -> Iterator[None]:
 class ReproducibleTraining(LightningModule):
     """Seeds a training, and keeps the state of the random numbers in its checkpoints.
 
-    anomalib 2.7's command reads `seed_everything` and does not apply it; a model seeds its own training instead. The seed is set
-    when a training starts, not when a model is made.
+    anomalib 2.7's command reads `seed_everything` and does not apply it; a model seeds its own training instead. The
+    seed is set when a training starts, not when a model is made.
     """
 
     seed: int | None

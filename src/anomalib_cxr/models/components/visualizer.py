@@ -18,8 +18,8 @@ from anomalib_cxr.data.radiograph import read_radiograph
 class RadiographVisualizer(ImageVisualizer):
     """anomalib's pictures, of X-rays of any kind that can be scored.
 
-    anomalib opens the file again by Pillow, to which a 16-bit PNG is white and DICOM unknown, and saves under the file's own
-    suffix. Here the file is read as a radiograph and the picture is always a PNG.
+    anomalib opens the file again by Pillow, to which a 16-bit PNG is white and DICOM unknown, and saves under the
+    file's own suffix. Here the file is read as a radiograph and the picture is always a PNG.
     """
 
     def on_test_batch_end(

@@ -1,7 +1,7 @@
 """RoiSureGanomaly as a model of anomalib: training, checkpoints, and what surrounds the networks.
 
-Source: B. Wang, "Anomaly Detection in Chest X-Ray Screening based on Adversarial Screening", MSc dissertation, University of
-Birmingham, 2022.
+Source: B. Wang, "Anomaly Detection in Chest X-Ray Screening based on Adversarial Screening", MSc dissertation,
+University of Birmingham, 2022.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ REINITIALISE_BELOW = 1e-5
 class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
     """Learns to paint healthy lungs, and scores by how far two encoders disagree about what was painted.
 
-    An encoder-decoder sees the full X-ray and paints only its lungs; a second encoder reads the painting. Adversarial feature
-    matching makes the painting look real, Stein's unbiased risk estimate (SURE) makes it close to the CLEAN lungs. Trained on
-    healthy images only; no mask is needed to score. For research, not a medical device.
+    An encoder-decoder sees the full X-ray and paints only its lungs; a second encoder reads the painting. Adversarial
+    feature matching makes the painting look real, Stein's unbiased risk estimate (SURE) makes it close to the CLEAN
+    lungs. Trained on healthy images only; no mask is needed to score. For research, not a medical device.
 
     With `target: image` and `reconstruction: l1` it is GANomaly as its paper has it.
 
@@ -78,7 +78,8 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
         betas: Adam's averaging coefficients.
         seed: Seed of weights, order of the images and probes; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
-        post_processor: As in anomalib; True normalises by the validation set's minimum and maximum, and thresholds by F1.
+        post_processor: As in anomalib; True normalises by the validation set's minimum and maximum, and thresholds by
+            F1.
         evaluator: As in anomalib; True for image AUROC on validation and for image and pixel AUROC and F1 on test.
         visualizer: As in anomalib.
 
@@ -156,8 +157,9 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Update the generator, then the discriminator, from one pass over the networks.
 
-        The discriminator learns from the painting that the generator was updated by, so both gradients can be taken in one
-        backward pass over disjoint parameters; Lightning's DDP then reduces once, and needs no search for unused parameters.
+        The discriminator learns from the painting that the generator was updated by, so both gradients can be taken
+        in one backward pass over disjoint parameters; Lightning's DDP then reduces once, and needs no search for
+        unused parameters.
         """
         image, mask = self.model.to_grey(cast("torch.Tensor", batch.image)), self._mask(batch)
         with self._precision_of_reconstruction():
@@ -243,7 +245,7 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """Return what the trainer must be given: no clipping, which manual optimisation excludes, and no sanity check."""
+        """Return what the trainer must be given: no clipping, as manual optimisation demands, and no sanity check."""
         return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
 
     @property
