@@ -9,7 +9,6 @@ revision). A run that is there already is not repeated, so that the same command
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from anomalib_cxr import MontgomeryShenzhen, RoiSureGanomaly
 from anomalib_cxr.data.dataset import RoiDataset
-from anomalib_cxr.evaluation.provenance import collect_provenance
+from anomalib_cxr.evaluation.provenance import code_record, write_record
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "roi_sure": {"reconstruction": "sure", "target": "lungs"},
@@ -177,7 +176,7 @@ def main(
                     tables = [pd.read_csv(done / f"{name}.csv") for done in folders]
                     pd.concat(tables).to_csv(output / f"{name}.csv", index=False, float_format="%.4f")
     settings = {"systems": SYSTEMS, "seeds": seeds, "protocols": protocols, "size": vars(size)}
-    (output / "run.json").write_text(json.dumps(collect_provenance(settings), indent=2, default=str))
+    write_record({**code_record(), "settings": settings}, output / "run.json")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def _refuse(wrong: dict[str, object], expected: dict[str, str]) -> None:
         )
 
 
-def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
+def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
     """Refuse names that are not among the known ones."""
     wrong: dict[str, object] = {name: value for name, (value, known) in choices.items() if value not in known}
     _refuse(wrong, {name: f"one of {', '.join(known)}" for name, (_, known) in choices.items()})
@@ -96,7 +96,7 @@ class RoiDataModule(AnomalibDataModule):
         augmentations: Transform | None = None,
         seed: int = 0,
     ) -> None:
-        _check_choices(protocol=(protocol, PROTOCOLS), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
+        check_choices(protocol=(protocol, PROTOCOLS), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
         _check_least(
             train_batch_size=(train_batch_size, 1),
             eval_batch_size=(eval_batch_size, 1),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from .datamodule import RoiDataModule, _check_choices
+from .datamodule import RoiDataModule, check_choices
 from .download import OFFICIAL_ARCHIVES, Archive, download_archives
 
 Source = Literal["both", "montgomery", "shenzhen"]
@@ -45,7 +45,7 @@ class MontgomeryShenzhen(RoiDataModule):
         download: bool = False,
         **kwargs: Any,
     ) -> None:
-        _check_choices(source=(source, SOURCES))
+        check_choices(source=(source, SOURCES))
         super().__init__(root=root, sources=SOURCES[1:] if source == "both" else (source,), **kwargs)
         self.download = download
 

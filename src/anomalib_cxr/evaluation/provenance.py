@@ -29,6 +29,15 @@ _MODEL_HEADER = """\
 """
 
 
+def code_record() -> dict[str, Any]:
+    """Return `date` (UTC), `versions` of the libraries and `git`, the revision of the checkout, None outside one."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "git": git_revision(Path.cwd()),
+    }
+
+
 def run_record(trainer: Trainer, module: LightningModule, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Describe a run such that it can be repeated.
 
@@ -43,17 +52,15 @@ def run_record(trainer: Trainer, module: LightningModule, config: Mapping[str, A
         `git` (None outside a checkout) and `config`.
     """
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **code_record(),
         "stage": trainer.state.fn.value if trainer.state.fn else None,
-        "seed": _seed(),
-        "versions": _versions(),
+        "seed": _seed(module),
         "machine": {
             "platform": platform.platform(),
             "device": _device_name(module.device),
             "processes": trainer.world_size,
             "precision": trainer.precision,
         },
-        "git": git_revision(Path.cwd()),
         "config": config if config is not None else _visible_settings(trainer, module),
     }
 
@@ -112,9 +119,10 @@ def _git(folder: Path, *words: str) -> str | None:
     return answer.stdout.strip()
 
 
-def _seed() -> int | None:
-    """Return the seed that Lightning's `seed_everything` left."""
-    seed = os.environ.get("PL_GLOBAL_SEED")
+def _seed(module: LightningModule) -> int | None:
+    """Return the model's own seed, which it sets after this is written down; else what `seed_everything` left."""
+    seed = getattr(module, "seed", None)
+    seed = os.environ.get("PL_GLOBAL_SEED") if seed is None else seed
     return None if seed is None else int(seed)
 
 

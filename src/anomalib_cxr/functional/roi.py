@@ -11,8 +11,8 @@ import torch
 BLACK = -1.0
 """Grey value outside the region of interest."""
 
-PAINTED_ABOVE = -0.9
-"""Grey value above which a pixel counts as painted: 5 % of the range, between a Tanh's black and the darkest lung."""
+PAINTED_ABOVE = -0.8
+"""Grey value above which a pixel counts as painted: a tenth of the range, above a Tanh's black, under nearly all lung."""
 
 
 def paint_region(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -25,7 +25,7 @@ def test_no_mask_keeps_the_image():
     assert torch.equal(paint_region(image, None), image)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(-1.0, 0.0), (-0.95, 0.0), (-0.89, 1.0), (0.0, 1.0), (1.0, 1.0)])
+@pytest.mark.parametrize(("value", "expected"), [(-1.0, 0.0), (-0.85, 0.0), (-0.79, 1.0), (0.0, 1.0), (1.0, 1.0)])
 def test_painted_where_it_is_not_black(value, expected):
     found = painted_region(torch.full((2, 1, 3, 3), value))
     assert torch.equal(found, torch.full((2, 1, 3, 3), expected))

@@ -38,5 +38,9 @@ class RadiographVisualizer(ImageVisualizer):
             image = resize(read_radiograph(item.image_path), list(self.field_size), antialias=True).expand(3, -1, -1)
             picture = self.visualize(replace(item, image=image, image_path=None))
             if isinstance(picture, Image):
-                name = Path(item.image_path).with_suffix(".png")
-                picture.save(generate_output_filename(input_path=name, output_path=self.output_dir))
+                picture.save(generate_output_filename(_as_png(Path(item.image_path)), self.output_dir))
+
+
+def _as_png(path: Path) -> Path:
+    """Name the picture of a file; a DICOM file's name is often a UID, of which no dotted part may be cut off."""
+    return path.with_name(f"{path.name.removesuffix('.png')}.png")

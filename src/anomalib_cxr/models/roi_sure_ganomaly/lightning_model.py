@@ -243,6 +243,12 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
         del batch_idx
         return batch.update(**self.model(batch.image)._asdict())
 
+    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Tell each image's probability, which anomalib's command leaves out of its pictures."""
+        del batch, batch_idx, dataloader_idx
+        for path, probability in zip(outputs.image_path, outputs.pred_score, strict=True):
+            logger.info("%s: anomaly probability %.4f", path, probability)
+
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """Return what the trainer must be given: no clipping, as manual optimisation demands, and no sanity check."""

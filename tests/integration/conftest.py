@@ -1,0 +1,171 @@
+"""The commands as a user types them, and one tiny training whose results the tests share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+import torch
+from anomalib.cli import AnomalibCLI
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMANDS = Path(sys.executable).parent
+# Several processes on few cores only lose by threads; a wide terminal breaks no message into lines.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "1000", "PYTHONUNBUFFERED": "1"}
+TINY_MODEL = ["--model.init_args.image_size", "32", "--model.init_args.n_features", "4"]
+
+
+class Answer(NamedTuple):
+    code: int
+    output: str
+
+
+class Results(NamedTuple):
+    """What a training left in the folder that it was started in."""
+
+    started_in: Path
+
+    @property
+    def folder(self) -> Path:
+        (latest,) = self.started_in.glob("results/*/*/latest")
+        return latest.resolve()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "weights" / "lightning" / "model.ckpt"
+
+    @property
+    def model(self) -> list[str]:
+        """The words by which other commands find the trained model."""
+        return ["--config", str(self.folder / "report" / "model.yaml"), "--ckpt_path", str(self.checkpoint)]
+
+    def table(self, name):
+        return pd.read_csv(self.folder / "report" / name)
+
+    def state(self):
+        return torch.load(self.checkpoint, weights_only=False, map_location="cpu")
+
+
+def begin(folder, name, *words):
+    """Start a command as a process group of its own, which can be ended as a whole."""
+    return subprocess.Popen(
+        [COMMANDS / name, *map(str, words)],
+        cwd=folder,
+        env={**os.environ, **ENVIRONMENT},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process, by=signal.SIGKILL):
+    try:
+        os.killpg(process.pid, by)
+    except ProcessLookupError:
+        pass  # it has ended by itself
+
+
+@pytest.fixture(scope="session")
+def command():
+    """Run a command of this installation in a folder, to its end."""
+
+    def run(folder, name, *words, timeout=300):
+        process = begin(folder, name, *words)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        finally:
+            end(process)
+        return Answer(process.returncode, output)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def interrupted():
+    """Start a command, and end it by a signal as soon as something can be seen on the disk."""
+
+    def run(folder, name, *words, seen, by=signal.SIGKILL, timeout=180):
+        process = begin(folder, name, *words)
+        try:
+            deadline = time.monotonic() + timeout
+            while not seen():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    end(process)
+                    pytest.fail(f"ended too early or never got that far:\n{process.communicate()[0]}")
+                time.sleep(0.02)
+            end(process, by)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            end(process)
+        return Answer(process.returncode, output)
+
+    return run
+
+
+@contextmanager
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Run `anomalib` in this process, without the seconds that its start takes."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")  # what a training leaves there ends with the test
+        monkeypatch.delenv(name)
+
+    def run(folder, *words):
+        monkeypatch.chdir(folder)
+        with one_thread():
+            return AnomalibCLI([str(word) for word in words])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(side_by_side_root):
+    """A training of seconds: `configs/roi_sure.yaml` on phantoms in the layout of the official archives."""
+    return [
+        *("train", "--config", str(REPOSITORY / "configs" / "roi_sure.yaml"), *TINY_MODEL),
+        *("--data.init_args.root", str(side_by_side_root), "--data.init_args.num_workers", "0"),
+        *("--data.init_args.train_batch_size", "4", "--trainer.accelerator", "cpu"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, command, tiny):
+    """Two epochs, straight."""
+    folder = tmp_path_factory.mktemp("trained")
+    code, output = command(folder, "anomalib", *tiny, "--trainer.max_epochs", 2)
+    assert code == 0, output
+    return Results(folder)
+
+
+@pytest.fixture(scope="session")
+def telling_images(trained, side_by_side_root):
+    """Those of the tested images whose probability is not cut off at 0 or 1, where wrong scores look like right ones."""
+    scores = trained.table("scores.csv")
+    names = [Path(image).name for image in scores[scores.probability.between(0.05, 0.95)].image]
+    assert names, scores
+    return [path for path in sorted(side_by_side_root.rglob("CXR_png/*.png")) if path.name in names]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """What the commands of this test leave in its own folder."""
+    return Results(tmp_path)
