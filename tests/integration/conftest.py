@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ class Results(NamedTuple):
 
 def begin(folder, name, *words):
     """Start a command as a process group of its own, which can be ended as a whole."""
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603  # this project's own commands
         [COMMANDS / name, *map(str, words)],
         cwd=folder,
         env={**os.environ, **ENVIRONMENT},
@@ -69,10 +69,8 @@ def begin(folder, name, *words):
 
 
 def end(process, by=signal.SIGKILL):
-    try:
+    with suppress(ProcessLookupError):  # it may have ended by itself
         os.killpg(process.pid, by)
-    except ProcessLookupError:
-        pass  # it has ended by itself
 
 
 @pytest.fixture(scope="session")
@@ -158,7 +156,7 @@ def trained(tmp_path_factory, command, tiny):
 
 @pytest.fixture(scope="session")
 def telling_images(trained, side_by_side_root):
-    """Those of the tested images whose probability is not cut off at 0 or 1, where wrong scores look like right ones."""
+    """Tested images with a probability that is not cut off at 0 or 1, where wrong scores look like right ones."""
     scores = trained.table("scores.csv")
     names = [Path(image).name for image in scores[scores.probability.between(0.05, 0.95)].image]
     assert names, scores

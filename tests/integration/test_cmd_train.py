@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from pandas.testing import assert_frame_equal
+from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = REPOSITORY / "configs" / "roi_sure.yaml"
@@ -24,6 +25,11 @@ def one_batch(root):
         *("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 1),
         *("--model.init_args.image_size", 32, "--model.init_args.n_features", 4),
     ]
+
+
+def git(folder, *words):
+    answer = subprocess.run([shutil.which("git"), "-C", folder, *words], capture_output=True, text=True, check=True)  # noqa: S603
+    return answer.stdout.strip()
 
 
 def assert_results(folder):
@@ -44,8 +50,8 @@ class TestOneBatch:
     def run(self, command, tmp_path_factory, side_by_side_root):
         """Started within a checkout, so that its revision can be told."""
         folder = tmp_path_factory.mktemp("checkout")
-        for words in (["init", "-q"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "0", "--allow-empty"]):
-            subprocess.run(["git", "-C", folder, *words], check=True)  # noqa: S603, S607
+        git(folder, "init", "-q")
+        git(folder, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "first", "--allow-empty")
         return folder, command(folder, "anomalib", *one_batch(side_by_side_root))
 
     @pytest.fixture(scope="class")
@@ -68,10 +74,7 @@ class TestOneBatch:
         assert record["seed"] == 0
         assert {"anomalib_cxr", "anomalib", "torch", "lightning"} <= record["versions"].keys()
         assert record["config"]["model"]["init_args"]["image_size"] == 32
-        head = subprocess.run(
-            ["git", "-C", run[0], "rev-parse", "HEAD"], capture_output=True, text=True, check=True  # noqa: S603, S607
-        )
-        assert record["git"]["revision"] == head.stdout.strip()
+        assert record["git"]["revision"] == git(run[0], "rev-parse", "HEAD")
 
     def test_scores_are_of_both_hospitals(self, folder):
         scores = pd.read_csv(folder / "report" / "scores.csv")
