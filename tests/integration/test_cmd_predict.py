@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pydicom
 import pytest
@@ -59,11 +61,24 @@ def assert_shows_something(picture):
     assert left.std() > 10
 
 
-def test_three_kinds_of_file_give_one_picture(command, trained, incoming, tmp_path):
+@pytest.fixture(scope="module")
+def predicted(command, trained, incoming, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predicted")
     words = ["--data", "anomalib_cxr.RadiographFolder", "--data.init_args.path", incoming]
-    code, output = command(tmp_path, "anomalib", "predict", *trained.model, *words)
+    code, output = command(folder, "anomalib", "predict", *trained.model, *words)
     assert code == 0, output
-    drawn = pictures(tmp_path)
+    return folder, output
+
+
+def test_command_tells_one_probability_for_three_kinds_of_file(predicted, incoming):
+    told = dict(re.findall(r"(/\S+): anomaly probability ([\d.]+)", predicted[1]))
+    assert set(told) == {str(incoming / kind) for kind in KINDS}
+    (probability,) = set(told.values())
+    assert 0.05 < float(probability) < 0.95
+
+
+def test_three_kinds_of_file_give_one_picture(predicted):
+    drawn = pictures(predicted[0])
     assert [path.relative_to(path.parents[1]).as_posix() for path in drawn] == [
         "16bit/chest.png", "8bit/chest.png", "dicom/chest.dcm.png",
     ]  # fmt: skip

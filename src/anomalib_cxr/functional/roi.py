@@ -11,9 +11,6 @@ import torch
 BLACK = -1.0
 """Grey value outside the region of interest."""
 
-PAINTED_ABOVE = -0.8
-"""Grey value above which a pixel counts as painted: a tenth of the range, above a Tanh's black, under nearly all lung."""
-
 
 def paint_region(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Keep the region of interest and make the rest black: the picture that a perfect painter paints.
@@ -33,12 +30,19 @@ def paint_region(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor
 
 
 def painted_region(painted: torch.Tensor) -> torch.Tensor:
-    """Return where the painter put something other than black.
+    """Return where the painter painted: where the picture is brighter than its own mean.
+
+    The mean of a picture that is black but for a region lies between black and the region. Unlike a fixed grey value it
+    also does so for a painter that is not yet, or not quite, black outside, and for dark and bright exposures.
 
     Args:
-        painted: What the painter painted, in [-1, 1], `(B, 1, H, W)`.
+        painted: What the painter painted, `(B, 1, H, W)`.
 
     Returns:
         1.0 where it painted, 0.0 elsewhere, `(B, 1, H, W)`.
+
+    Example:
+        >>> painted_region(torch.tensor([[[[-0.9, -0.8, -0.9, -0.2]]]]))
+        tensor([[[[0., 0., 0., 1.]]]])
     """
-    return (painted > PAINTED_ABOVE).to(painted.dtype)
+    return (painted > painted.mean(dim=(-2, -1), keepdim=True)).to(painted.dtype)

@@ -25,8 +25,23 @@ def test_no_mask_keeps_the_image():
     assert torch.equal(paint_region(image, None), image)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(-1.0, 0.0), (-0.85, 0.0), (-0.79, 1.0), (0.0, 1.0), (1.0, 1.0)])
-def test_painted_where_it_is_not_black(value, expected):
-    found = painted_region(torch.full((2, 1, 3, 3), value))
-    assert torch.equal(found, torch.full((2, 1, 3, 3), expected))
+@pytest.mark.parametrize("black", [-1.0, -0.9, -0.7])
+@pytest.mark.parametrize("lung", [-0.6, 0.0, 0.8])
+def test_painted_where_it_is_not_black(black, lung):
+    region = torch.zeros(2, 1, 8, 8)
+    region[:, :, 2:6, 1:4] = 1
+    region[1] = region[1].roll(3, dims=-1)
+    assert torch.equal(painted_region(black + (lung - black) * region), region)
+
+
+def test_nothing_is_painted_on_an_even_picture():
+    found = painted_region(torch.full((2, 1, 4, 4), -1.0))
+    assert torch.equal(found, torch.zeros(2, 1, 4, 4))
     assert found.dtype == torch.float32
+
+
+def test_each_picture_has_a_mean_of_its_own():
+    dark = torch.tensor([[[[-1.0, -1.0, -1.0, -0.8]]]])
+    bright = torch.tensor([[[[-0.7, -0.7, -0.7, 0.9]]]])
+    assert torch.equal(painted_region(torch.cat([dark, bright]))[:, 0, 0, 3], torch.ones(2))
+    assert painted_region(torch.cat([dark, bright])).sum() == 2
