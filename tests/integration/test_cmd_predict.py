@@ -107,8 +107,8 @@ def test_three_kinds_of_file_give_one_probability(trained, incoming, tmp_path):
     probabilities = [float(batch.pred_score) for batch in batches]
     assert len(probabilities) == 3
     assert 0.05 < probabilities[0] < 0.95
-    assert probabilities == pytest.approx([probabilities[0]] * 3, rel=1e-6)
+    assert probabilities == pytest.approx([probabilities[0]] * 3, rel=1e-4)
     by_path = engine.predict(
         model, data_path=incoming / KINDS[0], ckpt_path=trained.checkpoint, return_predictions=True
     )
-    assert float(by_path[0].pred_score) == pytest.approx(probabilities[0], rel=1e-6)
+    assert float(by_path[0].pred_score) == pytest.approx(probabilities[0], rel=1e-4)

@@ -68,8 +68,8 @@ class TrainingReport(Callback):
         del trainer, pl_module
         self._epoch_of_weights = checkpoint.get("epoch")
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write down where the results will come from."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write down where the results will come from; by now a model has seeded its training."""
         self._write_provenance(trainer, pl_module, "run.json")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
