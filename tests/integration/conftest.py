@@ -54,6 +54,11 @@ class Results(NamedTuple):
         return torch.load(self.checkpoint, weights_only=False, map_location="cpu")
 
 
+def hear_interrupts():
+    """Undo what a shell does to jobs in the background, such as this test run may be: it has them ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def begin(folder, name, *words):
     """Start a command as a process group of its own, which can be ended as a whole."""
     return subprocess.Popen(  # noqa: S603  # this project's own commands
@@ -65,6 +70,7 @@ def begin(folder, name, *words):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509  # no threads before exec
     )
 
 

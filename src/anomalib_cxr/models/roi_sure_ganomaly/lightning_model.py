@@ -246,7 +246,7 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
     def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Tell each image's probability, which anomalib's command leaves out of its pictures."""
         del batch, batch_idx, dataloader_idx
-        for path, probability in zip(outputs.image_path, outputs.pred_score, strict=True):
+        for path, probability in zip(outputs.image_path or (), outputs.pred_score, strict=False):
             logger.info("%s: anomaly probability %.4f", path, probability)
 
     @property
