@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anomalib.utils.path import generate_output_filename
 from anomalib.visualization import ImageVisualizer
 from lightning.pytorch import LightningModule, Trainer
 from PIL.Image import Image
@@ -21,6 +20,10 @@ class RadiographVisualizer(ImageVisualizer):
     anomalib opens the file again by Pillow, to which a 16-bit PNG is white and DICOM unknown, and saves under the
     file's own suffix. Here the file is read as a radiograph and the picture is always a PNG.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pictures: dict[Path, Path] = {}
 
     def on_test_batch_end(
         self,
@@ -38,9 +41,15 @@ class RadiographVisualizer(ImageVisualizer):
             image = resize(read_radiograph(item.image_path), list(self.field_size), antialias=True).expand(3, -1, -1)
             picture = self.visualize(replace(item, image=image, image_path=None))
             if isinstance(picture, Image):
-                picture.save(generate_output_filename(_as_png(Path(item.image_path)), self.output_dir))
+                target = self._target(Path(item.image_path), Path(self.output_dir))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(target)
 
-
-def _as_png(path: Path) -> Path:
-    """Name the picture of a file; a DICOM file's name is often a UID, of which no dotted part may be cut off."""
-    return path.with_name(f"{path.name.removesuffix('.png')}.png")
+    def _target(self, path: Path, folder: Path) -> Path:
+        """Name the picture of a file by its last two parts, or by its whole path where another file has taken those."""
+        # A DICOM file's name is often a UID, of which no dotted part may be cut off.
+        parts = (*path.parts[:-1], f"{path.name.removesuffix('.png')}.png")
+        target = folder.joinpath(*parts[-2:]) if len(path.parents) > 1 else folder / parts[-1]
+        if self._pictures.setdefault(target, path) != path:
+            target = folder.joinpath(*path.absolute().parts[1:-1], parts[-1])
+        return target
