@@ -34,6 +34,33 @@ class SettingError(CxrError):
     """A setting of a model or a data module is outside its range."""
 
 
+def refuse_settings(wrong: Mapping[str, object], expected: Mapping[str, str], place: str) -> None:
+    """Refuse settings outside their range, all at once; without one, do nothing.
+
+    Args:
+        wrong: Offending settings by name, with their values.
+        expected: What would have been accepted, by name.
+        place: Where a configuration has them, such as `model.init_args`.
+
+    Raises:
+        SettingError: If there is an offending setting.
+
+    Example:
+        >>> refuse_settings({"seed": -1}, {"seed": ">= 0"}, "data.init_args")
+        Traceback (most recent call last):
+        ...
+        anomalib_cxr.errors.SettingError: found: seed = -1
+          expected: seed >= 0
+          next step: correct it in the configuration under data.init_args
+    """
+    if wrong:
+        raise SettingError(
+            ", ".join(f"{name} = {value!r}" for name, value in wrong.items()),
+            ", ".join(f"{name} {expected[name]}" for name in wrong),
+            f"correct it in the configuration under {place}",
+        )
+
+
 class RadiographError(CxrError):
     """One file cannot be read as a frontal radiograph or as its mask.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from anomalib.data import AnomalibDataModule
 from torchvision.transforms.v2 import Transform
 
-from anomalib_cxr.errors import DatasetError, SettingError
+from anomalib_cxr.errors import DatasetError, refuse_settings
 
 from .dataset import RoiDataset
 from .samples import make_samples
@@ -22,28 +22,20 @@ logger = logging.getLogger(__name__)
 
 Masks = Literal["required", "optional"]
 MASKS: tuple[str, ...] = get_args(Masks)
-
-
-def _refuse(wrong: dict[str, object], expected: dict[str, str]) -> None:
-    """Refuse settings outside their range, all at once."""
-    if wrong:
-        raise SettingError(
-            ", ".join(f"{name} = {value!r}" for name, value in wrong.items()),
-            ", ".join(f"{name} {expected[name]}" for name in wrong),
-            "correct it in the configuration under data.init_args",
-        )
+_PLACE = "data.init_args"
 
 
 def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
     """Refuse names that are not among the known ones."""
-    wrong: dict[str, object] = {name: value for name, (value, known) in choices.items() if value not in known}
-    _refuse(wrong, {name: f"one of {', '.join(known)}" for name, (_, known) in choices.items()})
+    wrong = {name: value for name, (value, known) in choices.items() if value not in known}
+    expected = {name: f"one of {', '.join(known)}" for name, (_, known) in choices.items()}
+    refuse_settings(wrong, expected, _PLACE)
 
 
 def _check_least(**numbers: tuple[int, int]) -> None:
     """Refuse numbers under their least value."""
-    wrong: dict[str, object] = {name: value for name, (value, least) in numbers.items() if value < least}
-    _refuse(wrong, {name: f">= {least}" for name, (_, least) in numbers.items()})
+    wrong = {name: value for name, (value, least) in numbers.items() if value < least}
+    refuse_settings(wrong, {name: f">= {least}" for name, (_, least) in numbers.items()}, _PLACE)
 
 
 class RoiDataModule(AnomalibDataModule):
@@ -79,6 +71,8 @@ class RoiDataModule(AnomalibDataModule):
         >>> batch.image.shape, batch.roi_mask.shape
         (torch.Size([4, 3, 32, 32]), torch.Size([4, 32, 32]))
     """
+
+    seed: int  # never None here, as it may be in anomalib's own
 
     def __init__(
         self,
@@ -121,7 +115,6 @@ class RoiDataModule(AnomalibDataModule):
         self.protocol = protocol
         self.masks = masks
         self.on_error = on_error
-        self.split_seed = seed
 
     def make_samples(self) -> pd.DataFrame:
         """Return the samples table, verified and split; see :func:`anomalib_cxr.data.samples.make_samples`.
@@ -132,7 +125,7 @@ class RoiDataModule(AnomalibDataModule):
         samples = self._of_sources(make_samples(self.root))
         self._check_normal(samples)
         samples = verify_samples(samples, self.on_error)
-        return assign_splits(samples, self.protocol, self.split_seed, require_masks=self.masks == "required")
+        return assign_splits(samples, self.protocol, self.seed, require_masks=self.masks == "required")
 
     def _of_sources(self, samples: pd.DataFrame) -> pd.DataFrame:
         """Keep the X-rays of the chosen hospitals, of which one at least must be there."""
@@ -172,7 +165,7 @@ class RoiDataModule(AnomalibDataModule):
     def _setup(self, _stage: str | None = None) -> None:
         samples = self.make_samples()
         told = describe_splits(samples)
-        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.split_seed, told)
+        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.seed, told)
         subsets = {split: samples[samples.split == split] for split in ("train", "val", "test")}
         self.train_data = RoiDataset(subsets["train"])
         self.val_data = RoiDataset(subsets["val"])

@@ -30,9 +30,9 @@ def _triangle_weights(source: int, target: int, like: torch.Tensor) -> torch.Ten
 def antialiased_resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize with the antialiased bilinear filter of torchvision, written as two matrix products.
 
-    The operator behind `torchvision.transforms.v2.Resize(antialias=True)` has no counterpart in ONNX: anomalib
-    switches the antialiasing off on export, so that an exported model sees other pixels than the trained one saw.
-    Matrix products are the same everywhere, and their weights follow an input of any size inside the graph.
+    OpenVINO passes over the antialiasing of ONNX's `Resize`, and anomalib switches it off on export: an exported model
+    would see other pixels than the trained one saw. Matrix products are the same everywhere, and their weights follow
+    an input of any size inside the graph.
 
     Args:
         image: Images of any value range, `(B, C, H, W)`.

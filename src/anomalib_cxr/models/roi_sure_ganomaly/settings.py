@@ -7,7 +7,7 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
-from anomalib_cxr.errors import SettingError
+from anomalib_cxr.errors import SettingError, refuse_settings
 
 from .loss import RECONSTRUCTIONS
 
@@ -78,13 +78,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             "two numbers in [0, 1)",
         ),
     }
-    wrong = [name for name, value in settings.items() if name in rules and not rules[name][0](value)]
-    if wrong:
-        raise SettingError(
-            ", ".join(f"{name} = {settings[name]!r}" for name in wrong),
-            ", ".join(f"{name} {rules[name][1]}" for name in wrong),
-            "correct it in the configuration under model.init_args",
-        )
+    wrong = {name: value for name, value in settings.items() if name in rules and not rules[name][0](value)}
+    refuse_settings(wrong, {name: expected for name, (_, expected) in rules.items()}, "model.init_args")
 
 
 def check_architecture(settings: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> None:
