@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+PRINTED = 100
+"""Offending files of a kind that a message lists; a set of a hundred thousand images must not flood a terminal."""
+
 
 class CxrError(ValueError):
     """Base of the errors that bad input causes.
@@ -77,6 +80,12 @@ class RadiographError(CxrError):
         super().__init__(f"{self.path}: {reason}", expected, next_step)
 
 
+def _listed(paths: Sequence[Path]) -> list[str]:
+    """Return the lines that list files, and how many more there are."""
+    rest = len(paths) - PRINTED
+    return [*map(str, paths[:PRINTED]), *([f"and {rest} more"] if rest > 0 else [])]
+
+
 class DatasetError(CxrError):
     """A data folder, or several of its files, cannot be used; names all offenders at once.
 
@@ -84,7 +93,8 @@ class DatasetError(CxrError):
         found: What was found, with the folder.
         expected: What would have been accepted.
         next_step: What the user can do about it.
-        offenders: All offending files, by what is wrong with them.
+        offenders: All offending files, by what is wrong with them. The message lists the first hundred of each kind,
+            the attribute `offenders` has them all.
     """
 
     def __init__(
@@ -96,7 +106,7 @@ class DatasetError(CxrError):
     ) -> None:
         self.offenders = {reason: [Path(path) for path in paths] for reason, paths in (offenders or {}).items()}
         listing = "".join(
-            f"\n    {reason} ({len(paths)}):" + "".join(f"\n      {path}" for path in paths)
+            f"\n    {reason} ({len(paths)}):" + "".join(f"\n      {line}" for line in _listed(paths))
             for reason, paths in self.offenders.items()
         )
         super().__init__(found + listing, expected, next_step)
@@ -106,5 +116,13 @@ class DownloadError(CxrError):
     """A file could not be fetched or is not what its publisher describes."""
 
 
+class SegmenterError(CxrError):
+    """A file is no lung segmenter, or not the one that made what is there."""
+
+
 class DivergenceError(CxrError):
     """A training turned non-finite."""
+
+
+class ScoreError(CxrError):
+    """Scores of images cannot be evaluated."""

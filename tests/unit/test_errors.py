@@ -50,3 +50,11 @@ def test_a_dataset_names_all_its_offenders_by_kind():
         "      c.png",
     ]
     assert DatasetError("nothing", "images", "look").offenders == {}
+
+
+def test_a_long_listing_ends_in_how_many_more():
+    names = [f"{number}.png" for number in range(103)]
+    error = DatasetError("103 files in films", "readable files", "on_error: skip", {"zero bytes": names})
+    assert error.offenders == {"zero bytes": [Path(name) for name in names]}
+    assert error.found.splitlines()[-2:] == ["      99.png", "      and 3 more"]
+    assert len(error.found.splitlines()) == 103

@@ -32,7 +32,7 @@ def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
     refuse_settings(wrong, expected, _PLACE)
 
 
-def _check_least(**numbers: tuple[int, int]) -> None:
+def check_least(**numbers: tuple[int, int]) -> None:
     """Refuse numbers under their least value."""
     wrong = {name: value for name, (value, least) in numbers.items() if value < least}
     refuse_settings(wrong, {name: f">= {least}" for name, (_, least) in numbers.items()}, _PLACE)
@@ -91,7 +91,7 @@ class RoiDataModule(AnomalibDataModule):
         seed: int = 0,
     ) -> None:
         check_choices(protocol=(protocol, PROTOCOLS), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
-        _check_least(
+        check_least(
             train_batch_size=(train_batch_size, 1),
             eval_batch_size=(eval_batch_size, 1),
             num_workers=(num_workers, 0),

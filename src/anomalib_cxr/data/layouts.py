@@ -144,7 +144,20 @@ def _refuse_offenders(root: Path, scan: _Scan) -> None:
         )
 
 
-def _describe(root: Path) -> str:
+def describe_folder(root: Path, lacking: str) -> str:
+    """Tell what is in a folder that lacks what was looked for.
+
+    Args:
+        root: The folder; it need not exist.
+        lacking: What was looked for.
+
+    Returns:
+        Such as ``data with scans, and no X-ray in a folder CXR_png``.
+
+    Example:
+        >>> describe_folder(Path("nowhere"), "X-ray")
+        'no folder nowhere'
+    """
     if not root.exists():
         return f"no folder {root}"
     if not root.is_dir():
@@ -153,7 +166,7 @@ def _describe(root: Path) -> str:
     if not entries:
         return f"{root}, which is empty"
     rest = f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
-    return f"{root} with {', '.join(entries[:_LISTED])}{rest}, and no X-ray in a folder CXR_png"
+    return f"{root} with {', '.join(entries[:_LISTED])}{rest}, and no {lacking}"
 
 
 def find_radiographs(root: Path | str) -> list[RadiographFiles]:
@@ -182,7 +195,7 @@ def find_radiographs(root: Path | str) -> list[RadiographFiles]:
     scan = _scan(root)
     _refuse_offenders(root, scan)
     if not scan.files["image"]:
-        raise DatasetError(_describe(root), _LAYOUTS, _HOW_TO_GET)
+        raise DatasetError(describe_folder(root, "X-ray in a folder CXR_png"), _LAYOUTS, _HOW_TO_GET)
     return [_belonging(scan, stem, images[0]) for stem, images in sorted(scan.files["image"].items())]
 
 

@@ -31,7 +31,19 @@ def _sex(text: str) -> str | None:
     return None if match is None else match[0][0].upper()
 
 
-def _age(text: str) -> float | None:
+def parse_age(text: str) -> float | None:
+    """Read an age.
+
+    Args:
+        text: A number with the first letter of its unit, years, months or days.
+
+    Returns:
+        Age in years, or None where the text tells none.
+
+    Example:
+        >>> parse_age("058Y"), parse_age("6 months"), parse_age("unknown")
+        (58.0, 0.5, None)
+    """
     match = _AGE.search(text)
     return None if match is None else int(match["count"]) * _YEARS[match["unit"].lower()]
 
@@ -56,10 +68,10 @@ def parse_reading(text: str) -> Reading:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     labelled = {match["key"].lower(): match["value"] for line in lines if (match := _LABELLED.match(line))}
     if labelled:
-        sex, age = _sex(labelled.get("sex", "")), _age(labelled.get("age", ""))
+        sex, age = _sex(labelled.get("sex", "")), parse_age(labelled.get("age", ""))
         findings = [line for line in lines if not _LABELLED.match(line)]
     else:
-        sex, age = (_sex(lines[0]), _age(lines[0])) if lines else (None, None)
+        sex, age = (_sex(lines[0]), parse_age(lines[0])) if lines else (None, None)
         findings = lines if sex is None and age is None else lines[1:]
     return Reading(sex, age, " ".join(findings) or None)
 

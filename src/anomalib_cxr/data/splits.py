@@ -17,20 +17,21 @@ PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 SPLITS = ("train", "val", "test", "unused")
 
 VALIDATION_SHARE = 0.1
-"""Share of the normal images that validate, in both protocols."""
+"""Share of the normal images that validate, in both protocols; of the patients in sets that are split by patient."""
 TEST_SHARE = 0.2
-"""Share of the normal images that test, in `holdout`."""
+"""Share of the normal images that test, in `holdout`; of the patients in sets that are split by patient."""
 
 _Rows = npt.NDArray[np.intp]
 
 
-def _share(count: int, share: float) -> int:
+def share_of(count: int, share: float) -> int:
+    """Return how many of so many are a share, at least one."""
     return max(1, round(share * count))
 
 
 def _needed(normal: int, protocol: Protocol) -> tuple[int, int]:
     """Return how many normal and how many sick images fill all splits of a hospital with so many normal ones."""
-    validating = _share(normal, VALIDATION_SHARE)
+    validating = share_of(normal, VALIDATION_SHARE)
     return (2, validating) if protocol == "dissertation" else (3, validating + 1)
 
 
@@ -55,12 +56,12 @@ def _check_counts(samples: pd.DataFrame, trainable: pd.Series[bool], protocol: P
 
 def _split_hospital(protocol: Protocol, trainable: _Rows, sick: _Rows, other: _Rows) -> Iterator[tuple[str, _Rows]]:
     """Yield the name of a split and the rows that go there, of the shuffled row numbers of one hospital."""
-    n_val = _share(len(trainable), VALIDATION_SHARE)
+    n_val = share_of(len(trainable), VALIDATION_SHARE)
     yield "val", np.concatenate([trainable[:n_val], sick[:n_val]])
     if protocol == "dissertation":
         yield "train", trainable[n_val:]
         return
-    n_test = _share(len(trainable), TEST_SHARE)
+    n_test = share_of(len(trainable), TEST_SHARE)
     yield "test", np.concatenate([trainable[n_val : n_val + n_test], sick[n_val:], other])
     yield "train", trainable[n_val + n_test :]
 
