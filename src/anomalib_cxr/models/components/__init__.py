@@ -1,7 +1,9 @@
-"""Parts that models share: networks, pre-processing, pictures, export and repeatable training."""
+"""Parts that models share: networks, what surrounds them, export, and trainings that are guarded and repeatable."""
 
 from .dcgan import Decoder, Discriminator, Encoder, Judgement, initialise_dcgan
 from .export import WholeExport
+from .guarded import GuardedTraining
+from .module import RadiographModule, resolve_pre_processor, to_grey
 from .pre_processor import RoiPreProcessor
 from .reproducible import ReproducibleTraining, drawn_from
 from .visualizer import RadiographVisualizer
@@ -10,11 +12,15 @@ __all__ = [
     "Decoder",
     "Discriminator",
     "Encoder",
+    "GuardedTraining",
     "Judgement",
+    "RadiographModule",
     "RadiographVisualizer",
     "ReproducibleTraining",
     "RoiPreProcessor",
     "WholeExport",
     "drawn_from",
     "initialise_dcgan",
+    "resolve_pre_processor",
+    "to_grey",
 ]

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from anomalib import LearningType
 from anomalib.data import ImageBatch
-from anomalib.metrics import AUROC, Evaluator, F1Score
+from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
@@ -23,17 +22,16 @@ from torch import nn
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
-from anomalib_cxr.errors import DivergenceError, SettingError
+from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import paint_region
 from anomalib_cxr.models.components import (
     Discriminator,
     Judgement,
-    RadiographVisualizer,
-    ReproducibleTraining,
+    RadiographModule,
     RoiPreProcessor,
-    WholeExport,
     drawn_from,
     initialise_dcgan,
+    resolve_pre_processor,
 )
 
 from .loss import (
@@ -44,7 +42,7 @@ from .loss import (
     feature_matching,
     latent_agreement,
 )
-from .settings import ARCHITECTURE, Target, check_architecture, check_settings
+from .settings import ARCHITECTURE, Target, check_settings
 from .torch_model import RoiSureGanomalyModel
 
 logger = logging.getLogger(__name__)
@@ -53,7 +51,7 @@ REINITIALISE_BELOW = 1e-5
 """Loss under which the discriminator has won and is started again, as the dissertation and GANomaly's own code do."""
 
 
-class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
+class RoiSureGanomaly(RadiographModule, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
     """Learns to paint healthy lungs, and scores by how far two encoders disagree about what was painted.
 
     An encoder-decoder sees the full X-ray and paints only its lungs; a second encoder reads the painting. Adversarial
@@ -92,6 +90,8 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
         torch.Size([1])
     """
 
+    architecture = ARCHITECTURE
+    remedy = "lower lr, or sigma where reconstruction is sure"
     model: RoiSureGanomalyModel
     discriminator: nn.Module
 
@@ -118,12 +118,11 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
     ) -> None:
         check_settings(locals())
         super().__init__(
-            pre_processor=RoiPreProcessor(image_size) if pre_processor is True else pre_processor,
+            pre_processor=resolve_pre_processor(pre_processor, image_size),
             post_processor=post_processor,
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        self._check_pre_processor(image_size)
         self.automatic_optimization = False
         self.target = target
         self.lr = lr
@@ -137,18 +136,6 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
             self.discriminator = Discriminator(image_size, n_features, max_features).apply(initialise_dcgan)
         self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau)
         self.generator_loss = GeneratorLoss(w_adv, w_enc, w_rec)
-
-    def _check_pre_processor(self, image_size: int) -> None:
-        """Refuse a pre-processor that would give images of another size, or leave the lung masks behind."""
-        given = self.pre_processor
-        if given is None or (isinstance(given, RoiPreProcessor) and given.image_size == image_size):
-            return
-        size = f" of image_size {given.image_size}" if isinstance(given, RoiPreProcessor) else ""
-        raise SettingError(
-            f"pre_processor {type(given).__name__}{size}",
-            f"RoiPreProcessor of image_size {image_size}, which takes the lung masks along",
-            "leave pre_processor out, and choose the size by image_size",
-        )
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for the generator (painter and second encoder) and for the discriminator."""
@@ -175,7 +162,7 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
         terms = {"l_adv": l_adv, "l_enc": l_enc, "l_rec": l_rec, "l_gen": l_gen, "l_dc": l_dc}
         if divergence is not None:
             terms["divergence"] = divergence
-        values = self._finite_values(terms, batch_idx)
+        values = self.finite_values(terms, batch_idx)
 
         self._step(l_gen + l_dc)
         if values["l_dc"] < REINITIALISE_BELOW:
@@ -207,20 +194,6 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
         judgement: Judgement = functional_call(self.discriminator, frozen, (painted,))
         return judgement
 
-    def _finite_values(self, terms: dict[str, torch.Tensor], batch_idx: int) -> dict[str, float]:
-        """Return the terms as the mean over processes, or stop the training before it harms the weights."""
-        stacked = self.trainer.strategy.reduce(torch.stack([term.detach().float() for term in terms.values()]))
-        values = dict(zip(terms, stacked.tolist(), strict=True))
-        broken = [name for name, term in zip(terms, stacked, strict=True) if not torch.isfinite(term)]
-        if broken:
-            raise DivergenceError(
-                f"{', '.join(f'{name} = {values[name]}' for name in broken)} in epoch {self.current_epoch}, "
-                f"step {self.global_step // 2} (batch {batch_idx} of the epoch)",
-                "finite losses",
-                "lower lr, or sigma where reconstruction is sure; the checkpoint of the last whole epoch is kept",
-            )
-        return values
-
     def _step(self, loss: torch.Tensor) -> None:
         """Take one step of both optimisers."""
         optimizers = cast("list[LightningOptimizer]", self.optimizers())
@@ -237,73 +210,6 @@ class RoiSureGanomaly(WholeExport, ReproducibleTraining, AnomalibModule):  # typ
         )
         self.discriminator.apply(initialise_dcgan)
         self.discriminator.load_state_dict(self.trainer.strategy.broadcast(self.discriminator.state_dict()))
-
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:
-        """Score a validation batch."""
-        del batch_idx
-        return batch.update(**self.model(batch.image)._asdict())
-
-    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Tell each image's probability, which anomalib's command leaves out of its pictures."""
-        del batch, batch_idx, dataloader_idx
-        for path, probability in zip(outputs.image_path or (), outputs.pred_score, strict=False):
-            logger.info("%s: anomaly probability %.4f", path, probability)
-
-    @property
-    def trainer_arguments(self) -> dict[str, Any]:
-        """Return what the trainer must be given: no clipping, as manual optimisation demands, and no sanity check."""
-        return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
-
-    @property
-    def learning_type(self) -> LearningType:
-        """Return that it learns from normal images only."""
-        return LearningType.ONE_CLASS
-
-    def configure_post_processor(self) -> PostProcessor:
-        """Return anomalib's post-processor, which never takes the image's threshold for pixels.
-
-        The image score is a distance of codes and the map a difference of grey values: one threshold for both would
-        black out each map.
-        """
-        return PostProcessor(enable_threshold_matching=False)
-
-    @classmethod
-    def configure_visualizer(cls) -> RadiographVisualizer:
-        """Return pictures that show 16-bit PNG and DICOM too."""
-        return RadiographVisualizer()
-
-    @staticmethod
-    def configure_evaluator() -> Evaluator:
-        """Return image AUROC on validation, and image and pixel AUROC and F1 on test."""
-        return Evaluator(
-            val_metrics=[AUROC(fields=["pred_score", "gt_label"], prefix="val_image_")],
-            test_metrics=[
-                AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
-                F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
-                AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
-                F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
-            ],
-        )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the architecture, and refuse to keep weights that are not finite.
-
-        The architecture stands beside the hyperparameters, which `load_from_checkpoint` overwrites with its arguments.
-        """
-        broken = [name for name, weight in self.named_parameters() if not torch.isfinite(weight).all()]
-        if broken:
-            raise DivergenceError(
-                f"weights that are not finite after epoch {self.current_epoch}: {', '.join(broken)}",
-                "finite weights",
-                "lower lr; the checkpoint of the last whole epoch is kept",
-            )
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["architecture"] = {name: self.hparams[name] for name in ARCHITECTURE}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture."""
-        check_architecture(self.hparams, checkpoint.get("architecture", {}))
-        super().on_load_checkpoint(checkpoint)
 
     def to_torch(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
         """Export to PyTorch, without the discriminator."""

@@ -12,7 +12,7 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_cxr.functional import euclidean_distance, painted_region
-from anomalib_cxr.models.components import Decoder, Encoder, initialise_dcgan
+from anomalib_cxr.models.components import Decoder, Encoder, initialise_dcgan, to_grey
 
 
 class Painting(NamedTuple):
@@ -66,6 +66,8 @@ class RoiSureGanomalyModel(nn.Module):
         (torch.Size([2]), torch.Size([2, 1, 64, 64]))
     """
 
+    to_grey = staticmethod(to_grey)
+
     def __init__(
         self,
         image_size: int = 256,
@@ -80,11 +82,6 @@ class RoiSureGanomalyModel(nn.Module):
         self.painter = Painter(image_size, latent_dim, n_features, max_features)
         self.encoder = Encoder(image_size, latent_dim, n_features, max_features)
         self.apply(initialise_dcgan)
-
-    @staticmethod
-    def to_grey(images: torch.Tensor) -> torch.Tensor:
-        """Return the one grey channel behind the three that anomalib carries: `(B, C, H, W)` to `(B, 1, H, W)`."""
-        return images.mean(dim=1, keepdim=True)
 
     def paint(self, grey: torch.Tensor) -> Painting:
         """Paint the region of interest of grey images in [-1, 1], `(B, 1, H, W)`, and encode image and painting."""

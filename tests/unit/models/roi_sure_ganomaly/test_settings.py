@@ -10,7 +10,7 @@ import pytest
 
 from anomalib_cxr import RoiSureGanomaly
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.models.roi_sure_ganomaly.settings import check_architecture, check_settings
+from anomalib_cxr.models.roi_sure_ganomaly.settings import check_settings
 
 SIZES = "one of 32, 64, 128, 256, 512"
 BAD = [
@@ -83,30 +83,3 @@ class TestSettings:
             "latent_dim": 100, "n_features": 64, "max_features": None, "lr": 2e-4, "betas": (0.5, 0.999),
         }  # fmt: skip
         assert {name: defaults[name] for name in expected} == expected
-
-
-MINE = {"image_size": 64, "latent_dim": 10, "n_features": 8, "max_features": None, "target": "lungs", "lr": 1.0}
-
-
-class TestArchitecture:
-    def test_the_same_is_taken_whatever_the_training_was(self):
-        check_architecture(MINE, {**MINE, "lr": 2.0, "sigma": 0.3})
-
-    @pytest.mark.parametrize(
-        ("name", "value"),
-        [("image_size", 128), ("latent_dim", 100), ("n_features", 16), ("max_features", 512), ("target", "image")],
-    )
-    def test_another_is_named_with_both_values(self, name, value):
-        both = rf"a checkpoint with {name} = {value!r}\n.*built with: {name} = {MINE[name]!r}\n"
-        with pytest.raises(SettingError, match=both):
-            check_architecture(MINE, {**MINE, name: value})
-
-    def test_several_are_named_and_the_others_not(self):
-        with pytest.raises(SettingError, match=r"latent_dim = 3, n_features = 4\n") as caught:
-            check_architecture(MINE, {**MINE, "latent_dim": 3, "n_features": 4})
-        assert "image_size" not in str(caught.value)
-
-    def test_a_checkpoint_of_another_kind_of_model(self):
-        with pytest.raises(SettingError, match="image_size = 'absent', latent_dim = 'absent'") as caught:
-            check_architecture(MINE, {})
-        assert "max_features = 'absent'" in caught.value.found
