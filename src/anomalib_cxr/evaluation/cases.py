@@ -17,14 +17,10 @@ MAX_SIDE = 512
 
 @runtime_checkable
 class Paints(Protocol):
-    """A torch model that paints a region of interest, as that of RoiSureGanomaly does."""
+    """A torch model that paints what a healthy image would look like, as that of RoiSureGanomaly does."""
 
-    @staticmethod
-    def to_grey(images: torch.Tensor) -> torch.Tensor:
-        """Return one grey channel, `(B, C, H, W)` to `(B, 1, H, W)`."""
-
-    def paint(self, grey: torch.Tensor) -> Any:
-        """Return an object whose `painted` is the painting in [-1, 1], `(B, 1, H, W)`."""
+    def painting_of(self, images: torch.Tensor) -> torch.Tensor:
+        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in grey in [-1, 1], `(B, 1, H, W)`."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def _painting(model: Any, prepared: torch.Tensor) -> np.ndarray | None:
     """Return what the model painted, in [0, 1]; None of a model that does not paint."""
     if not isinstance(model, Paints):
         return None
-    return _array((model.paint(model.to_grey(prepared)).painted.squeeze() + 1) / 2)
+    return _array((model.painting_of(prepared).squeeze() + 1) / 2)
 
 
 def _reduced(picture: torch.Tensor) -> np.ndarray:

@@ -89,6 +89,10 @@ class RoiSureGanomalyModel(nn.Module):
         painted = self.painter.decoder(z_full)  # (B, 1, H, W)
         return Painting(painted, z_full, self.encoder(painted))
 
+    def painting_of(self, images: torch.Tensor) -> torch.Tensor:
+        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in grey in [-1, 1], `(B, 1, H, W)`."""
+        return self.paint(self.to_grey(images)).painted
+
     def forward(self, images: torch.Tensor) -> InferenceBatch:
         """Score images.
 
