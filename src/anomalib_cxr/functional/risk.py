@@ -52,7 +52,7 @@ def _rademacher(like: torch.Tensor, generator: torch.Generator | None) -> torch.
     return (2 * signs - 1).to(like.dtype)
 
 
-def probe_divergence(
+def probe_response(
     noisy: torch.Tensor,
     denoised: torch.Tensor,
     denoiser: Denoiser,
@@ -61,10 +61,11 @@ def probe_divergence(
     tau: float = 1e-2,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    r"""Estimate the divergence of a denoiser inside a mask with one random probe.
+    r"""Tell how each pixel of a denoiser answers to a small change of that pixel, by one random probe.
 
-    With `b` of independent signs and `b_M = mask * b`: `b_M . (h(x + tau b_M) - h(x)) / tau`, whose mean over `b` is
-    `sum_{i in mask} dh_i / dx_i` up to the curvature of `h` over `tau`.
+    With `b` of independent signs and `b_M = mask * b`: `b_M * (h(x + tau b_M) - h(x))`, whose mean over `b` is
+    `tau dh_i / dx_i` inside the mask, up to the curvature of `h` over `tau`, and 0 outside. Any weighted sum over the
+    pixels, with weights that do not depend on `b`, is therefore an estimate of the same sum of the derivatives.
 
     Both passes must be in float32: a difference of two half-precision passes is rounding noise. The probe's pass
     therefore runs with autocast switched off and leaves the running statistics of batch normalisation alone.
@@ -78,15 +79,15 @@ def probe_divergence(
         generator: Source of the probe; None for torch's own.
 
     Returns:
-        One divergence per image, `(B,)`. Gradients flow through both passes.
+        One response per pixel, `(B, C, H, W)`. Gradients flow through both passes.
 
     Raises:
         TypeError: If `denoised` is not float32 (or float64).
 
     Example:
-        >>> x = torch.randn(2, 1, 8, 8)
-        >>> probe_divergence(x, 3 * x, lambda y: 3 * y).round()  # the divergence of 3 y is 3 in each of 64 pixels
-        tensor([192., 192.])
+        >>> x = torch.ones(1, 1, 1, 2)
+        >>> probe_response(x, 3 * x, lambda y: 3 * y, tau=1.0)
+        tensor([[[[3., 3.]]]])
     """
     if denoised.dtype not in (torch.float32, torch.float64):
         raise TypeError(
@@ -98,7 +99,41 @@ def probe_divergence(
         probe = mask.to(probe.dtype) * probe
     with torch.autocast(noisy.device.type, enabled=False), frozen_running_statistics(denoiser):
         moved = denoiser(noisy + tau * probe)
-    return (probe * (moved - denoised)).flatten(1).sum(1) / tau
+    return probe * (moved - denoised)
+
+
+def probe_divergence(
+    noisy: torch.Tensor,
+    denoised: torch.Tensor,
+    denoiser: Denoiser,
+    mask: torch.Tensor | None = None,
+    *,
+    tau: float = 1e-2,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Estimate the divergence of a denoiser inside a mask, `sum_{i in mask} dh_i / dx_i`, with one random probe.
+
+    Args:
+        noisy: As for :func:`probe_response`, like all the others.
+        denoised: `h(noisy)`.
+        denoiser: `h`.
+        mask: 1 inside, 0 outside; None for the whole image.
+        tau: Length of the finite difference.
+        generator: Source of the probe.
+
+    Returns:
+        One divergence per image, `(B,)`. Gradients flow through both passes.
+
+    Raises:
+        TypeError: If `denoised` is not float32 (or float64).
+
+    Example:
+        >>> x = torch.randn(2, 1, 8, 8)
+        >>> probe_divergence(x, 3 * x, lambda y: 3 * y).round()  # the divergence of 3 y is 3 in each of 64 pixels
+        tensor([192., 192.])
+    """
+    response = probe_response(noisy, denoised, denoiser, mask, tau=tau, generator=generator)
+    return response.flatten(1).sum(1) / tau
 
 
 def gaussian_sure_from_divergence(
