@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,51 @@ def side_by_side_root(tmp_path_factory, montgomery_files, shenzhen_files):
 def merged_root(tmp_path_factory, montgomery_files, shenzhen_files):
     """Kaggle's merged layout."""
     return make_merged(tmp_path_factory.mktemp("merged"), montgomery_files, shenzhen_files)
+
+
+NIH_HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+)
+NIH_LABELS = {
+    "normal": "No Finding",
+    "consolidation": "Consolidation|Pneumonia",
+    "nodules": "Nodule",
+    "cavity": "Mass|Infiltration",
+    "effusion": "Effusion",
+    "miliary": "Infiltration",
+}
+
+
+def make_nih(root, drawn):
+    """Lay out 48 healthy and 32 sick phantoms as NIH publishes ChestX-ray14.
+
+    There are 20 patients of four X-rays each, two PA and two AP. Every fifth patient is healthy in all of them, the
+    others in two. Five patients are in the list of the test.
+    """
+    kinds = [iter(sorted((drawn / "CXR_png").glob(f"*_{label}.png"))) for label in (0, 1)]
+    rows, lists = [], {"train_val_list.txt": [], "test_list.txt": []}
+    for patient, follow_up in product(range(1, 21), range(4)):
+        phantom = next(kinds[patient % 5 > 0 and follow_up in {1, 2}])
+        finding = (drawn / "ClinicalReadings" / f"{phantom.stem}.txt").read_text().split()[-1]
+        name = f"{patient:08d}_{follow_up:03d}.png"
+        folder = root / f"images_{1 + patient // 7:03d}" / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(phantom, folder / name)
+        person = f"{30 + patient},{'FM'[patient % 2]},{('PA', 'AP')[follow_up % 2]}"
+        rows.append(f"{name},{NIH_LABELS[finding]},{follow_up},{patient},{person},{SIZE},{SIZE},0.143,0.143")
+        lists["test_list.txt" if patient > 15 else "train_val_list.txt"].append(name)
+    (root / "Data_Entry_2017_v2020.csv").write_text("\n".join([NIH_HEADER, *rows, ""]))
+    for name, images in lists.items():
+        (root / name).write_text("\n".join(images))
+    return root
+
+
+@pytest.fixture(scope="session")
+def nih_root(tmp_path_factory):
+    """NIH ChestX-ray14 as it is published; see :func:`make_nih`."""
+    folder = tmp_path_factory.mktemp("nih")
+    return make_nih(folder / "set", draw(folder / "drawn", "PHANTOM", n_normal=48, n_sick=32, seed=4))
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.dataclasses import RoiImageBatch, RoiImageItem
     from .data.montgomery_shenzhen import MontgomeryShenzhen
+    from .data.nih_chest_xray14 import NihChestXray14
     from .data.phantom import ChestPhantom
     from .data.predict import RadiographFolder
     from .evaluation.report import TrainingReport
+    from .models.fanogan.lightning_model import Fanogan
     from .models.roi_sure_ganomaly.lightning_model import RoiSureGanomaly
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ChestPhantom",
+    "Fanogan",
     "MontgomeryShenzhen",
+    "NihChestXray14",
     "RadiographFolder",
     "RoiImageBatch",
     "RoiImageItem",
@@ -31,7 +35,9 @@ __all__ = [
 # Resolved on first use, so that `import anomalib_cxr` and `anomalib-cxr --help` do not wait for torch and anomalib.
 _HOMES = {
     "ChestPhantom": "data.phantom",
+    "Fanogan": "models.fanogan.lightning_model",
     "MontgomeryShenzhen": "data.montgomery_shenzhen",
+    "NihChestXray14": "data.nih_chest_xray14",
     "RadiographFolder": "data.predict",
     "RoiImageBatch": "data.dataclasses",
     "RoiImageItem": "data.dataclasses",

@@ -15,7 +15,7 @@ from anomalib_cxr.data.datamodule import RoiDataModule
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("RoiSureGanomaly",)
-DATA = ("MontgomeryShenzhen", "ChestPhantom", "RadiographFolder")
+DATA = ("MontgomeryShenzhen", "NihChestXray14", "ChestPhantom", "RadiographFolder")
 
 
 def find_pages():

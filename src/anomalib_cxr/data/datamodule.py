@@ -22,20 +22,20 @@ logger = logging.getLogger(__name__)
 
 Masks = Literal["required", "optional"]
 MASKS: tuple[str, ...] = get_args(Masks)
-_PLACE = "data.init_args"
+PLACE = "data.init_args"
 
 
 def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
     """Refuse names that are not among the known ones."""
     wrong = {name: value for name, (value, known) in choices.items() if value not in known}
     expected = {name: f"one of {', '.join(known)}" for name, (_, known) in choices.items()}
-    refuse_settings(wrong, expected, _PLACE)
+    refuse_settings(wrong, expected, PLACE)
 
 
 def check_least(**numbers: tuple[int, int]) -> None:
     """Refuse numbers under their least value."""
     wrong = {name: value for name, (value, least) in numbers.items() if value < least}
-    refuse_settings(wrong, {name: f">= {least}" for name, (_, least) in numbers.items()}, _PLACE)
+    refuse_settings(wrong, {name: f">= {least}" for name, (_, least) in numbers.items()}, PLACE)
 
 
 class RoiDataModule(AnomalibDataModule):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
 ON_ERROR: tuple[str, ...] = get_args(OnError)
+SizeOf = Callable[[Path | str], tuple[int, ...]]
 
 
 class _Files(NamedTuple):
@@ -49,10 +51,15 @@ def _mask_problem(kind: str, paths: Sequence[str], size: tuple[int, ...]) -> _Pr
     return None
 
 
-def _problems(files: _Files) -> list[_Problem]:
+def _decoded_size(path: Path | str) -> tuple[int, ...]:
+    """Return height and width of a radiograph that can be decoded as a whole."""
+    return tuple(read_radiograph(path).shape[-2:])
+
+
+def _problems(size_of: SizeOf, files: _Files) -> list[_Problem]:
     """Return what is wrong with one X-ray's files."""
     try:
-        size = tuple(read_radiograph(files.image).shape[-2:])
+        size = size_of(files.image)
     except RadiographError as error:
         return [_Problem(error.reason, files.image)]
     masks = {"lung mask": files.roi_masks, "lesion mask": (files.lesion,) if files.lesion else ()}
@@ -60,10 +67,11 @@ def _problems(files: _Files) -> list[_Problem]:
     return [problem for problem in found if problem is not None]
 
 
-def _inspect(table: Sequence[_Files]) -> list[list[_Problem]]:
+def _inspect(table: Sequence[_Files], size_of: SizeOf = _decoded_size) -> list[list[_Problem]]:
     """Return the problems of each X-ray, in the order of the table."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(track(pool.map(_problems, table), "Checking images", total=len(table), transient=True))
+        found = pool.map(partial(_problems, size_of), table)
+        return list(track(found, "Checking images", total=len(table), transient=True))
 
 
 def _by_reason(problems: Iterable[list[_Problem]]) -> dict[str, list[Path | str]]:
@@ -102,12 +110,13 @@ def verify_radiographs(paths: Sequence[Path]) -> None:
         )
 
 
-def verify_samples(samples: pd.DataFrame, on_error: OnError) -> pd.DataFrame:
+def verify_samples(samples: pd.DataFrame, on_error: OnError, size_of: SizeOf = _decoded_size) -> pd.DataFrame:
     """Read all images and masks of a table, so that a training does not stop at a broken one after hours.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.samples.make_samples`.
         on_error: `raise`, or `skip` to leave the offenders out with a warning.
+        size_of: Reads an image as far as it is to be checked, and returns its height and width.
 
     Returns:
         The table, without the X-rays that have a broken file.
@@ -120,8 +129,8 @@ def verify_samples(samples: pd.DataFrame, on_error: OnError) -> pd.DataFrame:
         >>> len(verify_samples(samples, "skip"))
         0
     """
-    table = zip(samples.image_path, samples.roi_mask_paths, samples.mask_path, strict=True)
-    problems = _inspect([_Files(*files) for files in table])
+    rows = zip(samples.image_path, samples.roi_mask_paths, samples.mask_path, strict=True)
+    problems = _inspect([_Files(*files) for files in rows], size_of)
     if not any(problems):
         return samples
     error = DatasetError(
