@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
+from .benchmark.grid import Data, System
 from .errors import CxrError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,51 @@ def phantom(
     logger.info("%d phantoms in %s", n_normal + n_sick, root)
 
 
-VERBS = {"phantom": phantom}
+def benchmark(
+    systems: dict[str, System],
+    data: dict[str, Data],
+    title: str = "Benchmark",
+    output: Path = Path("results/benchmark"),
+    seeds: tuple[int, ...] = (0,),
+    splits: tuple[int, ...] = (0,),
+    trainer: dict[str, Any] | None = None,
+    shifts: dict[str, dict[str, Any]] | None = None,
+    threads: int = 1,
+    n_jobs: int = 1,
+    root: Path | None = None,
+) -> None:
+    """Train a grid of systems, score each by two protocols, and report on all; goes on where it was stopped.
+
+    Args:
+        systems: Systems by name: `config`, `model`, `trainer`, `reported`, `note`.
+        data: Data by name: `config`, `data`, `model` (settings of all systems there), `note`.
+        title: Title of the report.
+        output: Folder of the runs and the report.
+        seeds: Seeds of the trainings.
+        splits: Seeds of the draw that splits the data.
+        trainer: Arguments of Lightning's trainer, for all systems.
+        shifts: Transforms of the test images by name, each scored too.
+        threads: Threads of one run.
+        n_jobs: Runs at a time.
+        root: Folder with the data, in place of that of the configuration.
+    """
+    from .benchmark.grid import Grid  # noqa: PLC0415
+    from .benchmark.pipeline import Benchmark  # noqa: PLC0415
+
+    grid = Grid(
+        systems=systems,
+        data={name: part.placed(root) for name, part in data.items()},
+        title=title,
+        seeds=seeds,
+        splits=splits,
+        trainer=trainer or {},
+        shifts=shifts or {},
+        threads=threads,
+    )
+    logger.info("Report: %s", Benchmark(grid, output, n_jobs).run())
+
+
+VERBS: dict[str, Callable[..., None]] = {"benchmark": benchmark, "phantom": phantom}
 
 
 def _parser() -> ArgumentParser:
@@ -59,7 +104,8 @@ def _parser() -> ArgumentParser:
     verbs = parser.add_subcommands()
     for name, function in VERBS.items():
         verb = ArgumentParser(description=(function.__doc__ or "").split("\n")[0])
-        verb.add_function_arguments(function, as_positional=True)
+        verb.add_argument("--config", action="config", help="File with settings of this verb.")
+        verb.add_function_arguments(function, as_positional=function is not benchmark)
         verbs.add_subcommand(name, verb, help=verb.description)  # type: ignore[no-untyped-call]
     return parser
 
@@ -72,9 +118,11 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     parser = _parser()
-    settings = parser.parse_args(args)
+    settings = parser.instantiate_classes(parser.parse_args(args))
     verb = settings.subcommand
+    arguments = vars(settings[verb])
+    del arguments["config"]  # by now in the others
     try:
-        VERBS[verb](**settings[verb].as_dict())
+        VERBS[verb](**arguments)
     except CxrError as error:
         parser.exit(1, f"anomalib-cxr {verb}: {error}\n")

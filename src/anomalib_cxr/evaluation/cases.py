@@ -39,6 +39,12 @@ class Case:
     """Where the lesion is, bool, `(H, W)`."""
 
 
+def test_dataset(trainer: Trainer) -> Any:
+    """Return the dataset that a trainer tests; None before a test."""
+    loaders = trainer.test_dataloaders
+    return getattr(loaders[0] if isinstance(loaders, list) else loaders, "dataset", None)
+
+
 def look_again(trainer: Trainer, module: Any, dataset: Any, chosen: pd.DataFrame) -> list[Case]:
     """Read chosen test images once more and run the model on them, so that a test need not keep all its pictures.
 

@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from .cases import look_again
+from .cases import look_again, test_dataset
 from .figures import best_epoch, loss_curves, roc_figure, score_histogram
 from .files import save_figure, whole_file
 from .provenance import read_config, run_record, write_model_config, write_record
-from .scores import COLUMNS, NORMAL, SICK, Scored, choose_ranks, obstacle_to_roc, score_table
+from .scores import COLUMNS, Scored, choose_ranks, obstacle_to_roc, score_table, scores_of
 from .sheets import residual_sheet
 
 logger = logging.getLogger(__name__)
@@ -124,12 +124,7 @@ class TrainingReport(Callback):
         The trainer's callbacks run before the model's own: the post-processor has not yet touched the scores.
         """
         del trainer, pl_module, batch, batch_idx, dataloader_idx
-        if outputs.pred_score is None or outputs.image_path is None:
-            return
-        scores = outputs.pred_score.detach().float().flatten().tolist()
-        labels = [None] * len(scores) if outputs.gt_label is None else outputs.gt_label.flatten().tolist()
-        names = [None if label is None else (SICK if label else NORMAL) for label in labels]
-        self._scored += map(Scored, map(str, outputs.image_path), names, scores)
+        self._scored += scores_of(outputs)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write tables and figures of the test."""
@@ -143,7 +138,7 @@ class TrainingReport(Callback):
         self._message = self._closing_words(trainer, pl_module)
 
     def _write_test(self, trainer: Trainer, pl_module: Any, scored: list[Scored]) -> None:
-        folder, dataset = _folder(trainer), _test_dataset(trainer)
+        folder, dataset = _folder(trainer), test_dataset(trainer)
         samples = getattr(dataset, "samples", pd.DataFrame())
         sources = dict(zip(samples.image_path.map(str), samples.source, strict=True)) if "source" in samples else {}
         table = score_table(scored, pl_module.post_processor, sources)
@@ -221,11 +216,6 @@ def _short(path: Path) -> str:
 def _write_table(table: pd.DataFrame, path: Path) -> None:
     with whole_file(path) as unfinished:
         table.to_csv(unfinished, index=False)
-
-
-def _test_dataset(trainer: Trainer) -> Any:
-    loaders = trainer.test_dataloaders
-    return getattr(loaders[0] if isinstance(loaders, list) else loaders, "dataset", None)
 
 
 def _gather(scored: list[Scored]) -> list[Scored]:

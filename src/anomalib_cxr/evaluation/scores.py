@@ -26,6 +26,27 @@ class Scored(NamedTuple):
     score: float
 
 
+def scores_of(batch: Any) -> list[Scored]:
+    """Return the scores of a batch that a model has scored; none of one without scores or paths.
+
+    Args:
+        batch: anomalib's `ImageBatch`, before any post-processing.
+
+    Example:
+        >>> from anomalib.data import ImageBatch
+        >>> images, labels = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
+        >>> batch = ImageBatch(image=images, gt_label=labels, image_path=["a.png", "b.png"])
+        >>> scores_of(batch.update(pred_score=torch.tensor([0.5, 2.0])))
+        [Scored(image_path='a.png', label='normal', score=0.5), Scored(image_path='b.png', label='sick', score=2.0)]
+    """
+    if batch.pred_score is None or batch.image_path is None:
+        return []
+    scores = batch.pred_score.detach().float().flatten().tolist()
+    labels = [None] * len(scores) if batch.gt_label is None else batch.gt_label.flatten().tolist()
+    names = [None if label is None else (SICK if label else NORMAL) for label in labels]
+    return list(map(Scored, map(str, batch.image_path), names, scores))
+
+
 def score_table(
     scored: Sequence[Scored], post_processor: PostProcessor | None = None, sources: Mapping[str, str] | None = None
 ) -> pd.DataFrame:

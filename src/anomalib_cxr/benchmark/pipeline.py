@@ -1,0 +1,123 @@
+"""Runs a grid on anomalib's runners, and reports on it."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from anomalib.pipelines.components import Pipeline, Runner
+from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
+from anomalib.pipelines.components.runners.parallel import ParallelExecutionError
+from anomalib.pipelines.components.runners.serial import SerialExecutionError
+from filelock import FileLock, Timeout
+
+from anomalib_cxr.errors import CxrError, DatasetError
+from anomalib_cxr.evaluation.files import whole_file
+
+from .generator import RunGenerator, read_record
+from .grid import Grid
+from .job import DONE, FAILED, whole_run
+from .report import write_report
+from .resolve import resolve_grid
+
+logger = logging.getLogger(__name__)
+
+
+class BenchmarkError(CxrError):
+    """Some runs of a benchmark failed; it names each with its reason."""
+
+
+class PatientRunner(ParallelRunner):
+    """anomalib's parallel runner, which waits for a free process without keeping one busy by asking."""
+
+    def _await_cleanup_processes(self, blocking: bool = False) -> None:
+        running = [process for process in self.processes.values() if process is not None]
+        if running and not blocking:
+            wait(running, return_when=FIRST_COMPLETED)
+        super()._await_cleanup_processes(blocking)
+
+
+class Benchmark(Pipeline):
+    """A grid of runs, of which finished ones are kept: started again, it goes on where it was stopped.
+
+    Args:
+        grid: What to run.
+        folder: Where `benchmark.yaml`, the folders of the runs and the report go.
+        n_jobs: Runs at a time; above 1 each has a process of its own, and a GPU where there are several.
+    """
+
+    def __init__(self, grid: Grid, folder: Path, n_jobs: int = 1) -> None:
+        self.grid = grid
+        self.folder = folder
+        self.n_jobs = n_jobs
+        self.generator: RunGenerator
+
+    def _setup_runners(self, args: dict[str, Any]) -> list[Runner]:
+        del args
+        return [PatientRunner(self.generator, self.n_jobs) if self.n_jobs > 1 else SerialRunner(self.generator)]
+
+    def run(self, args: Any = None) -> Path:  # type: ignore[override]  # anomalib's swallows failures and tells nothing
+        """Do what is missing, and write the report.
+
+        Returns:
+            The report, `report.html`.
+
+        Raises:
+            SettingError: Before the first run, if the grid or the folder cannot be used.
+            BenchmarkError: After the last one, if some failed.
+        """
+        del args
+        runs = resolve_grid(self.grid)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                self.generator = RunGenerator(runs, self.folder)
+                with whole_file(self.folder / "benchmark.yaml") as unfinished:
+                    unfinished.write_text(yaml.safe_dump(self.grid.record(), sort_keys=False), encoding="utf-8")
+                logger.info("%d runs, %d of them to be done, in %s", len(runs), len(self.generator.asked), self.folder)
+                self._run_all()
+                report = write_report(self.folder)
+        except Timeout as error:
+            raise DatasetError(
+                f"{self.folder}, in which another benchmark is running",
+                "a folder of its own",
+                "wait, or choose another --output",
+            ) from error
+        except OSError as error:
+            raise DatasetError(
+                f"{self.folder}: cannot be written ({error})",
+                "a place with enough free space and the right to write",
+                "free space, or choose another --output; finished runs are kept",
+            ) from error
+        self._raise_failures(report)
+        return report
+
+    def _run_all(self) -> None:
+        """Run all jobs; where a process dies, its runs are written down as failed and the rest goes on."""
+        while len(self.generator.begun) < len(self.generator.asked):
+            with suppress(BrokenProcessPool, ParallelExecutionError, SerialExecutionError):
+                self._setup_runners({})[0].run({})
+            self._record_dead()
+
+    def _record_dead(self) -> None:
+        """Write down the runs that left no record."""
+        for run in self.generator.begun:
+            if read_record(self.folder / run.place).get("status") not in {DONE, FAILED}:
+                with whole_run(run, self.folder) as (_, record):
+                    record |= {"status": FAILED, "reason": "its process died: killed from outside, or out of memory"}
+
+    def _raise_failures(self, report: Path) -> None:
+        records = {str(run): read_record(self.folder / run.place) for run in self.generator.asked}
+        failed = {name: record["reason"] for name, record in records.items() if record.get("status") == FAILED}
+        if failed:
+            lines = "".join(f"\n    {name}: {reason}" for name, reason in failed.items())
+            raise BenchmarkError(
+                f"{len(failed)} runs that failed, of {len(records)}:{lines}",
+                "runs that end",
+                f"see log.txt in their folders; the same command tries them again; report on the others: {report}",
+            )
