@@ -6,7 +6,9 @@ from .guarded import GuardedTraining
 from .module import RadiographModule, resolve_pre_processor, to_grey
 from .pre_processor import RoiPreProcessor
 from .reproducible import ReproducibleTraining, drawn_from
+from .stepping import SteppedTraining
 from .visualizer import RadiographVisualizer
+from .wgan import ResidualGenerator, ResidualTrunk, glorot_linear
 
 __all__ = [
     "Decoder",
@@ -17,9 +19,13 @@ __all__ = [
     "RadiographModule",
     "RadiographVisualizer",
     "ReproducibleTraining",
+    "ResidualGenerator",
+    "ResidualTrunk",
     "RoiPreProcessor",
+    "SteppedTraining",
     "WholeExport",
     "drawn_from",
+    "glorot_linear",
     "initialise_dcgan",
     "resolve_pre_processor",
     "to_grey",

@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree as ET  # reads only the file that the export has just written
 
 from anomalib.models.components.base.export_mixin import ExportMixin
+from torch import nn
 
 _UNFINISHED = ".exporting-"
 
@@ -49,11 +50,23 @@ def _keep_float32(model: Path) -> None:
 
 
 class WholeExport(ExportMixin):
-    """anomalib's exports, moved into place only when complete: an interrupted one leaves the former model as it was."""
+    """anomalib's exports, moved into place only when complete: an interrupted one leaves the former model as it was.
+
+    A subclass names in `training_only` the networks that scoring does without, beside its `model`.
+    """
+
+    training_only: ClassVar[tuple[str, ...]] = ()
 
     def to_torch(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
-        """Export to PyTorch; see anomalib's `ExportMixin.to_torch`."""
-        return _export_whole(super().to_torch, export_root, *args, **kwargs)
+        """Export to PyTorch, without what only training needs; see anomalib's `ExportMixin.to_torch`."""
+        parts = {name: getattr(self, name) for name in self.training_only}
+        try:
+            for name in parts:
+                setattr(self, name, nn.Identity())
+            return _export_whole(super().to_torch, export_root, *args, **kwargs)
+        finally:
+            for name, part in parts.items():
+                setattr(self, name, part)
 
     def to_onnx(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
         """Export to ONNX; see anomalib's `ExportMixin.to_onnx`. The operator set is what torch's exporter writes."""

@@ -69,6 +69,11 @@ class RadiographModule(WholeExport, GuardedTraining, ReproducibleTraining):  # t
 
     model: nn.Module
 
+    @property
+    def first_scoring_epoch(self) -> int:
+        """Return the first epoch whose scores mean something; no earlier one is to be chosen by validation."""
+        return 0
+
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:
         """Score a validation batch."""
         del batch_idx

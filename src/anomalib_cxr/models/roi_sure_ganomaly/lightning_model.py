@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -92,6 +91,7 @@ class RoiSureGanomaly(RadiographModule, AnomalibModule):  # type: ignore[misc]  
 
     architecture = ARCHITECTURE
     remedy = "lower lr, or sigma where reconstruction is sure"
+    training_only = ("discriminator",)
     model: RoiSureGanomalyModel
     discriminator: nn.Module
 
@@ -210,11 +210,3 @@ class RoiSureGanomaly(RadiographModule, AnomalibModule):  # type: ignore[misc]  
         )
         self.discriminator.apply(initialise_dcgan)
         self.discriminator.load_state_dict(self.trainer.strategy.broadcast(self.discriminator.state_dict()))
-
-    def to_torch(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
-        """Export to PyTorch, without the discriminator."""
-        discriminator, self.discriminator = self.discriminator, nn.Identity()
-        try:
-            return super().to_torch(export_root, *args, **kwargs)
-        finally:
-            self.discriminator = discriminator

@@ -1,0 +1,163 @@
+"""The residual networks of WGAN-GP, for one grey channel and any power of two as image size.
+
+Source: [0] I. Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, its residual networks for 64 px;
+[1] T. Schlegl et al., "f-AnoGAN", Medical Image Analysis 2019, and its code, for one channel and the initial weights.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import sqrt
+
+import torch
+from torch import nn
+
+GRID = 4
+"""Side of the coarsest feature map."""
+_HE = sqrt(2.0)
+_WIDEST = 8
+
+
+def block_widths(image_size: int, n_features: int) -> list[int]:
+    """Channels at each resolution, from `image_size` down to 4 x 4: doubled at each halving, up to 8 times the first.
+
+    Example:
+        >>> block_widths(64, 64), block_widths(128, 64)
+        ([64, 128, 256, 512, 512], [64, 128, 256, 512, 512, 512])
+    """
+    halvings = (image_size // GRID).bit_length() - 1
+    return [n_features * min(2**step, _WIDEST) for step in range(halvings + 1)]
+
+
+def _conv(n_in: int, n_out: int, kernel_size: int = 3, *, gain: float = 1.0, bias: bool = True) -> nn.Conv2d:
+    """Make a convolution that keeps the size; uniform weights of variance `gain^2 * 2 / (fan_in + fan_out)`."""
+    conv = nn.Conv2d(n_in, n_out, kernel_size, padding=kernel_size // 2, bias=bias)
+    nn.init.xavier_uniform_(conv.weight, gain)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def glorot_linear(n_in: int, n_out: int) -> nn.Linear:
+    """Make a linear layer with Glorot's uniform weights and bias 0."""
+    linear = nn.Linear(n_in, n_out)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def layer_norm(n_channels: int) -> nn.GroupNorm:
+    """Make the layer normalisation of a critic: over channels and pixels, with a scale and an offset for each channel.
+
+    That is a group normalisation with one group, as the authors' code has it. `nn.LayerNorm` over `(C, H, W)` would
+    have a scale for each pixel and fix the size of the image.
+    """
+    return nn.GroupNorm(1, n_channels)
+
+
+class UpBlock(nn.Module):
+    """A residual block that doubles the size: `(B, n_in, H, W)` to `(B, n_out, 2H, 2W)`."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.shortcut = nn.Sequential(nn.Upsample(scale_factor=2), _conv(n_in, n_out, 1))
+        self.residual = nn.Sequential(
+            nn.BatchNorm2d(n_in),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=2),
+            _conv(n_in, n_out, gain=_HE, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(),
+            _conv(n_out, n_out, gain=_HE),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the two paths."""
+        doubled: torch.Tensor = self.shortcut(x) + self.residual(x)
+        return doubled
+
+
+class DownBlock(nn.Module):
+    """A residual block that halves the size: `(B, n_in, H, W)` to `(B, n_out, H/2, W/2)`."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), _conv(n_in, n_out, 1))
+        self.residual = nn.Sequential(
+            layer_norm(n_in),
+            nn.ReLU(),
+            _conv(n_in, n_in, gain=_HE, bias=False),
+            layer_norm(n_in),
+            nn.ReLU(),
+            _conv(n_in, n_out, gain=_HE),
+            nn.AvgPool2d(2),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the two paths."""
+        halved: torch.Tensor = self.shortcut(x) + self.residual(x)
+        return halved
+
+
+class ResidualGenerator(nn.Module):
+    """From a code to an image in [-1, 1]: a linear layer to 4 x 4, then blocks that double the size.
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 8.
+        latent_dim: Length of the code.
+        n_features: Channels before the last convolution.
+
+    Example:
+        >>> ResidualGenerator(64, latent_dim=10, n_features=4)(torch.zeros(2, 10)).shape
+        torch.Size([2, 1, 64, 64])
+    """
+
+    def __init__(self, image_size: int, latent_dim: int, n_features: int) -> None:
+        super().__init__()
+        widths = block_widths(image_size, n_features)[::-1]
+        self.layers = nn.Sequential(
+            glorot_linear(latent_dim, widths[0] * GRID**2),
+            nn.Unflatten(1, (widths[0], GRID, GRID)),  # (B, C, 4, 4)
+            *(UpBlock(n_in, n_out) for n_in, n_out in pairwise(widths)),  # (B, n_features, H, W)
+            nn.BatchNorm2d(n_features),
+            nn.ReLU(),
+            _conv(n_features, 1, gain=_HE),
+            nn.Tanh(),
+        )
+
+    def forward(self, code: torch.Tensor) -> torch.Tensor:
+        """Generate images `(B, 1, H, W)` from codes `(B, latent_dim)`."""
+        image: torch.Tensor = self.layers(code)
+        return image
+
+
+class ResidualTrunk(nn.Module):
+    """From an image to features: a convolution, then blocks that halve the size down to 4 x 4.
+
+    Each image is normalised by itself, as the gradient penalty of a critic needs it.
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 8.
+        n_features: Channels after the first convolution.
+
+    Attributes:
+        n_out: Length of the features.
+
+    Example:
+        >>> trunk = ResidualTrunk(64, n_features=64)
+        >>> trunk.n_out, trunk(torch.zeros(2, 1, 64, 64)).shape
+        (8192, torch.Size([2, 8192]))
+    """
+
+    def __init__(self, image_size: int, n_features: int) -> None:
+        super().__init__()
+        widths = block_widths(image_size, n_features)
+        self.n_out = widths[-1] * GRID**2
+        self.layers = nn.Sequential(
+            _conv(1, n_features), *(DownBlock(n_in, n_out) for n_in, n_out in pairwise(widths)), nn.Flatten()
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Describe images `(B, 1, H, W)` by features `(B, n_out)`."""
+        features: torch.Tensor = self.layers(image)
+        return features

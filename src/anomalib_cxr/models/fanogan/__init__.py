@@ -1,0 +1,6 @@
+"""Fanogan: f-AnoGAN, a generator of healthy X-rays and an encoder into it; scores by what it cannot generate."""
+
+from .lightning_model import Fanogan
+from .torch_model import FanoganModel
+
+__all__ = ["Fanogan", "FanoganModel"]

@@ -1,0 +1,75 @@
+"""Losses of Fanogan; each term is one pure function.
+
+Source: I. Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, for generator and critic; T. Schlegl
+et al., "f-AnoGAN", Medical Image Analysis 2019, for the encoder.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+def wasserstein_gap(real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+    """Return `mean D(x) - mean D(G(z))`: how far the critic tells them apart, an estimate of their distance.
+
+    Args:
+        real: The critic's values of real images, `(B,)`.
+        generated: Those of generated ones, `(B,)`.
+    """
+    return real.mean() - generated.mean()
+
+
+def critic_loss(gap: torch.Tensor, penalty: torch.Tensor, w_gp: float) -> torch.Tensor:
+    """Return `w_gp * penalty - gap`.
+
+    Args:
+        gap: :func:`wasserstein_gap`, a scalar.
+        penalty: Mean of the gradient penalty, a scalar.
+        w_gp: Weight of the penalty.
+
+    Example:
+        >>> critic_loss(torch.tensor(2.0), torch.tensor(0.5), w_gp=10.0)
+        tensor(3.)
+    """
+    return w_gp * penalty - gap
+
+
+def generator_loss(generated: torch.Tensor) -> torch.Tensor:
+    """Return `-mean D(G(z))`.
+
+    Args:
+        generated: The critic's values of generated images, `(B,)`.
+    """
+    return -generated.mean()
+
+
+class Residual(NamedTuple):
+    """How far images are from what is generated of their codes."""
+
+    image: torch.Tensor
+    """Mean squared difference of the images, `(B,)`."""
+    features: torch.Tensor
+    """Mean squared difference of the critic's features, `(B,)`."""
+
+    def total(self, kappa: float) -> torch.Tensor:
+        """Return `image + kappa * features`, `(B,)`: the score, and in the mean the encoder's loss."""
+        return self.image + kappa * self.features
+
+
+def mean_squared_difference(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference of each pair of a batch.
+
+    Args:
+        first: Images or features, `(B, ...)`.
+        second: As many, of the same shape.
+
+    Returns:
+        One value per pair, `(B,)`.
+
+    Example:
+        >>> mean_squared_difference(torch.zeros(2, 1, 2), torch.tensor([[[3.0, 1.0]], [[0.0, 0.0]]]))
+        tensor([5., 0.])
+    """
+    return (first - second).square().flatten(1).mean(1)
