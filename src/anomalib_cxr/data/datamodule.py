@@ -14,13 +14,14 @@ from torchvision.transforms.v2 import Transform
 from anomalib_cxr.errors import DatasetError, refuse_settings
 
 from .dataset import RoiDataset
+from .lung_masks import FOLDER, predict_masks
 from .samples import make_samples
 from .splits import PROTOCOLS, Protocol, assign_splits, describe_splits
 from .verification import ON_ERROR, OnError, verify_samples
 
 logger = logging.getLogger(__name__)
 
-Masks = Literal["required", "optional"]
+Masks = Literal["required", "optional", "predict"]
 MASKS: tuple[str, ...] = get_args(Masks)
 PLACE = "data.init_args"
 
@@ -46,7 +47,7 @@ class RoiDataModule(AnomalibDataModule):
         sources: Hospitals to take; None for all.
         protocol: `holdout` (train, validation and test disjoint) or `dissertation` (validation is the test set).
         masks: `required`: only images with a lung mask train, as target `lungs` needs it; `optional`: all normal ones
-            may.
+            may; `predict`: as `required`, after `segmenter` has predicted the masks that are missing.
         on_error: What to do about files that cannot be used: `raise` names them all, `skip` leaves them out.
         train_batch_size: Images in a training batch.
         eval_batch_size: Images in a batch of validation and test.
@@ -56,9 +57,12 @@ class RoiDataModule(AnomalibDataModule):
         test_augmentations: The same for test.
         augmentations: Used where no augmentation of the stage is given.
         seed: Seed of the draw.
+        segmenter: File of the lung segmenter that predicts masks; null where none is to.
+        predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Masks that lie there serve
+            images without a true one, whatever `masks` is.
 
     Raises:
-        SettingError: If a choice is unknown or a number under its least value.
+        SettingError: If a choice is unknown, a number under its least value, or `segmenter` missing or of no use.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -89,6 +93,8 @@ class RoiDataModule(AnomalibDataModule):
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
         seed: int = 0,
+        segmenter: Path | str | None = None,
+        predicted_masks: Path | str | None = None,
     ) -> None:
         check_choices(protocol=(protocol, PROTOCOLS), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
         check_least(
@@ -97,6 +103,9 @@ class RoiDataModule(AnomalibDataModule):
             num_workers=(num_workers, 0),
             seed=(seed, 0),
         )
+        if (masks == "predict") != (segmenter is not None):
+            wanted = "a file of `anomalib-cxr segment train` with masks: predict, null without"
+            refuse_settings({"segmenter": segmenter}, {"segmenter": wanted}, PLACE)
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,
@@ -115,6 +124,28 @@ class RoiDataModule(AnomalibDataModule):
         self.protocol = protocol
         self.masks = masks
         self.on_error = on_error
+        self.segmenter = segmenter
+        self.predicted_masks = self.root / FOLDER if predicted_masks is None else Path(predicted_masks)
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether only images with a lung mask train."""
+        return self.masks != "optional"
+
+    def prepare_data(self) -> None:
+        """Predict the lung masks that are missing, where that is asked for."""
+        if self.segmenter is None:
+            return
+        samples = self.list_samples()
+        without = samples[samples.roi_mask_paths.map(len) == 0]
+        prediction = predict_masks(list(without.image_path), self.predicted_masks, self.segmenter)
+        logger.info("%d lung masks predicted into %s", prediction.written, self.predicted_masks)
+        for reason, images in prediction.offenders.items():
+            logger.warning("No lung mask for %d images: %s; such as %s", len(images), reason, images[0])
+
+    def list_samples(self) -> pd.DataFrame:
+        """Return the samples table, with predicted masks, neither verified nor split."""
+        return self._of_sources(make_samples(self.root, self.predicted_masks))
 
     def make_samples(self) -> pd.DataFrame:
         """Return the samples table, verified and split; see :func:`anomalib_cxr.data.samples.make_samples`.
@@ -122,10 +153,10 @@ class RoiDataModule(AnomalibDataModule):
         Raises:
             DatasetError: If the folder or its files cannot be used, or do not suffice for the protocol.
         """
-        samples = self._of_sources(make_samples(self.root))
+        samples = self.list_samples()
         self._check_normal(samples)
         samples = verify_samples(samples, self.on_error)
-        return assign_splits(samples, self.protocol, self.seed, require_masks=self.masks == "required")
+        return assign_splits(samples, self.protocol, self.seed, require_masks=self.needs_masks)
 
     def _of_sources(self, samples: pd.DataFrame) -> pd.DataFrame:
         """Keep the X-rays of the chosen hospitals, of which one at least must be there."""
@@ -152,14 +183,14 @@ class RoiDataModule(AnomalibDataModule):
             )
         with_mask = normal.roi_mask_paths.map(len).groupby(normal.source).any()
         without = ", ".join(map(str, with_mask.index[~with_mask]))
-        if self.masks == "required" and without:
+        if self.needs_masks and without:
             raise DatasetError(
                 f"{int(normal.source.isin(with_mask.index[~with_mask]).sum())} normal X-rays of {without} in "
                 f"{self.root}, none of them with a lung mask",
-                "lung masks for the images that train (masks: required)",
+                f"lung masks for the images that train (masks: {self.masks})",
                 "for Shenzhen, fetch yoctoman/shcxr-lung-mask from Kaggle (it needs an account) and unpack its folder "
-                "mask/ into the root; or choose another source; or set data.init_args.masks to optional and "
-                "model.init_args.target to image",
+                "mask/ into the root; or have them predicted (data.init_args.masks: predict, and segmenter); or choose "
+                "another source; or set data.init_args.masks to optional and model.init_args.target to image",
             )
 
     def _setup(self, _stage: str | None = None) -> None:

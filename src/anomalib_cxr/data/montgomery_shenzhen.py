@@ -50,9 +50,10 @@ class MontgomeryShenzhen(RoiDataModule):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Fetch the official archives where that is asked for."""
+        """Fetch the official archives, and predict missing lung masks, where that is asked for."""
         if self.download:
             download_archives(self.root, [archive for archive in OFFICIAL_ARCHIVES if self._is_wanted(archive)])
+        super().prepare_data()
 
     def _is_wanted(self, archive: Archive) -> bool:
         """Tell whether to fetch an archive; beside the same X-rays in another layout it would only be in the way."""

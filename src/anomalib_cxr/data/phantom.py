@@ -46,3 +46,4 @@ class ChestPhantom(RoiDataModule):
     def prepare_data(self) -> None:
         """Draw the phantoms unless they are there."""
         write_phantoms(self.root, n_normal=self.n_normal, n_sick=self.n_sick, size=self.size, seed=self.phantom_seed)
+        super().prepare_data()

@@ -8,6 +8,7 @@ import pandas as pd
 from anomalib import TaskType
 
 from .layouts import RadiographFiles, find_radiographs
+from .lung_masks import with_predicted_masks
 from .readings import read_reading
 
 
@@ -27,11 +28,13 @@ def _row(files: RadiographFiles) -> dict[str, object]:
     }
 
 
-def make_samples(root: Path | str) -> pd.DataFrame:
+def make_samples(root: Path | str, predicted_masks: Path | str | None = None) -> pd.DataFrame:
     """List the X-rays of a folder in any known layout.
 
     Args:
         root: Folder with the data.
+        predicted_masks: Folder of :func:`anomalib_cxr.data.lung_masks.predict_masks`, whose masks serve X-rays that
+            have no true one; it need not exist. None for true masks only.
 
     Returns:
         A table with the columns
@@ -62,4 +65,4 @@ def make_samples(root: Path | str) -> pd.DataFrame:
     abnormal = samples[samples.label_index == 1]
     has_lesions = len(abnormal) > 0 and bool((abnormal.mask_path != "").all())
     samples.attrs["task"] = TaskType.SEGMENTATION if has_lesions else TaskType.CLASSIFICATION
-    return samples
+    return samples if predicted_masks is None else with_predicted_masks(samples, predicted_masks)

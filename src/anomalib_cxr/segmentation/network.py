@@ -91,6 +91,11 @@ class LungSegmenter(nn.Module):
         return antialiased_resize(small, (grey.shape[-2], grey.shape[-1]))
 
 
+def fastest_device() -> torch.device:
+    """Return the graphics processor where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def save_segmenter(segmenter: LungSegmenter, path: Path | str, record: Mapping[str, Any] | None = None) -> None:
     """Write a segmenter into one file, whole or not at all.
 
