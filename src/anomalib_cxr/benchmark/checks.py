@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -78,7 +79,7 @@ def make(settings: Mapping[str, Any]) -> Namespace:
 
 
 def _made_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: settings[name] for name in (*BASES, "shifts")}
+    return {name: deepcopy(settings[name]) for name in (*BASES, "shifts")}  # the parser changes what it is given
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

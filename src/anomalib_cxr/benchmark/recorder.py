@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from anomalib_cxr.errors import DatasetError, DivergenceError
-from anomalib_cxr.evaluation.cases import look_again
+from anomalib_cxr.evaluation.cases import look_again, test_dataset
 from anomalib_cxr.evaluation.files import save_figure
 from anomalib_cxr.evaluation.scores import Scored, auroc, choose_ranks, obstacle_to_roc, score_table, scores_of
 from anomalib_cxr.evaluation.sheets import residual_sheet

@@ -1,0 +1,141 @@
+"""One run of a grid."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pandas as pd
+import pytest
+import torch
+from anomalib.engine import Engine
+from sklearn.metrics import roc_auc_score
+
+from anomalib_cxr.benchmark.checks import make
+from anomalib_cxr.benchmark.job import RunJob
+from anomalib_cxr.data.dataset import RoiDataset
+from anomalib_cxr.data.samples import make_samples
+
+from .runs import GOING_WRONG, MODULE, run_of
+
+BLUR = {"class_path": "torchvision.transforms.v2.GaussianBlur", "init_args": {"kernel_size": 9, "sigma": [4.0, 4.0]}}
+
+
+def auroc_of(scores):
+    return roc_auc_score(scores.label == "sick", scores.score)
+
+
+@pytest.fixture(scope="module")
+def run(phantom_root):
+    return run_of(phantom_root, shifts={"blurred": BLUR})
+
+
+@pytest.fixture(scope="module")
+def folder(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    RunJob(run, folder).run()
+    return folder / run.place
+
+
+@pytest.fixture(scope="module")
+def scores(folder):
+    return pd.read_csv(folder / "scores.csv", keep_default_na=False)
+
+
+@pytest.fixture(scope="module")
+def epochs(folder):
+    return pd.read_csv(folder / "epochs.csv")
+
+
+class TestDone:
+    def test_record(self, folder, run, epochs):
+        record = json.loads((folder / "run.json").read_text())
+        assert record["status"] == "done"
+        assert (record["system"], record["split"], record["seed"]) == ("ours", 0, 0)
+        assert record["config"] == json.loads(json.dumps(run.settings))
+        assert record["train_seconds"] > record["seconds_per_image"] > 0
+        assert record["peak_memory_bytes"] > 100e6  # torch alone is larger
+        assert record["best_epoch"] == epochs.epoch[epochs.val_auroc.idxmax()]
+        assert record["last_epoch"] == 2
+        assert {"torch", "anomalib"} <= record["versions"].keys()
+
+    def test_parameters_are_those_of_the_scoring_networks(self, folder, run):
+        expected = sum(weights.numel() for weights in make(run.settings).model.model.parameters())
+        assert json.loads((folder / "run.json").read_text())["parameters"] == expected
+
+    def test_every_epoch_with_losses_and_auroc(self, epochs, scores):
+        assert list(epochs.epoch) == [0, 1, 2]
+        assert epochs[["l_gen", "l_dc", "val_auroc"]].notna().all(axis=None)
+        last = scores[(scores.subset == "val") & (scores.weights == "last")]
+        assert auroc_of(last) == pytest.approx(epochs.val_auroc.iloc[-1])
+        best = scores[(scores.subset == "val") & (scores.weights == "best")]
+        assert auroc_of(best) == pytest.approx(epochs.val_auroc.max())
+
+    def test_each_test_image_by_both_weights_and_each_shift(self, scores, phantom_root):
+        test = scores[scores.subset == "test"]
+        assert set(test.groupby(["weights", "shift"]).groups) == {
+            (weights, shift) for weights in ("best", "last") for shift in ("", "blurred")
+        }
+        for _, rows in test.groupby(["weights", "shift"]):
+            assert rows.image.is_unique
+            assert set(rows.label) == {"normal", "sick"}
+            assert set(rows.source) == {"phantom"}
+        assert not set(test.image) & set(scores[scores.subset == "val"].image)
+
+    def test_scores_are_those_of_the_model_trained_alone(self, run, scores, phantom_root, tmp_path):
+        """The oracle: the same training without the benchmark, and the model called on each image by hand."""
+        made = make(run.settings)
+        Engine(max_epochs=3, default_root_dir=tmp_path, accelerator="cpu", devices=1, enable_progress_bar=False).fit(
+            made.model, datamodule=made.data
+        )
+        model = made.model.eval()
+        last = scores[(scores.subset == "test") & (scores.weights == "last")]
+        samples = make_samples(phantom_root)
+        for shift, rows in last.groupby("shift"):
+            for row in rows.itertuples():
+                wanted = samples.image_path.str.endswith(row.image)
+                image = RoiDataset(samples[wanted])[0].image[None]
+                image = make(run.settings).shifts[shift](image) if shift else image
+                with torch.no_grad():
+                    score = model.model(model.pre_processor(image)).pred_score.item()
+                assert row.score == pytest.approx(score, rel=1e-3), (shift, row.image)
+
+    def test_a_sheet_and_nothing_unfinished(self, folder):
+        assert {path.name for path in folder.iterdir()} == {
+            "run.json", "epochs.csv", "scores.csv", "residuals.png", "log.txt"
+        }  # fmt: skip
+        assert [path.name for path in folder.parent.iterdir()] == ["split0-seed0"]
+
+    def test_the_same_again(self, run, tmp_path, scores):
+        RunJob(run, tmp_path).run()
+        again = pd.read_csv(tmp_path / run.place / "scores.csv", keep_default_na=False)
+        pd.testing.assert_frame_equal(again, scores)
+
+
+class TestFailed:
+    @pytest.fixture
+    def going_wrong(self, tmp_path, monkeypatch):
+        (tmp_path / f"{MODULE}.py").write_text(GOING_WRONG)
+        monkeypatch.syspath_prepend(tmp_path)
+
+    def test_the_reason_is_written_down(self, going_wrong, phantom_root, tmp_path):
+        run = run_of(phantom_root, class_path=f"{MODULE}.Raises")
+        record = RunJob(run, tmp_path).run()
+        assert record["status"] == "failed"
+        assert record["reason"] == "RuntimeError: out of luck"
+        assert json.loads((tmp_path / run.place / "run.json").read_text())["reason"] == record["reason"]
+        assert "Traceback" in (tmp_path / run.place / "log.txt").read_text()
+        assert not (tmp_path / run.place / "scores.csv").exists()
+
+    def test_scores_that_are_no_numbers_fail_by_name(self, going_wrong, phantom_root, tmp_path):
+        record = RunJob(run_of(phantom_root, class_path=f"{MODULE}.Blind"), tmp_path).run()
+        assert record["status"] == "failed"
+        assert "DivergenceError" in record["reason"]
+        assert "after epoch 1 that are not finite" in record["reason"]
+        assert "PHANTOM_" in record["reason"]
+
+    def test_output_goes_to_the_log_and_comes_back(self, going_wrong, phantom_root, tmp_path, capsys):
+        handlers = logging.getLogger().handlers[:]
+        RunJob(run_of(phantom_root, class_path=f"{MODULE}.Raises"), tmp_path).run()
+        assert logging.getLogger().handlers == handlers
+        assert "Traceback" not in capsys.readouterr().out
