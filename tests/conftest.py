@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import numpy as np
@@ -149,12 +149,12 @@ NIH_LABELS = {
 
 
 def make_nih(root, drawn):
-    """Lay out 48 healthy and 32 sick phantoms as NIH publishes ChestX-ray14.
+    """Lay out phantoms, each under several names, as NIH publishes ChestX-ray14: 48 X-rays are healthy, 32 are sick.
 
     There are 20 patients of four X-rays each, two PA and two AP. Every fifth patient is healthy in all of them, the
     others in two. Five patients are in the list of the test.
     """
-    kinds = [iter(sorted((drawn / "CXR_png").glob(f"*_{label}.png"))) for label in (0, 1)]
+    kinds = [cycle(sorted((drawn / "CXR_png").glob(f"*_{label}.png"))) for label in (0, 1)]
     rows, lists = [], {"train_val_list.txt": [], "test_list.txt": []}
     for patient, follow_up in product(range(1, 21), range(4)):
         phantom = next(kinds[patient % 5 > 0 and follow_up in {1, 2}])
@@ -173,17 +173,16 @@ def make_nih(root, drawn):
 
 
 @pytest.fixture(scope="session")
-def nih_root(tmp_path_factory):
-    """NIH ChestX-ray14 as it is published; see :func:`make_nih`."""
-    folder = tmp_path_factory.mktemp("nih")
-    return make_nih(folder / "set", draw(folder / "drawn", "PHANTOM", n_normal=48, n_sick=32, seed=4))
-
-
-@pytest.fixture(scope="session")
 def phantom_root(tmp_path_factory):
     """Phantoms under their own name, with masks of the lesions."""
     root = tmp_path_factory.mktemp("phantoms") / "set"
     return write_phantoms(root, n_normal=N_NORMAL, n_sick=N_SICK, size=SIZE, seed=3)
+
+
+@pytest.fixture(scope="session")
+def nih_root(tmp_path_factory, phantom_root):
+    """NIH ChestX-ray14 as it is published; see :func:`make_nih`."""
+    return make_nih(tmp_path_factory.mktemp("nih"), phantom_root)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from anomalib_cxr.data import radiograph
-from anomalib_cxr.data.radiograph import image_size, read_mask, read_radiograph
+from anomalib_cxr.data.radiograph import image_size, intact_size, read_mask, read_radiograph
 from anomalib_cxr.errors import RadiographError
 
 RAMP = np.arange(32 * 24, dtype=np.uint32).reshape(32, 24)
@@ -186,6 +186,26 @@ class TestSize:
         dataset.save_as(dicom)
         with pytest.raises(RadiographError, match="too small: 8 x 128 px"):
             read_radiograph(dicom)
+
+
+class TestIntactSize:
+    def test_height_comes_first(self, tmp_path):
+        assert intact_size(save(tmp_path / "a.png", GREY)) == (32, 24)
+
+    def test_every_flipped_bit_of_the_picture_is_seen(self, tmp_path):
+        path = save(tmp_path / "a.png", GREY)
+        content = path.read_bytes()
+        start, end = content.index(b"IDAT"), content.index(b"IEND") - 4
+        for place in range(start + 4, end):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            with pytest.raises(RadiographError, match="truncated or damaged"):
+                intact_size(path)
+
+    def test_truncated(self, tmp_path):
+        path = save(tmp_path / "a.png", GREY)
+        path.write_bytes(path.read_bytes()[:-13])
+        with pytest.raises(RadiographError, match="truncated or damaged"):
+            intact_size(path)
 
 
 class TestRefused:
