@@ -125,7 +125,7 @@ def _placements(is_sick: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
     For sick images, `(K, n_sick)`, it is the share of normal ones scored lower; for normal images, `(K, n_normal)`,
     that of sick ones scored higher. Ties count half.
     """
-    _check(is_sick, scores)
+    check_scores(is_sick, scores)
     # The rank among all images less the rank within the own class counts the images of the other class below.
     ranks = rankdata(scores, axis=1)
     sick, normal = scores[:, is_sick], scores[:, ~is_sick]
@@ -141,7 +141,8 @@ def _covariance_of_mean(values: np.ndarray) -> np.ndarray:
     return np.asarray(covariance / count)
 
 
-def _check(is_sick: np.ndarray, scores: np.ndarray) -> None:
+def check_scores(is_sick: np.ndarray, scores: np.ndarray) -> None:
+    """Refuse labels `(N,)` and scores `(K, N)` that have no ROC curve."""
     if is_sick.dtype != bool or scores.ndim != 2 or is_sick.shape != scores.shape[1:]:  # noqa: PLR2004  # (K, N)
         raise ScoreError(
             f"labels {is_sick.dtype} {is_sick.shape}, scores {scores.shape}",
