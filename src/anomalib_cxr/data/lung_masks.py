@@ -28,6 +28,7 @@ from anomalib_cxr.files import whole_file
 from anomalib_cxr.segmentation.lungs import are_plausible, find_lungs
 from anomalib_cxr.segmentation.network import LungSegmenter, fastest_device, load_segmenter
 
+from .layouts import find_radiographs
 from .radiograph import read_radiograph
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,21 @@ class Prediction(NamedTuple):
     """Masks that were written this time."""
     offenders: dict[str, list[Path]]
     """X-rays that have got no mask, now or before, by the reason."""
+
+    def refuse_offenders(self) -> None:
+        """Refuse to pass over X-rays without a mask.
+
+        Raises:
+            DatasetError: If there are any; names them all.
+        """
+        if self.offenders:
+            raise DatasetError(
+                f"{sum(map(len, self.offenders.values()))} X-rays that got no lung mask",
+                "frontal X-rays with both lungs in sight",
+                f"look at them; those without lungs stand in {REPORT} beside the masks, and are tried again once their "
+                "line is deleted",
+                self.offenders,
+            )
 
 
 def predicted_mask(folder: Path | str, image: Path | str) -> Path:
@@ -128,6 +144,21 @@ def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: P
             "a place for the predicted masks with enough free space and the right to write",
             "choose another folder: --predicted_masks of the command, or data.init_args.predicted_masks",
         ) from error
+
+
+def predict_for_root(root: Path | str, segmenter: Path | str, folder: Path | str | None = None) -> Prediction:
+    """Write a lung mask for each X-ray of a data folder that has none; see :func:`predict_masks`.
+
+    Args:
+        root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.layouts`.
+        segmenter: File of a trained segmenter.
+        folder: Folder of the masks; None for `predicted_masks` in the root.
+
+    Returns:
+        How many masks were written, and the X-rays that have none.
+    """
+    without = [files.image for files in find_radiographs(root) if not files.masks]
+    return predict_masks(without, Path(root, FOLDER) if folder is None else folder, segmenter)
 
 
 def _predict_missing(images: Sequence[Path | str], folder: Path, network: LungSegmenter, origin: str) -> Prediction:

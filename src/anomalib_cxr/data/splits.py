@@ -117,6 +117,36 @@ def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, requi
     return samples
 
 
+def hold_out(samples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """Hold out a share of the X-rays of each hospital and label, at least one of each.
+
+    As in :func:`assign_splits`, a hospital's draw depends on the seed and on its files' names only.
+
+    Args:
+        samples: A table from :func:`anomalib_cxr.data.samples.make_samples`.
+        share: Share that is held out, between 0 and 1.
+        seed: Seed of the draw, at least 0.
+
+    Returns:
+        A copy with the column `split`, `train` or `test`, sorted by file name.
+
+    Example:
+        >>> samples = pd.DataFrame({
+        ...     "image_path": [f"PHANTOM_{i:04d}_{i % 2}.png" for i in range(20)],
+        ...     "label_index": [0, 1] * 10,
+        ...     "source": "phantom",
+        ... })
+        >>> print(describe_splits(hold_out(samples, share=0.2, seed=0)))
+        phantom: train 8 normal + 8 sick; val 0; test 2 normal + 2 sick; unused 0
+    """
+    samples = samples.assign(split="train").sort_values("image_path", key=_names, ignore_index=True)
+    for source, hospital in samples.groupby("source"):
+        rng = np.random.default_rng([seed, *str(source).encode()])
+        for _, rows in hospital.groupby("label_index"):
+            samples.loc[rng.permutation(rows.index)[: share_of(len(rows), share)], "split"] = "test"
+    return samples
+
+
 def _count(rows: pd.DataFrame) -> str:
     sick = int(rows.label_index.sum())
     counts = {"normal": len(rows) - sick, "sick": sick}

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.networks.nets.basic_unet import BasicUNet
 from torch import nn
 
 from anomalib_cxr.errors import SegmenterError, refuse_settings
@@ -26,7 +25,7 @@ from anomalib_cxr.functional import antialiased_resize
 
 FORMAT = "anomalib_cxr.LungSegmenter 1"
 """First entry of a segmenter's file; the number counts up when an older version could not read it."""
-WIDTHS = (16, 32, 64, 128, 256)
+WIDTHS = (8, 16, 32, 64, 128)
 _LEVELS = len(WIDTHS)  # of MONAI's BasicUNet
 _STEP = 2 ** (_LEVELS - 1)  # px of the image that are one at the bottom
 
@@ -48,6 +47,8 @@ class LungSegmenter(nn.Module):
     """
 
     def __init__(self, image_size: int = 256, widths: Sequence[int] = WIDTHS) -> None:
+        from monai.networks.nets.basic_unet import BasicUNet  # noqa: PLC0415  # a second that only segmenting is to cost
+
         super().__init__()
         widths = tuple(widths)
         wrong: dict[str, object] = {}
