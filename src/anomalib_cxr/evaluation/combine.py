@@ -42,7 +42,7 @@ class Combined:
 
     @property
     def auroc_interval(self) -> Interval:
-        """The 95 % interval of an AUROC, in [0, 1]."""
+        """The 95 % interval of an AUROC or another rate, in [0, 1]."""
         if 0 < self.value < 1:
             return logit_interval(self.value, self.total, self._quantile)
         return wald_interval(self.value, self.total, self._quantile, lowest=0)
@@ -68,19 +68,20 @@ class Combined:
         return float(t.ppf((1 + LEVEL) / 2, self.degrees))
 
 
-def combine(values: Sequence[float], variances: Sequence[float]) -> Combined:
+def combine(values: Sequence[float] | np.ndarray, variances: Sequence[float] | np.ndarray) -> Combined:
     """Combine a figure of several runs by Rubin's rules.
 
     The variance of the images does not shrink with more runs, as if all runs were tested on the same images. Where each
     split has other ones, the interval is therefore on the wide side.
 
     Args:
-        values: AUROC of each run, or difference of two systems in each run.
-        variances: Its variance in each run, from :func:`~anomalib_cxr.evaluation.delong.estimate_auroc` or
-            :func:`~anomalib_cxr.evaluation.delong.paired_delong`.
+        values: AUROC or another rate of each run, or difference of two systems in each run.
+        variances: Its variance in each run, such as from :func:`~anomalib_cxr.evaluation.delong.estimate_auroc` or
+            :func:`~anomalib_cxr.evaluation.delong.paired_delong`. One that is unknown, NaN, leaves the mean without an
+            interval.
 
     Raises:
-        ScoreError: If there is no run, the two differ in length, or something is not finite.
+        ScoreError: If there is no run, the two differ in length, or a value is not finite.
 
     Example:
         >>> combined = combine([0.80, 0.84, 0.82], [0.0009, 0.0008, 0.0007])
@@ -88,11 +89,11 @@ def combine(values: Sequence[float], variances: Sequence[float]) -> Combined:
         (0.82, Interval(low=0.72..., high=0.88...))
     """
     runs = np.array([values, variances], dtype=float) if len(values) == len(variances) else np.empty((2, 0))
-    if not runs.size or not np.isfinite(runs).all():
+    if not runs.size or not np.isfinite(runs[0]).all():
         raise ScoreError(
             f"values {list(values)} with variances {list(variances)}",
-            "a finite value and variance of each run, one run at least",
-            "leave out the runs that failed, and those with a single image of a class",
+            "a finite value and a variance of each run, one run at least",
+            "leave out the runs that failed",
         )
     value, within = runs.mean(axis=1)
     between = runs[0].var(ddof=1) if runs.shape[1] > 1 else 0.0

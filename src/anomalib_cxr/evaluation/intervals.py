@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
@@ -36,7 +37,7 @@ def wald_interval(
 
     Args:
         value: The estimate.
-        variance: Of the estimate, >= 0.
+        variance: Of the estimate, >= 0; NaN, where it is unknown, makes the interval NaN.
         quantile: Standard errors to either side.
         lowest: What the true value cannot be under.
         highest: What the true value cannot be over.
@@ -46,7 +47,7 @@ def wald_interval(
         0.139...
     """
     half = quantile * math.sqrt(variance)
-    return Interval(max(lowest, value - half), min(highest, value + half))
+    return Interval(*np.clip([value - half, value + half], lowest, highest).tolist())
 
 
 def logit_interval(value: float, variance: float, quantile: float = QUANTILE) -> Interval:

@@ -59,6 +59,12 @@ class TestEnds:
     def test_no_test_without_variance(self):
         assert math.isnan(combine([0.5, 0.5], [0.0, 0.0]).p)
 
+    @pytest.mark.parametrize("value", [0.6, 1.0])
+    def test_unknown_variance_leaves_the_mean(self, value):
+        found = combine([value, value], [0.01, nan])
+        assert found.value == pytest.approx(value)
+        assert [found.p, *found.auroc_interval, *found.difference_interval] == pytest.approx(5 * [nan], nan_ok=True)
+
 
 @pytest.mark.parametrize("n_runs", [3, 10])
 def test_interval_is_right_for_one_more_run(n_runs):
@@ -82,7 +88,7 @@ def test_equal_systems_are_called_different_no_more_often_than_it_says():
     assert 0.005 < np.mean(p < 0.05) < 0.05
 
 
-@pytest.mark.parametrize(("values", "variances"), [([], []), ([0.1, 0.2], [0.1]), ([0.1], [nan]), ([nan], [0.1])])
+@pytest.mark.parametrize(("values", "variances"), [([], []), ([0.1, 0.2], [0.1]), ([nan], [0.1])])
 def test_refuses(values, variances):
     with pytest.raises(ScoreError, match=r"found: values .* with variances"):
         combine(values, variances)
