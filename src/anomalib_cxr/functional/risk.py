@@ -72,14 +72,15 @@ def probe_response(
 
     Args:
         noisy: The denoiser's input `x`, `(B, C, H, W)`, in the scale of `tau`.
-        denoised: `h(x)`, already at hand from the caller's own pass, `(B, C, H, W)`, float32.
+        denoised: `h(x)`, already at hand from the caller's own pass, `(B, C, H, W)`, float32; it may have more channels
+            than `noisy`, if that has one and all of them are to show it.
         denoiser: `h`; a module where its batch normalisations must not remember the probe.
         mask: 1 inside, 0 outside, `(B, 1, H, W)`; None for the whole image.
         tau: Length of the finite difference, in the scale of `noisy`; above 0.
         generator: Source of the probe; None for torch's own.
 
     Returns:
-        One response per pixel, `(B, C, H, W)`. Gradients flow through both passes.
+        One response per pixel of `denoised`, `(B, C, H, W)`. Gradients flow through both passes.
 
     Raises:
         TypeError: If `denoised` is not float32 (or float64).
@@ -160,7 +161,7 @@ def gaussian_sure_from_divergence(
     """
     mask = torch.ones_like(noisy[:, :1]) if mask is None else mask.to(noisy.dtype)
     target = mask * (noisy - background) + background
-    pixels = noisy[0].numel()
+    pixels = denoised[0].numel()
     fidelity = (denoised - target).square().flatten(1).mean(1)
     coverage = mask.expand_as(noisy).flatten(1).mean(1)
     return fidelity - sigma**2 * coverage + 2 * sigma**2 / pixels * divergence

@@ -1,32 +1,40 @@
 """Parts that models share: networks, what surrounds them, export, and trainings that are guarded and repeatable."""
 
-from .dcgan import Decoder, Discriminator, Encoder, Judgement, initialise_dcgan
+from .dcgan import DcganGenerator, Decoder, Discriminator, Encoder, Judgement, Norm, initialise_dcgan
 from .export import WholeExport
+from .generator import Generator
 from .guarded import GuardedTraining
 from .module import RadiographModule, resolve_pre_processor, to_grey
 from .pre_processor import RoiPreProcessor
 from .reproducible import ReproducibleTraining, drawn_from
+from .residual_unet import ResidualEncoder, ResidualUnet
 from .stepping import SteppedTraining
 from .visualizer import RadiographVisualizer
-from .wgan import ResidualGenerator, ResidualTrunk, glorot_linear
+from .wgan import ResidualGenerator, ResidualTrunk, glorot_linear, layer_norm
 
 __all__ = [
+    "DcganGenerator",
     "Decoder",
     "Discriminator",
     "Encoder",
+    "Generator",
     "GuardedTraining",
     "Judgement",
+    "Norm",
     "RadiographModule",
     "RadiographVisualizer",
     "ReproducibleTraining",
+    "ResidualEncoder",
     "ResidualGenerator",
     "ResidualTrunk",
+    "ResidualUnet",
     "RoiPreProcessor",
     "SteppedTraining",
     "WholeExport",
     "drawn_from",
     "glorot_linear",
     "initialise_dcgan",
+    "layer_norm",
     "resolve_pre_processor",
     "to_grey",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -18,10 +19,12 @@ class GuardedTraining(LightningModule):
     """Refuses losses and weights that are not finite, and weights of another architecture.
 
     A subclass names in `architecture` the settings without which a checkpoint's weights do not fit or mean something
-    else, and in `remedy` what helps against losses that are not finite.
+    else, in `architecture_before` what checkpoints hold that were written before one of these settings was there, and
+    in `remedy` what helps against losses that are not finite.
     """
 
     architecture: ClassVar[tuple[str, ...]]
+    architecture_before: ClassVar[Mapping[str, Any]] = {}
     remedy: ClassVar[str] = "lower lr"
 
     def finite_values(self, terms: dict[str, torch.Tensor], batch_idx: int) -> dict[str, float]:
@@ -63,5 +66,6 @@ class GuardedTraining(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture."""
-        check_architecture(self.architecture, self.hparams, checkpoint.get("architecture", {}))
+        held = {**self.architecture_before, **checkpoint.get("architecture", {})}
+        check_architecture(self.architecture, self.hparams, held)
         super().on_load_checkpoint(checkpoint)

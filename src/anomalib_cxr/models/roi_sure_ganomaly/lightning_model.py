@@ -22,52 +22,60 @@ from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.functional import paint_region
+from anomalib_cxr.functional import Distance, paint_region
 from anomalib_cxr.models.components import (
     Discriminator,
     Judgement,
     RadiographModule,
     RoiPreProcessor,
+    SteppedTraining,
     drawn_from,
     initialise_dcgan,
     resolve_pre_processor,
 )
 
-from .loss import (
-    GeneratorLoss,
-    Reconstruction,
-    ReconstructionLoss,
-    discriminator_loss,
-    feature_matching,
-    latent_agreement,
-)
-from .settings import ARCHITECTURE, Target, check_settings
-from .torch_model import RoiSureGanomalyModel
+from .adversary import AdversaryName, choose_adversary, instance_noise_level
+from .loss import RISKS, GeneratorLoss, Reconstruction, ReconstructionLoss, latent_agreement
+from .lungs import lung_masks
+from .lungs_first import LungsFirst
+from .settings import ARCHITECTURE, ARCHITECTURE_BEFORE, Channels, InputRegion, Target, check_settings
+from .torch_model import GeneratorName, Painting, RoiSureGanomalyModel
 
 logger = logging.getLogger(__name__)
 
-REINITIALISE_BELOW = 1e-5
-"""Loss under which the discriminator has won and is started again, as the dissertation and GANomaly's own code do."""
 
-
-class RoiSureGanomaly(RadiographModule, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
+class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
     """Learns to paint healthy lungs, and scores by how far two encoders disagree about what was painted.
 
     An encoder-decoder sees the full X-ray and paints only its lungs; a second encoder reads the painting. Adversarial
     feature matching makes the painting look real, Stein's unbiased risk estimate (SURE) makes it close to the CLEAN
     lungs. Trained on healthy images only; no mask is needed to score. For research, not a medical device.
 
-    With `target: image` and `reconstruction: l1` it is GANomaly as its paper has it.
+    With `target: image` and `reconstruction: l1` it is GANomaly; `generator`, `adversary` and `input_region` make
+    others of its relatives. All these choices are independent of each other.
 
     Args:
         image_size: Side of the square that the network sees: 32, 64, 128, 256 or 512.
-        reconstruction: `sure`, `l2` (the dissertation's Oracle) or `l1`.
-        target: What is painted: `lungs` (training images need lung masks) or the whole `image`.
+        reconstruction: `sure`, `pg_sure` (for Poisson-Gaussian noise), `l2` (the dissertation's Oracle) or `l1`.
+        target: What is painted: `lungs` (training images need lung masks) or the whole `image` that is seen.
+        input_region: What the network sees: the whole `image`, or the `lungs` that a segmenter cuts out.
+        segmenter: Path of a segmenter of `anomalib-cxr segment train`, for `input_region: lungs`; None trains one on
+            the lung masks of the training images before the first epoch. A checkpoint keeps it.
+        generator: Network that paints: `dcgan`, or `residual_unet` with skip connections.
+        adversary: `feature_matching`, or `wgan_gp`: a Wasserstein critic with gradient penalty.
+        distance: Distance of codes and features, in losses and score: `euclidean`, or `mean_squared` as GANomaly has.
+        n_channels: Channels of the networks: 1, or 3 copies of the grey one as GANomaly's original settings have it.
         sigma: Standard deviation of the noise that `sure` assumes, in the scale of [-1, 1]; not known of real X-rays.
-        tau: Length of the finite difference of `sure`, in the scale of [-1, 1].
-        w_adv: Weight of feature matching.
+            For `pg_sure` that of the noise in black.
+        gain: Growth of the noise's variance with the intensity above black that `pg_sure` assumes, in the same scale.
+        tau: Length of the finite difference of `sure` and `pg_sure`, in the scale of [-1, 1].
+        w_adv: Weight of the adversary's term.
         w_enc: Weight of the agreement of the codes.
         w_rec: Weight of the reconstruction.
+        w_gp: Weight of the gradient penalty of `wgan_gp`.
+        n_critic: Steps of the critic of `wgan_gp` for each of the generator.
+        instance_noise: Standard deviation of the noise that is added to what the discriminator sees, in the scale of
+            [-1, 1]; it falls in a line to 0 in the last epoch.
         latent_dim: Length of the codes.
         n_features: Channels after the first convolution; doubled by each further one.
         max_features: Cap on the channels; None for none.
@@ -90,7 +98,8 @@ class RoiSureGanomaly(RadiographModule, AnomalibModule):  # type: ignore[misc]  
     """
 
     architecture = ARCHITECTURE
-    remedy = "lower lr, or sigma where reconstruction is sure"
+    architecture_before = ARCHITECTURE_BEFORE
+    remedy = "lower lr, or sigma and gain where reconstruction is sure or pg_sure"
     training_only = ("discriminator",)
     model: RoiSureGanomalyModel
     discriminator: nn.Module
@@ -100,11 +109,21 @@ class RoiSureGanomaly(RadiographModule, AnomalibModule):  # type: ignore[misc]  
         image_size: int = 256,
         reconstruction: Reconstruction = "sure",
         target: Target = "lungs",
+        input_region: InputRegion = "image",
+        segmenter: str | None = None,
+        generator: GeneratorName = "dcgan",
+        adversary: AdversaryName = "feature_matching",
+        distance: Distance = "euclidean",
+        n_channels: Channels = 1,
         sigma: float = 0.05,
+        gain: float = 0.002,
         tau: float = 0.01,
         w_adv: float = 1.0,
         w_enc: float = 1.0,
         w_rec: float = 50.0,
+        w_gp: float = 10.0,
+        n_critic: int = 5,
+        instance_noise: float = 0.0,
         latent_dim: int = 100,
         n_features: int = 64,
         max_features: int | None = None,
@@ -125,66 +144,109 @@ class RoiSureGanomaly(RadiographModule, AnomalibModule):  # type: ignore[misc]  
         )
         self.automatic_optimization = False
         self.target = target
+        self.segmenter = segmenter
+        self.distance = distance
+        self.instance_noise = instance_noise
         self.lr = lr
         self.betas = betas
         self.seed = seed
         self._rng_states_to_resume = {}
+        self.adversary = choose_adversary(adversary, distance=distance, n_critic=n_critic, w_gp=w_gp)
         with drawn_from(seed):
             self.model = RoiSureGanomalyModel(
-                image_size, latent_dim, n_features, max_features, whole_image=target == "image"
+                image_size,
+                latent_dim,
+                n_features,
+                max_features,
+                generator=generator,
+                distance=distance,
+                n_channels=n_channels,
+                whole_image=target == "image",
+                lungs_only=input_region == "lungs",
             )
-            self.discriminator = Discriminator(image_size, n_features, max_features).apply(initialise_dcgan)
-        self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau)
+            self.discriminator = Discriminator(
+                image_size, n_features, max_features, n_channels, self.adversary.norm
+            ).apply(initialise_dcgan)
+        self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau, gain)
         self.generator_loss = GeneratorLoss(w_adv, w_enc, w_rec)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for the generator (painter and second encoder) and for the discriminator."""
-        return [Adam(part.parameters(), lr=self.lr, betas=self.betas) for part in (self.model, self.discriminator)]
+        learning = [
+            [weight for weight in part.parameters() if weight.requires_grad]
+            for part in (self.model, self.discriminator)
+        ]
+        return [Adam(weights, lr=self.lr, betas=self.betas) for weights in learning]
+
+    def on_fit_start(self) -> None:
+        """Refuse instance noise in a training whose last epoch is not known."""
+        if self.instance_noise and (self.trainer.max_epochs or 0) < 1:
+            raise SettingError(
+                f"instance_noise = {self.instance_noise} and trainer.max_epochs = {self.trainer.max_epochs}",
+                "a number of epochs, over which the noise falls to 0",
+                "set trainer.max_epochs, or instance_noise: 0",
+            )
+        super().on_fit_start()
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Update the generator, then the discriminator, from one pass over the networks.
 
         The discriminator learns from the painting that the generator was updated by, so both gradients can be taken
         in one backward pass over disjoint parameters; Lightning's DDP then reduces once, and needs no search for
-        unused parameters.
+        unused parameters. Where the adversary asks for more steps of the discriminator, they come first, from the same
+        painting.
         """
-        image, mask = self.model.to_grey(cast("torch.Tensor", batch.image)), self._mask(batch)
+        image, region = self.model.see(cast("torch.Tensor", batch.image))
+        mask = self._target_mask(batch, region)
         with self._precision_of_reconstruction():
             painting = self.model.paint(image)
             l_rec, divergence = self.reconstruction_loss(image, mask, painting.painted, self.model.painter)
-        real: Judgement = self.discriminator(paint_region(image, mask))
-        fake: Judgement = self.discriminator(painting.painted.detach())
+        real = paint_region(image, mask).expand_as(painting.painted)
+        self._step_discriminator_ahead(real, painting, batch_idx)
+        real, painted = self._with_instance_noise(real), self._with_instance_noise(painting.painted)
 
-        l_adv = feature_matching(real.features.detach(), self._judge_with_frozen_weights(painting.painted).features)
-        l_enc = latent_agreement(painting)
+        l_dc, judged_real = self.adversary.duel(self.discriminator, real, painted.detach())
+        l_adv = self.adversary.generator_term(judged_real, self._judge_with_frozen_weights(painted))
+        l_enc = latent_agreement(painting, self.distance)
         l_gen = self.generator_loss(l_adv, l_enc, l_rec)
-        l_dc = discriminator_loss(real.logits, fake.logits)
         terms = {"l_adv": l_adv, "l_enc": l_enc, "l_rec": l_rec, "l_gen": l_gen, "l_dc": l_dc}
         if divergence is not None:
             terms["divergence"] = divergence
         values = self.finite_values(terms, batch_idx)
 
         self._step(l_gen + l_dc)
-        if values["l_dc"] < REINITIALISE_BELOW:
-            self._reinitialise_discriminator()
+        if self.adversary.reinitialise_below is not None and values["l_dc"] < self.adversary.reinitialise_below:
+            self._reinitialise_discriminator(values["l_dc"])
         self.log_dict(terms, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(image))
 
-    def _mask(self, batch: ImageBatch) -> torch.Tensor | None:
-        """Return the lung masks `(B, 1, H, W)` as numbers, or None where the whole image is the target."""
+    def _target_mask(self, batch: ImageBatch, region: torch.Tensor | None) -> torch.Tensor | None:
+        """Return where there is something to paint, `(B, 1, H, W)`, or None where that is the whole image."""
         if self.target == "image":
-            return None
-        masks: torch.Tensor | None = getattr(batch, "roi_mask", None)
-        if masks is None:
-            raise SettingError(
-                "target = 'lungs' and training images without lung masks",
-                "batches with roi_mask, as anomalib_cxr.MontgomeryShenzhen and anomalib_cxr.ChestPhantom yield them",
-                "train on one of these data modules, or set target: image",
-            )
-        return masks.unsqueeze(1).to(torch.float32)
+            return region
+        mask = lung_masks(batch, "target = 'lungs'")
+        return mask if region is None else mask * region
+
+    def _step_discriminator_ahead(self, real: torch.Tensor, painting: Painting, batch_idx: int) -> None:
+        """Take those steps of the discriminator that have no step of the generator beside them."""
+        _, optimizer = cast("list[LightningOptimizer]", self.optimizers())
+        painted = painting.painted.detach()
+        for _ in range(self.adversary.n_critic - 1):
+            loss = self.adversary.duel(
+                self.discriminator, self._with_instance_noise(real), self._with_instance_noise(painted)
+            ).loss
+            self.finite_values({"l_dc": loss}, batch_idx)
+            self.take_step(optimizer, loss)
+
+    def _with_instance_noise(self, regions: torch.Tensor) -> torch.Tensor:
+        """Add the noise of this epoch to what the discriminator is to see."""
+        if not self.instance_noise:
+            return regions
+        level = instance_noise_level(self.instance_noise, self.current_epoch, cast("int", self.trainer.max_epochs))
+        return regions + level * torch.randn_like(regions)
 
     def _precision_of_reconstruction(self) -> AbstractContextManager[Any]:
         """Full precision for the risk estimate, which differences two passes; the trainer's own precision otherwise."""
-        if self.reconstruction_loss.reconstruction == "sure":
+        if self.reconstruction_loss.reconstruction in RISKS:
             return torch.autocast(self.device.type, enabled=False)
         return nullcontext()
 
@@ -203,10 +265,8 @@ class RoiSureGanomaly(RadiographModule, AnomalibModule):  # type: ignore[misc]  
         for optimizer in optimizers:
             optimizer.step()
 
-    def _reinitialise_discriminator(self) -> None:
+    def _reinitialise_discriminator(self, loss: float) -> None:
         """Start the discriminator again, alike in all processes."""
-        logger.info(
-            "Discriminator's loss under %g in epoch %d: it starts again.", REINITIALISE_BELOW, self.current_epoch
-        )
+        logger.info("Discriminator's loss at %g in epoch %d: it starts again.", loss, self.current_epoch)
         self.discriminator.apply(initialise_dcgan)
         self.discriminator.load_state_dict(self.trainer.strategy.broadcast(self.discriminator.state_dict()))

@@ -9,32 +9,43 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  # the name that torch's users know
 
 from anomalib_cxr.functional import (
-    euclidean_distance,
+    DISTANCES,
+    Distance,
     gaussian_sure_from_divergence,
     paint_region,
+    poisson_gaussian_sure_from_response,
     probe_divergence,
+    probe_response,
 )
 from anomalib_cxr.functional.risk import Denoiser
 
 from .torch_model import Painting
 
-Reconstruction = Literal["sure", "l2", "l1"]
+Reconstruction = Literal["sure", "l2", "l1", "pg_sure"]
 RECONSTRUCTIONS: tuple[str, ...] = get_args(Reconstruction)
+RISKS = ("sure", "pg_sure")
+"""Those that estimate the error against the clean region, from two passes."""
 
 
-def feature_matching(real: torch.Tensor, painted: torch.Tensor) -> torch.Tensor:
+def feature_matching(real: torch.Tensor, painted: torch.Tensor, distance: Distance = "euclidean") -> torch.Tensor:
     """Return `|| f(Y) - f(Y_hat) ||_2`, the mean over the batch of the distance of the discriminator's features.
 
     Args:
         real: Features of the true region, `(B, C, H, W)`.
         painted: Features of the painted region, `(B, C, H, W)`.
+        distance: `euclidean`; or `mean_squared`, as GANomaly has it.
     """
-    return euclidean_distance(real, painted).mean()
+    return DISTANCES[distance](real, painted).mean()
 
 
-def latent_agreement(painting: Painting) -> torch.Tensor:
-    """Return `|| z_full - z_painted ||_2`, the mean over the batch of the distance of the two codes."""
-    return euclidean_distance(painting.z_full, painting.z_painted).mean()
+def latent_agreement(painting: Painting, distance: Distance = "euclidean") -> torch.Tensor:
+    """Return `|| z_full - z_painted ||_2`, the mean over the batch of the distance of the two codes.
+
+    Args:
+        painting: A painting with both codes.
+        distance: `euclidean`; or `mean_squared`, as GANomaly has it.
+    """
+    return DISTANCES[distance](painting.z_full, painting.z_painted).mean()
 
 
 def discriminator_loss(real_logits: torch.Tensor, painted_logits: torch.Tensor) -> torch.Tensor:
@@ -57,20 +68,23 @@ class ReconstructionTerms(NamedTuple):
 
 
 class ReconstructionLoss(nn.Module):
-    """How far the painting is from the region of interest, in one of three ways.
+    """How far the painting is from the region of interest, in one of four ways.
 
     Args:
-        reconstruction: `sure`: estimated squared error against the CLEAN region; `l2`: mean squared error against the
-            observed one (the dissertation's Oracle); `l1`: mean absolute error (GANomaly).
-        sigma: Standard deviation of the noise in the scale of [-1, 1], for `sure`.
-        tau: Length of the finite difference in the scale of [-1, 1], for `sure`.
+        reconstruction: `sure`: estimated squared error against the CLEAN region, under Gaussian noise; `pg_sure`: the
+            same under Poisson-Gaussian noise; `l2`: mean squared error against the observed one (the dissertation's
+            Oracle); `l1`: mean absolute error (GANomaly).
+        sigma: Standard deviation of the noise in the scale of [-1, 1], of `pg_sure` that of black, for both estimates.
+        tau: Length of the finite difference in the scale of [-1, 1], for both estimates.
+        gain: Growth of the noise's variance with the intensity in the scale of [-1, 1], for `pg_sure`.
     """
 
-    def __init__(self, reconstruction: Reconstruction, sigma: float, tau: float) -> None:
+    def __init__(self, reconstruction: Reconstruction, sigma: float, tau: float, gain: float = 0.0) -> None:
         super().__init__()
         self.reconstruction = reconstruction
         self.sigma = sigma
         self.tau = tau
+        self.gain = gain
 
     def forward(
         self, image: torch.Tensor, mask: torch.Tensor | None, painted: torch.Tensor, painter: Denoiser
@@ -80,22 +94,28 @@ class ReconstructionLoss(nn.Module):
         Args:
             image: X-rays in [-1, 1], `(B, 1, H, W)`.
             mask: Region of interest, `(B, 1, H, W)`, or None for the whole image.
-            painted: The painting, `(B, 1, H, W)`, float32 for `sure`.
-            painter: Called once more by `sure`.
+            painted: The painting, `(B, C, H, W)`, each channel of which is to be the region; float32 for an estimate.
+            painter: Called once more by an estimate.
         """
         if self.reconstruction == "sure":
             divergence = probe_divergence(image, painted, painter, mask, tau=self.tau)
             risk = gaussian_sure_from_divergence(image, painted, divergence, self.sigma, mask)
             return ReconstructionTerms(risk.mean(), divergence.mean())
+        if self.reconstruction == "pg_sure":
+            response = probe_response(image, painted, painter, mask, tau=self.tau)
+            risk = poisson_gaussian_sure_from_response(
+                image, painted, response, self.gain, self.sigma, mask, tau=self.tau
+            )
+            return ReconstructionTerms(risk.mean(), response.flatten(1).sum(1).mean() / self.tau)
         distance = F.mse_loss if self.reconstruction == "l2" else F.l1_loss
-        return ReconstructionTerms(distance(painted, paint_region(image, mask)), None)
+        return ReconstructionTerms(distance(painted, paint_region(image, mask).expand_as(painted)), None)
 
 
 class GeneratorLoss(nn.Module):
     """`w_adv * l_adv + w_enc * l_enc + w_rec * l_rec`.
 
     Args:
-        w_adv: Weight of feature matching.
+        w_adv: Weight of the adversary's term.
         w_enc: Weight of the agreement of the codes.
         w_rec: Weight of the reconstruction.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from anomalib_cxr.functional import DISTANCES
 from anomalib_cxr.models.components.settings import (
     ABOVE_ZERO,
     AT_LEAST_ONE,
@@ -16,13 +17,26 @@ from anomalib_cxr.models.components.settings import (
     one_of,
 )
 
+from .adversary import AdversaryName
 from .loss import RECONSTRUCTIONS
+from .torch_model import GENERATORS
 
 Target = Literal["lungs", "image"]
 TARGETS: tuple[str, ...] = get_args(Target)
+InputRegion = Literal["image", "lungs"]
+INPUT_REGIONS: tuple[str, ...] = get_args(InputRegion)
+Channels = Literal[1, 3]
 IMAGE_SIZES = (32, 64, 128, 256, 512)
 
-ARCHITECTURE = ("image_size", "latent_dim", "n_features", "max_features", "target")
+ARCHITECTURE_BEFORE: dict[str, Any] = {
+    "generator": "dcgan",
+    "adversary": "feature_matching",
+    "distance": "euclidean",
+    "n_channels": 1,
+    "input_region": "image",
+}
+"""What checkpoints hold that were written before these settings were there."""
+ARCHITECTURE = ("image_size", "latent_dim", "n_features", "max_features", "target", *ARCHITECTURE_BEFORE)
 """Settings without which a checkpoint's weights do not fit or mean something else."""
 
 
@@ -30,11 +44,20 @@ _RULES: dict[str, Rule] = {
     "image_size": one_of(IMAGE_SIZES),
     "reconstruction": one_of(RECONSTRUCTIONS),
     "target": one_of(TARGETS),
+    "input_region": one_of(INPUT_REGIONS),
+    "generator": one_of(tuple(GENERATORS)),
+    "adversary": one_of(get_args(AdversaryName)),
+    "distance": one_of(tuple(DISTANCES)),
+    "n_channels": one_of(get_args(Channels)),
     "sigma": AT_LEAST_ZERO,
+    "gain": AT_LEAST_ZERO,
     "tau": ABOVE_ZERO,
     "w_adv": AT_LEAST_ZERO,
     "w_enc": AT_LEAST_ZERO,
     "w_rec": AT_LEAST_ZERO,
+    "w_gp": AT_LEAST_ZERO,
+    "n_critic": AT_LEAST_ONE,
+    "instance_noise": AT_LEAST_ZERO,
     "latent_dim": AT_LEAST_ONE,
     "n_features": AT_LEAST_ONE,
     "max_features": (lambda value: value is None or is_count(value), ">= 1 and whole, or null for no cap"),
@@ -60,4 +83,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
           expected: sigma >= 0 and finite
           next step: correct it in the configuration under model.init_args
     """
-    check_rules(settings, _RULES)
+    cuts_out = settings.get("input_region") == "lungs"
+    segmenter: Rule = (
+        lambda value: value is None or (cuts_out and isinstance(value, str)),
+        "null, or with input_region lungs the path of a segmenter",
+    )
+    check_rules(settings, {**_RULES, "segmenter": segmenter})

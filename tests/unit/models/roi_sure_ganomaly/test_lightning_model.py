@@ -16,7 +16,7 @@ from anomalib_cxr import RoiImageBatch, RoiImageItem, RoiSureGanomaly
 from anomalib_cxr.errors import DivergenceError, SettingError
 from anomalib_cxr.functional import gaussian_sure
 from anomalib_cxr.models.components import RoiPreProcessor
-from anomalib_cxr.models.roi_sure_ganomaly import lightning_model
+from anomalib_cxr.models.roi_sure_ganomaly import adversary, lightning_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -201,8 +201,8 @@ def plain_two_steps(model, image, mask):
 class TestReinitialisation:
     @pytest.mark.parametrize(("loss", "again"), [(0.9e-5, True), (1.1e-5, False)])
     def test_a_discriminator_that_has_won_starts_again(self, tmp_path, monkeypatch, loss, again):
-        real_loss = lightning_model.discriminator_loss
-        monkeypatch.setattr(lightning_model, "discriminator_loss", lambda *x: (y := real_loss(*x)) - y.detach() + loss)
+        real_loss = adversary.discriminator_loss
+        monkeypatch.setattr(adversary, "discriminator_loss", lambda *x: (y := real_loss(*x)) - y.detach() + loss)
         model = make_model(lr=1.0)
         fit(model, tmp_path, limit_train_batches=1)
         spread = max(w.std().item() for name, w in model.discriminator.named_parameters() if w.ndim == 4)
@@ -231,9 +231,12 @@ class TestDivergence:
         assert kept["epoch"] == 0
         assert_same(kept["state_dict"], before)
 
-    @pytest.mark.parametrize(("term", "others"), [("feature_matching", "l_adv"), ("latent_agreement", "l_enc")])
-    def test_names_the_broken_term_only(self, tmp_path, monkeypatch, term, others):
-        monkeypatch.setattr(lightning_model, term, lambda *_: torch.tensor(float("inf"), requires_grad=True))
+    @pytest.mark.parametrize(
+        ("place", "term", "others"),
+        [(adversary, "feature_matching", "l_adv"), (lightning_model, "latent_agreement", "l_enc")],
+    )
+    def test_names_the_broken_term_only(self, tmp_path, monkeypatch, place, term, others):
+        monkeypatch.setattr(place, term, lambda *_: torch.tensor(float("inf"), requires_grad=True))
         model = make_model()
         before = weights_of(model)
         with pytest.raises(DivergenceError, match=rf"found: {others} = inf, l_gen = inf in epoch 0, step 0 \(batch 0"):

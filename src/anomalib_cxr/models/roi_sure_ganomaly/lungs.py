@@ -1,0 +1,64 @@
+"""Where the lungs are: by the masks of a training batch, or as a frozen segmenter finds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from anomalib_cxr.errors import SettingError
+from anomalib_cxr.segmentation.network import LungSegmenter
+
+
+def lung_masks(batch: Any, setting: str) -> torch.Tensor:
+    """Return the lung masks of a batch as numbers, `(B, 1, H, W)`.
+
+    Args:
+        batch: A batch with or without `roi_mask`.
+        setting: What needs the masks, such as `target = 'lungs'`.
+
+    Raises:
+        SettingError: If it has none.
+    """
+    masks: torch.Tensor | None = getattr(batch, "roi_mask", None)
+    if masks is None:
+        raise SettingError(
+            f"{setting} and training images without lung masks",
+            "batches with roi_mask, as anomalib_cxr.MontgomeryShenzhen and anomalib_cxr.ChestPhantom yield them",
+            "train on one of these data modules, or set target: image and, with input_region: lungs, a segmenter",
+        )
+    return masks.unsqueeze(1).to(torch.float32)
+
+
+class LungsOnly(nn.Module):
+    """Finds the lungs. It is no part of what is trained: frozen, and always set to inference.
+
+    Args:
+        image_size: Side of the square at which a new segmenter works.
+
+    Example:
+        >>> LungsOnly(32).train().segmenter.training
+        False
+    """
+
+    trained: torch.Tensor
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+        self.take(LungSegmenter(image_size))
+        self.register_buffer("trained", torch.tensor(False))
+
+    def take(self, segmenter: LungSegmenter) -> None:
+        """Find lungs by this segmenter from now on."""
+        self.segmenter = segmenter.requires_grad_(requires_grad=False).eval()
+
+    def train(self, mode: bool = True) -> LungsOnly:
+        """Stay set to inference, whatever the surrounding model is set to."""
+        del mode
+        return super().train(mode=False)
+
+    def forward(self, grey: torch.Tensor) -> torch.Tensor:
+        """Return 1 where lung is more likely than not, 0 elsewhere, for X-rays in [-1, 1], both `(B, 1, H, W)`."""
+        probability: torch.Tensor = self.segmenter(grey)
+        return (probability > 0.5).to(grey.dtype)  # noqa: PLR2004  # more likely than not

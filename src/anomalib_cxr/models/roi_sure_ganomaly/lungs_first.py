@@ -1,0 +1,80 @@
+"""A segmenter that is ready before the networks start to learn, and that their checkpoints keep."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+
+from anomalib_cxr.models.components import drawn_from, to_grey
+from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
+from anomalib_cxr.segmentation.training import fit_lungs
+
+from .lungs import lung_masks
+from .torch_model import RoiSureGanomalyModel
+
+logger = logging.getLogger(__name__)
+
+STEPS = 300
+"""Batches that a segmenter is trained on where none is given."""
+MOST_IMAGES = 1000
+"""Training images that it learns from at most; lungs look too much alike for more to be of use."""
+
+
+class LungsFirst(LightningModule):
+    """Has the segmenter ready before the first epoch, and keeps it in the checkpoints."""
+
+    model: RoiSureGanomalyModel
+    pre_processor: Any
+    segmenter: str | None
+    seed: int | None
+
+    def on_fit_start(self) -> None:
+        """Read the segmenter or train it; one that came with a checkpoint stays."""
+        super().on_fit_start()
+        lungs = self.model.lungs
+        if lungs is None or lungs.trained:
+            return
+        if self.segmenter is not None:
+            lungs.take(load_segmenter(self.segmenter).to(self.device))
+        else:
+            self._train(lungs.segmenter)
+        lungs.take(lungs.segmenter)
+        lungs.trained.fill_(True)
+
+    def _train(self, segmenter: LungSegmenter) -> None:
+        """Train a segmenter on the lung masks of the training images; alike in all processes."""
+        seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
+        with drawn_from(seed):
+            images, masks = self._training_images()
+        logger.info("No segmenter given: one is trained on the lungs of %d training images.", len(images))
+        fit_lungs(segmenter.requires_grad_(), images, masks, steps=STEPS, seed=seed)
+        segmenter.load_state_dict(self.trainer.strategy.broadcast(segmenter.state_dict()))
+
+    def _training_images(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return training images in [-1, 1] and their lungs, both `(N, 1, H, W)`, small enough to be kept at once."""
+        images, masks = [], []
+        self.trainer.fit_loop.setup_data()
+        for batch in cast("Iterable[Any]", self.trainer.train_dataloader):
+            if self.pre_processor is not None:
+                self.pre_processor.on_train_batch_start(self.trainer, self, batch, 0)
+            masks.append(lung_masks(batch, "input_region = 'lungs', no segmenter,").bool())
+            images.append(to_grey(batch.image).half())
+            if sum(map(len, images)) >= MOST_IMAGES:
+                break
+        return torch.cat(images), torch.cat(masks)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the shape of the segmenter, whose weights are among those of the model."""
+        super().on_save_checkpoint(checkpoint)
+        if self.model.lungs is not None:
+            checkpoint["segmenter"] = self.model.lungs.segmenter.settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the checkpoint's segmenter."""
+        super().on_load_checkpoint(checkpoint)
+        if self.model.lungs is not None:
+            self.model.lungs.take(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
