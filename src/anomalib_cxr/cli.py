@@ -64,8 +64,10 @@ def benchmark(
     """Train a grid of systems, score each by two protocols, and report on all; goes on where it was stopped.
 
     Args:
-        systems: Systems by name: `config`, `model`, `trainer`, `data` (settings of all data for it), `reported`, `note`.
-        data: Data by name: `config`, `data`, `model` (settings of all systems there), `shifts`, `note`.
+        systems: Systems by name: `config`, `model`, `trainer`, `data` (settings of all data for it), `reported` and
+            `note`.
+        data: Data by name: `config`, `data`, `model` and `systems` (settings of all or of single systems
+            there), `shifts`, `note`.
         title: Title of the report.
         output: Folder of the runs and the report.
         seeds: Seeds of the trainings.

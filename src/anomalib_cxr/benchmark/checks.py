@@ -105,6 +105,12 @@ class Refusals:
         if not _NAME.fullmatch(place):
             self.add(place, "a name of letters, digits, '_', '-' and '.'")
 
+    def check_systems(self, named: Iterable[str], systems: Iterable[str], place: str) -> None:
+        """Note names of systems that the grid does not have."""
+        for name in named:
+            if name not in systems:
+                self.add(f"{place}.{name}", _nearest(name, systems))
+
     def check_class(self, path: str, init_args: Mapping[str, Any], section: str, place: str) -> None:
         """Note a class that cannot be imported or is of another kind, and arguments that it does not take."""
         base = BASES[section]

@@ -21,6 +21,7 @@ class System:
         config: File with `model`, and perhaps `trainer`.
         model: `class_path` and `init_args`, before those of the file.
         trainer: Arguments of the trainer for this system, before all others.
+        data: Settings of all data for this system as far as their classes have them, such as `train_batch_size`.
         reported: The AUROC that its authors report, for the table.
         note: A few words for the table.
     """
@@ -28,6 +29,7 @@ class System:
     config: Path_fr | None = None
     model: Settings = field(default_factory=dict)
     trainer: Settings = field(default_factory=dict)
+    data: Settings = field(default_factory=dict)
     reported: float | None = None
     note: str = ""
 
@@ -39,14 +41,19 @@ class Data:
     Args:
         config: File with `data`.
         data: `class_path` and `init_args`, before those of the file.
-        model: Settings of each system on these data as far as its class has them, such as the strength of a noise that
-            is known here.
+        model: Settings of all systems on these data as far as their classes have them, such as the strength of a noise
+            that is known here.
+        systems: The same for single systems, by name, before `model`.
+        shifts: Transforms of the test images by name, each scored too by the weights chosen on validation. For noise at
+            the network's resolution, a `Compose` of a resize and :class:`anomalib_cxr.data.noise.DetectorNoise`.
         note: A few words for the table.
     """
 
     config: Path_fr | None = None
     data: Settings = field(default_factory=dict)
     model: Settings = field(default_factory=dict)
+    systems: dict[str, Settings] = field(default_factory=dict)
+    shifts: dict[str, Settings] = field(default_factory=dict)
     note: str = ""
 
     def placed(self, root: Path | None) -> Data:
@@ -72,8 +79,6 @@ class Grid:
         seeds: Seeds of the trainings.
         splits: Seeds of the draw that splits the data.
         trainer: Arguments of the trainer for all systems, before those of their files.
-        shifts: Transforms of the test images, by name: each run is scored on these too. For noise at the network's
-            resolution, a `Compose` of a resize and :class:`anomalib_cxr.data.noise.DetectorNoise`.
         threads: Threads of one run; the same figures need the same number.
     """
 
@@ -83,7 +88,6 @@ class Grid:
     seeds: tuple[int, ...] = (0,)
     splits: tuple[int, ...] = (0,)
     trainer: Settings = field(default_factory=dict)
-    shifts: dict[str, Settings] = field(default_factory=dict)
     threads: int = 1
 
     def record(self) -> Settings:

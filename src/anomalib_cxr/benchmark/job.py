@@ -170,25 +170,27 @@ def _trainer_arguments(asked: dict[str, Any], task_id: int | None) -> dict[str, 
 def _score(
     engine: Engine, model: Any, datamodule: Any, recorder: ScoreRecorder, shifts: dict[str, Any], folder: Path
 ) -> Iterator[pd.DataFrame]:
-    """Yield the scores of validation and test, by the last weights and by those chosen on validation."""
+    """Yield the scores of validation and test, by the last weights and by those chosen on validation.
 
-    def test() -> pd.DataFrame:
-        return pd.concat([_test(engine, model, datamodule, recorder, *shift) for shift in {"": None, **shifts}.items()])
-
+    Shifted test images are scored by the chosen weights only.
+    """
     yield recorder.tables["val"].assign(subset="val", weights="last", shift="")
     yield recorder.tables["best_val"].assign(subset="val", weights="best", shift="")
     last_is_best = recorder.best_epoch == recorder.epochs[-1]["epoch"]
     recorder.sheet = folder / "residuals.png" if last_is_best else None
-    last = test()
-    yield last.assign(subset="test", weights="last")
+    tested = _test(engine, model, datamodule, recorder)
+    yield tested.assign(weights="last")
     if not last_is_best:
         recorder.restore_best(model)
         recorder.sheet = folder / "residuals.png"
-    yield (last if last_is_best else test()).assign(subset="test", weights="best")
+        tested = _test(engine, model, datamodule, recorder)
+    yield tested.assign(weights="best")
+    for shift in shifts.items():
+        yield _test(engine, model, datamodule, recorder, *shift).assign(weights="best")
 
 
 def _test(
-    engine: Engine, model: Any, datamodule: Any, recorder: ScoreRecorder, shift: str, transform: Any
+    engine: Engine, model: Any, datamodule: Any, recorder: ScoreRecorder, shift: str = "", transform: Any = None
 ) -> pd.DataFrame:
     """Score the test images, as they are or shifted."""
     loader = datamodule.test_dataloader()
@@ -198,5 +200,5 @@ def _test(
         loader = DataLoader(dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
     engine.trainer.test(model, loader, verbose=False)
     recorder.sheet = None  # one sheet, of the images as they are
-    table: pd.DataFrame = recorder.tables["test"].assign(shift=shift)
+    table: pd.DataFrame = recorder.tables["test"].assign(subset="test", shift=shift)
     return table

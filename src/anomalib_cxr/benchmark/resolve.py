@@ -35,6 +35,8 @@ def resolve_grid(grid: Grid) -> list[Run]:
     systems = {name: _resolve(system, "model", f"systems.{name}", refusals) for name, system in grid.systems.items()}
     data = {name: _resolve(part, "data", f"data.{name}", refusals) for name, part in grid.data.items()}
     resolved = {"model": systems, "data": data}
+    for name, part in grid.data.items():
+        refusals.check_systems(part.systems, grid.systems, f"data.{name}.systems")
     trainers = {name: _trainer(grid, name, refusals) for name in grid.systems}
     _check_splits(grid, data, refusals)
     refusals.raise_if_any()
@@ -51,7 +53,7 @@ def resolve_grid(grid: Grid) -> list[Run]:
 def _resolve(part: System | Data, section: str, place: str, refusals: Refusals) -> Settings:
     """Return `class_path` and `init_args` of a part, its own before its file's; note what is wrong with them."""
     refusals.check_name(place)
-    own: Settings = getattr(part, section)
+    own = part.model if isinstance(part, System) else part.data
     from_file = _section(part, section)
     class_path = own.get("class_path", from_file.get("class_path"))
     if class_path is None:
@@ -95,13 +97,14 @@ def _settings(
     key: tuple[str, str, int, int],
 ) -> Settings:
     data, system, split, seed = key
+    here = grid.data[data]
     # Pictures and metrics of each epoch cost time; the benchmark has its own.
     fixed = {"seed": seed, "visualizer": False, "evaluator": False}
     return {
-        "model": _with(resolved["model"][system], {**grid.data[data].model, **fixed}),
-        "data": _with(resolved["data"][data], {"seed": split}),
+        "model": _with(resolved["model"][system], {**here.model, **here.systems.get(system, {}), **fixed}),
+        "data": _with(resolved["data"][data], {**grid.systems[system].data, "seed": split}),
         "trainer": trainers[system],
-        "shifts": grid.shifts,
+        "shifts": here.shifts,
         "threads": grid.threads,
     }
 

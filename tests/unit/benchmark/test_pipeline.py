@@ -71,9 +71,7 @@ class TestGoesOn:
     def test_a_run_of_other_settings_is_refused_before_anything(self, grid, tmp_path, reported):
         Benchmark(grid(OURS), tmp_path / "b").run()
         before = times(tmp_path / "b")
-        with pytest.raises(
-            SettingError, match=r"ours on phantoms, split 0, seed 0: trainer.max_epochs = 1, asked for is 2"
-        ):
+        with pytest.raises(SettingError, match=r"seed 0: trainer.max_epochs = 1, asked for is 2"):
             Benchmark(grid(OURS, epochs=2, seeds=(0, 1)), tmp_path / "b").run()
         assert times(tmp_path / "b") == before
         assert len(reported) == 1

@@ -62,6 +62,19 @@ class TestRuns:
         assert runs[0].settings["model"]["init_args"]["sigma"] == 0.2
         assert "sigma" not in runs[1].settings["model"]["init_args"]
 
+    def test_settings_of_one_system_on_some_data(self, file):
+        noisy = Data(data=PHANTOMS.data, model={"sigma": 0.2}, systems={"a": {"sigma": 0.3}})
+        first, second = resolve_grid(grid({"a": System(config=file), "b": System(config=file)}, {"noisy": noisy}))
+        assert first.settings["model"]["init_args"]["sigma"] == 0.3
+        assert second.settings["model"]["init_args"]["sigma"] == 0.2
+
+    def test_settings_of_the_data_for_one_system(self, file):
+        systems = {"a": System(config=file, data={"train_batch_size": 64, "unknown_here": 1}), "b": System(config=file)}
+        first, second = (run.settings["data"]["init_args"] for run in resolve_grid(grid(systems)))
+        assert first["train_batch_size"] == 64
+        assert "train_batch_size" not in second
+        assert "unknown_here" not in first
+
     def test_no_pictures_and_no_metrics_of_their_own(self, file):
         (run,) = resolve_grid(grid({"a": System(config=file)}))
         assert run.settings["model"]["init_args"]["visualizer"] is False
@@ -78,17 +91,18 @@ class TestRefusals:
             "e": System(config=file, model={"args": {}}),
         }
         with pytest.raises(SettingError, match="nothing was run") as raised:
-            resolve_grid(grid(systems, {"x/y": PHANTOMS}, seeds=()))
+            resolve_grid(grid(systems, {"x/y": PHANTOMS, "z": Data(data=PHANTOMS.data, systems={"aa": {}})}, seeds=()))
         message = str(raised.value)
-        for found in (
+        told = (
             "immage_size",
-            "anomalib_cxr.RoiSure\n",
+            "class anomalib_cxr.RoiSure\n",
             "systems.c without",
             "max_epoch",
             "model.args",
             "data.x/y",
-        ):
-            assert found in message, found
+            "z.systems.aa",
+        )
+        assert [found for found in told if found not in message] == []
         assert "seeds is empty" in message
         assert "one of image_size" in message
 
