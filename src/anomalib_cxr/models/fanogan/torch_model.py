@@ -80,6 +80,10 @@ class FanoganModel(nn.Module):
         code = self.encoder(grey)
         return Reconstruction(self.generator(code), code)
 
+    def painting_of(self, images: torch.Tensor) -> torch.Tensor:
+        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in grey in [-1, 1], `(B, 1, H, W)`."""
+        return self.paint(self.to_grey(images)).painted
+
     def residual(self, grey: torch.Tensor, painted: torch.Tensor) -> Residual:
         """Compare images with what was generated of their codes, both `(B, 1, H, W)`, per image."""
         return Residual(
