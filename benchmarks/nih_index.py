@@ -80,7 +80,7 @@ def main(output: Path = Path("results/nih_index"), repetitions: int = 3, images:
         root = Path(name)
         write_tree(root)
         index = [
-            {"draw": draw, "repetition": repetition, "seconds": seconds(NihChestXray14(root, draw=draw).draw_samples)}
+            {"draw": draw, "repetition": repetition, "seconds": seconds(NihChestXray14(root, draw=draw).list_samples)}
             for repetition in range(repetitions)
             for draw in ("dissertation", "official")
         ]

@@ -151,10 +151,14 @@ NIH_LABELS = {
 def make_nih(root, drawn):
     """Lay out phantoms, each under several names, as NIH publishes ChestX-ray14: 48 X-rays are healthy, 32 are sick.
 
+    The lung masks, which NIH does not have, lie beside the set in `lungs/`.
+
     There are 20 patients of four X-rays each, two PA and two AP. Every fifth patient is healthy in all of them, the
     others in two. Five patients are in the list of the test.
     """
     kinds = [cycle(sorted((drawn / "CXR_png").glob(f"*_{label}.png"))) for label in (0, 1)]
+    lungs = root.with_name("lungs")
+    lungs.mkdir()
     rows, lists = [], {"train_val_list.txt": [], "test_list.txt": []}
     for patient, follow_up in product(range(1, 21), range(4)):
         phantom = next(kinds[patient % 5 > 0 and follow_up in {1, 2}])
@@ -163,6 +167,7 @@ def make_nih(root, drawn):
         folder = root / f"images_{1 + patient // 7:03d}" / "images"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(phantom, folder / name)
+        shutil.copy(drawn / "masks" / phantom.name, lungs / name)
         person = f"{30 + patient},{'FM'[patient % 2]},{('PA', 'AP')[follow_up % 2]}"
         rows.append(f"{name},{NIH_LABELS[finding]},{follow_up},{patient},{person},{SIZE},{SIZE},0.143,0.143")
         lists["test_list.txt" if patient > 15 else "train_val_list.txt"].append(name)
@@ -182,7 +187,7 @@ def phantom_root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def nih_root(tmp_path_factory, phantom_root):
     """NIH ChestX-ray14 as it is published; see :func:`make_nih`."""
-    return make_nih(tmp_path_factory.mktemp("nih"), phantom_root)
+    return make_nih(tmp_path_factory.mktemp("nih") / "set", phantom_root)
 
 
 @pytest.fixture

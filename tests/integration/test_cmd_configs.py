@@ -22,12 +22,14 @@ def names(files):
 
 
 @pytest.fixture
-def small_data(tmp_path, side_by_side_root):
+def small_data(tmp_path, side_by_side_root, nih_root):
     """Settings that make the data of a configuration small, by the class of its data module."""
     phantoms = {"root": tmp_path / "phantoms", "n_normal": 20, "n_sick": 10, "size": 32}
+    nih = {"root": nih_root, "predicted_masks": nih_root.with_name("lungs"), "n_train": 20, "n_val": 2, "n_test": 4}
     by_class = {
         "anomalib_cxr.ChestPhantom": phantoms,
         "anomalib_cxr.MontgomeryShenzhen": {"root": side_by_side_root},
+        "anomalib_cxr.NihChestXray14": nih,
     }
 
     def words(file):

@@ -17,6 +17,7 @@ from anomalib import TaskType
 from anomalib_cxr.errors import DatasetError, refuse_settings
 
 from .datamodule import PLACE, Masks, RoiDataModule, check_choices, check_least
+from .lung_masks import with_predicted_masks
 from .nih_draw import deal_at_random, deal_by_lists, draw_images
 from .nih_files import FINDINGS, HEALTHY, find_images, read_entries
 from .radiograph import intact_size
@@ -38,7 +39,8 @@ class NihChestXray14(RoiDataModule):
     :mod:`anomalib_cxr.data.nih_draw` for how patients are dealt and X-rays drawn. With the same seed, a patient is in
     the same split whatever the view, the findings, the numbers and the protocol are.
 
-    Of the X-rays that are drawn each file is checked before a training, by its checksums, and not decoded.
+    Of the X-rays that are drawn each file is checked before a training, by its checksums, and not decoded. Masks are
+    predicted for those alone.
 
     Args:
         root: Folder with the table, in a layout of :mod:`anomalib_cxr.data.nih_files`.
@@ -50,8 +52,8 @@ class NihChestXray14(RoiDataModule):
         n_test: The same for test.
         findings: Findings that count as sick; null for all. An X-ray with none but other findings is left out.
         view: `PA`, `AP` or `both`.
-        masks: As in :class:`anomalib_cxr.data.datamodule.RoiDataModule`. The set has none, so a model
-            needs target `image`.
+        masks: As in :class:`anomalib_cxr.data.datamodule.RoiDataModule`. The set has none: have them predicted, or
+            train with target `image`.
         kwargs: Further settings of :class:`anomalib_cxr.data.datamodule.RoiDataModule`: protocol, on_error, batch sizes
             and so on.
 
@@ -89,11 +91,11 @@ class NihChestXray14(RoiDataModule):
         self.view = view
 
     def make_samples(self) -> pd.DataFrame:
-        """Return the samples table, drawn, and verified as far as it was drawn.
+        """Return the samples table, drawn and verified.
 
         Returns:
-            A table with the columns of :func:`anomalib_cxr.data.samples.make_samples`, `reading` holding the findings,
-            and the columns
+            The X-rays that were drawn, with the columns of :func:`anomalib_cxr.data.samples.make_samples`, `reading`
+            holding the findings, and the columns
 
             - `patient`: identity of the patient.
             - `view`: `PA` or `AP`.
@@ -101,9 +103,8 @@ class NihChestXray14(RoiDataModule):
         Raises:
             DatasetError: If the folder or its files cannot be used, or do not suffice for the draw.
         """
-        samples = self.draw_samples()
-        drawn = samples[samples.split != "unused"]
-        usable = verify_samples(drawn, self.on_error, intact_size)
+        drawn = self.list_samples()
+        usable = verify_samples(self._with_needed_masks(drawn), self.on_error, intact_size)
         lost = {*zip(drawn.split, drawn.label, strict=True)} - {*zip(usable.split, usable.label, strict=True)}
         if lost:
             raise DatasetError(
@@ -111,10 +112,9 @@ class NihChestXray14(RoiDataModule):
                 "PNG files as they were published",
                 "download the images again",
             )
-        left: pd.DataFrame = samples.drop(index=drawn.index.difference(usable.index))
-        return left
+        return usable
 
-    def draw_samples(self) -> pd.DataFrame:
+    def list_samples(self) -> pd.DataFrame:
         """Return the table of :meth:`make_samples` without opening an image.
 
         Raises:
@@ -129,9 +129,13 @@ class NihChestXray14(RoiDataModule):
         asked = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
         if self.protocol == "dissertation":
             del asked["val"]
-        split = draw_images(samples, groups[samples.index], asked, self.seed)
-        samples["split"] = split.replace("test", "val") if self.protocol == "dissertation" else split
-        return samples
+        samples["split"] = draw_images(samples, groups[samples.index], asked, self.seed)
+        drawn = samples[samples.split != "unused"].reset_index(drop=True)
+        patients = ", ".join(f"{split} {count}" for split, count in drawn.groupby("split").patient.nunique().items())
+        logger.info("%d of %d X-rays drawn, of so many patients: %s", len(drawn), len(entries), patients)
+        if self.protocol == "dissertation":  # validation is the test set
+            drawn["split"] = drawn.split.replace("test", "val")
+        return with_predicted_masks(drawn, self.predicted_masks)
 
     def _on_disk(self, entries: pd.DataFrame) -> pd.DataFrame:
         """Add the paths of the images; all must be there, unless files that cannot be used are skipped."""
@@ -155,6 +159,23 @@ class NihChestXray14(RoiDataModule):
         logger.warning("Left out: %s", error)
         there: pd.DataFrame = entries.drop(index=missing.index)
         return there
+
+    def _with_needed_masks(self, samples: pd.DataFrame) -> pd.DataFrame:
+        """Leave out training X-rays without a lung mask where masks are needed, as for some no lungs are found."""
+        training = samples.split == "train"
+        without = training & (samples.roi_mask_paths.map(len) == 0)
+        if not self.needs_masks or not without.any():
+            return samples
+        if without.sum() == training.sum():
+            raise DatasetError(
+                f"{training.sum()} X-rays of {self.root} to train on, none of them with a lung mask",
+                f"lung masks for the images that train (masks: {self.masks}), which this set does not have",
+                "have them predicted (data.init_args.masks: predict, and segmenter); or set data.init_args.masks to "
+                "optional and model.init_args.target to image",
+            )
+        logger.warning("Left out: %d of %d training X-rays, without a lung mask", without.sum(), training.sum())
+        masked: pd.DataFrame = samples[~without]
+        return masked
 
     def _of_choice(self, entries: pd.DataFrame) -> pd.DataFrame:
         """Keep the X-rays of the chosen view that are healthy or have a chosen finding."""

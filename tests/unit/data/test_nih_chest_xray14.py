@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
 
 from anomalib_cxr import NihChestXray14
+from anomalib_cxr.data import datamodule as datamodule_module
+from anomalib_cxr.data.lung_masks import Prediction
 from anomalib_cxr.errors import DatasetError, SettingError
 
 SMALL = {"n_train": 20, "n_val": 3, "n_test": 5}
@@ -57,16 +61,19 @@ class TestSets:
 
     def test_columns(self, nih_root):
         datamodule = NihChestXray14(nih_root, **SMALL)
-        samples = datamodule.make_samples().set_index("image_path")
-        row = samples.loc[str(nih_root / "images_001/images/00000001_001.png")]
-        told = pd.read_csv(table_of(nih_root), index_col="Image Index").loc["00000001_001.png"]
-        assert row.reading == told["Finding Labels"] != "No Finding"
-        assert (row.label, row.label_index, row.source, row.patient) == ("abnormal", 1, "nih", "1")
-        assert (row.age, row.sex, row["view"]) == (31.0, "M", "AP")
-        assert (row.mask_path, row.roi_mask_paths) == ("", ())
+        samples = datamodule.make_samples()
+        told = pd.read_csv(table_of(nih_root), index_col="Image Index")
+        for sample in samples.itertuples():
+            row = told.loc[Path(sample.image_path).name]
+            healthy = row["Finding Labels"] == "No Finding"
+            assert (sample.label, sample.label_index) == (("normal", 0) if healthy else ("abnormal", 1))
+            assert (sample.reading, sample.patient) == (row["Finding Labels"], str(row["Patient ID"]))
+            assert (sample.age, sample.sex, sample.view) == tuple(
+                row[["Patient Age", "Patient Gender", "View Position"]]
+            )
+            assert (sample.mask_path, sample.roi_mask_paths, sample.source) == ("", (), "nih")
         assert samples.attrs["task"] == TaskType.CLASSIFICATION
-        assert len(samples) == 80
-        assert (samples.label_index == 0).equals(samples.reading == "No Finding")
+        assert len(samples) == 36
 
     def test_batches(self, nih_root):
         datamodule = fitted(nih_root, train_batch_size=4)
@@ -95,27 +102,28 @@ init_args:
         assert len(next(iter(datamodule.train_dataloader())).image) == 3
 
     def test_what_went_where_is_logged(self, nih_root, caplog):
-        with caplog.at_level(logging.INFO, "anomalib_cxr.data.datamodule"):
-            fitted(nih_root)
-        told = "nih: train 20 normal; val 3 normal + 3 sick; test 5 normal + 5 sick; unused 20 normal + 24 sick"
+        with caplog.at_level(logging.INFO, "anomalib_cxr.data"):
+            datamodule = fitted(nih_root)
+        n_train, n_val, n_test = (table.patient.nunique() for table in tables(datamodule))
+        told = f"36 of 80 X-rays drawn, of so many patients: test {n_test}, train {n_train}, val {n_val}"
         assert told in caplog.text
+        assert "nih: train 20 normal; val 3 normal + 3 sick; test 5 normal + 5 sick" in caplog.text
 
 
 class TestChoices:
     def chosen(self, root, **settings):
-        return NihChestXray14(root, **{"n_train": 1, "n_val": 1, "n_test": 1, **settings}).draw_samples()
+        return NihChestXray14(root, **{"n_train": None, "n_val": None, "n_test": None, **settings}).list_samples()
 
     @pytest.mark.parametrize("view", ["PA", "AP"])
     def test_view(self, nih_root, view):
         samples = self.chosen(nih_root, view=view)
         assert set(samples["view"]) == {view}
-        assert len(samples) == 40
 
     def test_only_chosen_findings_are_sick(self, nih_root):
-        samples = self.chosen(nih_root, findings=("Infiltration",), protocol="dissertation")
-        sick = samples[samples.label_index == 1]
-        assert set(sick.reading) == {"Mass|Infiltration", "Infiltration"}
-        assert (samples.label_index == 0).sum() == 48
+        every = self.chosen(nih_root)
+        samples = self.chosen(nih_root, findings=("Infiltration", "Effusion"))
+        assert set(samples.reading) == {"No Finding", "Mass|Infiltration", "Infiltration", "Effusion"}
+        assert (samples.label_index == 0).sum() == (every.label_index == 0).sum()
 
     def test_a_patient_is_in_the_same_split_whatever_is_chosen(self, nih_root):
         draws = [
@@ -123,8 +131,7 @@ class TestChoices:
             for settings in ({}, {"view": "PA"}, {"view": "AP", "n_train": 12}, {"protocol": "dissertation"})
         ]
         draws[-1].split = draws[-1].split.replace("val", "test")
-        splits = pd.concat([draw[draw.split != "unused"] for draw in draws]).groupby("patient").split.nunique()
-        assert splits.eq(1).all()
+        assert pd.concat(draws).groupby("patient").split.nunique().eq(1).all()
 
     def test_nothing_is_left(self, editable, nih_root):
         root = editable(nih_root)
@@ -136,7 +143,7 @@ class TestChoices:
             self.chosen(root, view="AP", findings=("Hernia",))
 
     def test_no_sick_one_is_left(self, nih_root):
-        with pytest.raises(DatasetError, match="val has 0 sick of 0 patients, asked for are 1; test has 0 sick"):
+        with pytest.raises(DatasetError, match="val has 0 sick of 0 patients, asked for are any; test has 0 sick"):
             self.chosen(nih_root, findings=("Hernia",))
 
     @pytest.mark.parametrize(
@@ -224,9 +231,10 @@ class TestFiles:
     def test_images_that_are_not_drawn_are_not_opened(self, editable, nih_root):
         root = editable(nih_root)
         datamodule = NihChestXray14(root, **SMALL)
-        samples = datamodule.draw_samples()
-        for path in samples.image_path[samples.split == "unused"]:
-            (root / path).write_bytes(b"")
+        samples = datamodule.list_samples()
+        for path in root.glob("images_*/images/*.png"):
+            if str(path) not in set(samples.image_path):
+                path.write_bytes(b"")
         datamodule.setup("fit")
         assert len(datamodule.train_data) == 20
 
@@ -236,3 +244,42 @@ class TestFiles:
             (root / path).write_bytes(b"")
         with pytest.raises(DatasetError, match="no file that can be used among those drawn for: train normal"):
             NihChestXray14(root, **SMALL, on_error="skip").setup("fit")
+
+
+class TestMasks:
+    @pytest.fixture
+    def lungs(self, nih_root, tmp_path):
+        """Masks of all X-rays, where a test may change them."""
+        return Path(shutil.copytree(nih_root.with_name("lungs"), tmp_path / "lungs"))
+
+    def test_masks_that_are_there_serve(self, nih_root, lungs):
+        batch = next(iter(fitted(nih_root, predicted_masks=lungs, train_batch_size=4).train_dataloader()))
+        assert batch.roi_mask.shape == (4, 64, 64)
+        assert batch.roi_mask.flatten(1).any(1).all()
+
+    def test_none_where_they_are_required(self, nih_root):
+        with pytest.raises(DatasetError, match=r"20 X-rays of .* to train on, none of them with a lung mask") as caught:
+            fitted(nih_root, masks="required")
+        assert "data.init_args.masks: predict, and segmenter" in caught.value.next_step
+
+    def test_only_masked_ones_train_where_they_are_required(self, nih_root, lungs, caplog):
+        drawn = fitted(nih_root).train_data.samples
+        for path in drawn.image_path.iloc[:3]:
+            (lungs / Path(path).name).unlink()
+        with caplog.at_level(logging.WARNING):
+            datamodule = fitted(nih_root, masks="required", predicted_masks=lungs)
+        assert list(datamodule.train_data.samples.image_path) == list(drawn.image_path.iloc[3:])
+        assert "Left out: 3 of 20 training X-rays, without a lung mask" in caplog.text
+
+    def test_masks_are_predicted_for_what_is_drawn_alone(self, nih_root, lungs, tmp_path, monkeypatch):
+        asked = []
+        monkeypatch.setattr(
+            datamodule_module, "predict_masks", lambda images, *_: asked.extend(images) or Prediction(0, {})
+        )
+        datamodule = NihChestXray14(nih_root, **SMALL, masks="predict", segmenter="lungs.pt", predicted_masks=lungs)
+        drawn = set(datamodule.list_samples().image_path)
+        without = sorted(drawn)[:2]
+        for path in without:
+            (lungs / Path(path).name).unlink()
+        datamodule.prepare_data()
+        assert sorted(asked) == without
