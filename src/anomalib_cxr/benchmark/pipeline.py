@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +74,28 @@ class Benchmark(Pipeline):
         """
         del args
         runs = resolve_grid(self.grid)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            self.generator = RunGenerator(runs, self.folder)
+            with whole_file(self.folder / "benchmark.yaml") as unfinished:
+                unfinished.write_text(yaml.safe_dump(self.grid.record(), sort_keys=False), encoding="utf-8")
+            logger.info("%d runs, %d of them to be done, in %s", len(runs), len(self.generator.asked), self.folder)
+            self._run_all()
+            report = write_report(self.folder)
+        self._raise_failures(report)
+        return report
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the folder for this benchmark alone, and say what to do where it cannot be written."""
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock", timeout=0):
-                self.generator = RunGenerator(runs, self.folder)
-                with whole_file(self.folder / "benchmark.yaml") as unfinished:
-                    unfinished.write_text(yaml.safe_dump(self.grid.record(), sort_keys=False), encoding="utf-8")
-                logger.info("%d runs, %d of them to be done, in %s", len(runs), len(self.generator.asked), self.folder)
-                self._run_all()
-                report = write_report(self.folder)
+                yield
         except Timeout as error:
             raise DatasetError(
                 f"{self.folder}, in which another benchmark is running",
                 "a folder of its own",
-                "wait, or choose another --output",
+                "wait for it, or choose another --output",
             ) from error
         except OSError as error:
             raise DatasetError(
@@ -94,8 +103,6 @@ class Benchmark(Pipeline):
                 "a place with enough free space and the right to write",
                 "free space, or choose another --output; finished runs are kept",
             ) from error
-        self._raise_failures(report)
-        return report
 
     def _run_all(self) -> None:
         """Run all jobs; where a process dies, its runs are written down as failed and the rest goes on."""
