@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,9 +113,16 @@ def auroc_panels(results: Results, data: str) -> Figure:
         draw_curves(panel, curves, BLUE)
         _mark_chosen(panel, outcomes)
         panel.set_ylim(0, 1.02)
-        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        _mark_epochs(panel)
     label_outer(panels, "epoch", "AUROC on validation")
     return figure
+
+
+def _mark_epochs(panel: Axes) -> None:
+    """Mark whole epochs only, also of a model that has a single one."""
+    low, high = panel.get_xlim()
+    panel.set_xlim(min(low, -0.5), max(high, 0.5))
+    panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 
 def _mark_chosen(panel: Axes, outcomes: Sequence[Outcome]) -> None:
@@ -135,12 +143,13 @@ def loss_panels(outcomes: Sequence[Outcome]) -> Figure:
         outcomes: Runs for which :func:`losses_of` finds something.
     """
     names = losses_of(outcomes)
-    figure, panels = panel_grid(names, columns=5, height=1.7)
+    rows = math.ceil(len(names) / 5)
+    figure, panels = panel_grid(names, columns=math.ceil(len(names) / rows), height=1.7)
     for name, panel in zip(names, panels, strict=True):
         curves = curves_of([each.epochs for each in outcomes], name)
         if curves is not None:
             draw_curves(panel, curves, BLUE)
-        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        _mark_epochs(panel)
         panel.yaxis.set_major_locator(MaxNLocator(4))
         panel.margins(y=0.12)
     label_outer(panels, "epoch", "")
@@ -163,6 +172,9 @@ def histogram_panels(results: Results, data: str) -> Figure:
     for (system, source), panel in zip(places, panels, strict=True):
         table = tables[system]
         _draw_histogram(panel, table[table.source == source] if source else table)
+    highest = max(panel.get_ylim()[1] for panel in panels)
+    for panel in panels:
+        panel.set_ylim(0, highest)
     label_outer(panels, "score, in SD of normal images", "share of images")
     panels[0].legend(fontsize=6.5, frameon=False, borderaxespad=0.1)
     return figure

@@ -31,6 +31,9 @@ class Noise(NamedTuple):
         return math.sqrt(self.gain * MID_GREY + self.sigma**2)
 
 
+NO_NOISE = Noise(0.0, 0.0)
+
+
 def find_noise(settings: Any) -> Noise | None:
     """Return the first noise transform within the settings of a shift or of data; None where there is none.
 

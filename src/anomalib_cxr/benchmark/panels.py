@@ -77,7 +77,7 @@ def panel_grid(
     titles: Sequence[str], columns: int = COLUMNS, height: float = PANEL_HEIGHT
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure and a panel for each title, row by row."""
-    columns = min(columns, max(2, len(titles)))
+    columns = min(columns, max(3, len(titles)))
     rows = math.ceil(len(titles) / columns)
     figure = new_figure(WIDTH, height * rows + 0.75)
     panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).ravel())

@@ -17,6 +17,7 @@ from anomalib_cxr.errors import CxrError
 from anomalib_cxr.evaluation.scores import NORMAL, SICK
 
 from .grid import Run
+from .noise import NO_NOISE, Noise, find_noise
 
 CONFIG, RECORD, EPOCHS, SCORES, SHEET = "benchmark.yaml", "run.json", "epochs.csv", "scores.csv", "residuals.png"
 DONE, FAILED, MISSING = "done", "failed", "missing"
@@ -80,12 +81,35 @@ class Results:
         """Return the systems that have scores on a data set, in the order of the configuration."""
         return [system for system in self.config["systems"] if self.of(data, system)]
 
+    def reported(self, system: str) -> float | None:
+        """Return the AUROC that the authors of a system report."""
+        value: float | None = (self.config["systems"][system] or {}).get("reported")
+        return value
+
     @property
     def shifts(self) -> list[str]:
         """The shifts that test images were scored at, in the order of the configuration, without :data:`AS_IS`."""
         scored = {shift for each in self.done for shift in each.scores["shift"].unique()} - {AS_IS}
-        named = [name for name in self.config.get("shifts") or {} if name in scored]
+        named = [name for name in self._shift_settings if name in scored]
         return named + sorted(scored - set(named))
+
+    def noise_of_shift(self, shift: str) -> Noise | None:
+        """Return the noise that a shift adds to the test images; None of a shift that does other things."""
+        return NO_NOISE if shift == AS_IS else find_noise(self._shift_settings.get(shift))
+
+    @property
+    def _shift_settings(self) -> dict[str, Any]:
+        """The transforms of all shifts by name, whatever data they belong to."""
+        return {
+            name: transform
+            for data in self.config["data"].values()
+            for name, transform in ((data or {}).get("shifts") or {}).items()
+        }
+
+    def noise_of_data(self, data: str) -> Noise:
+        """Return the noise that a data set adds to its images, by the settings of its first run."""
+        settings = (each.record.get("config") or {} for each in self.done if each.run.data == data)
+        return find_noise(next(settings, {}).get("data")) or NO_NOISE
 
 
 def read_results(folder: Path) -> Results:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 VERSIONS = {"anomalib_cxr": "0.1.0", "python": "3.11.7", "anomalib": "2.7.0", "torch": "2.15.0"}
 HOSPITALS = {"montgomery": (16, 12), "shenzhen": (40, 44)}
@@ -83,11 +84,11 @@ def drawn_scores(rng, sickness, hospitals=HOSPITALS, confounding=0.0, shifts=(""
     for subset, count in (("val", 35), ("test", None)):
         labels, sources = [], []
         for source, (normal, sick) in hospitals.items():
-            normal, sick = (count // len(hospitals),) * 2 if count else (normal, sick)
-            labels += ["normal"] * normal + ["sick"] * sick
-            sources += [source] * (normal + sick)
+            counts = (count // len(hospitals),) * 2 if count else (normal, sick)
+            labels += ["normal"] * counts[0] + ["sick"] * counts[1]
+            sources += [source] * sum(counts)
         common = (images or np.random.default_rng(99)).normal(0, 0.7, len(labels))
-        mean = sickness * (np.array(labels) == "sick") + confounding * (np.array(sources) == sorted(hospitals)[-1])
+        mean = sickness * (np.array(labels) == "sick") + confounding * (np.array(sources) == max(hospitals))
         for weights in ("best", "last"):
             for step, shift in enumerate(shifts if subset == "test" else ("",)):
                 scores = mean / (1 + 0.3 * step) + common + rng.normal(0, 0.7, len(labels))
@@ -95,11 +96,14 @@ def drawn_scores(rng, sickness, hospitals=HOSPITALS, confounding=0.0, shifts=(""
     return pd.concat(tables)
 
 
-def drawn_epochs(rng, count=30, terms=("l_gen", "l_dc")):
-    """Draw the course of a training."""
+def drawn_epochs(rng, scores, count=30, terms=("l_gen", "l_dc")):
+    """Draw the course of a training, whose best epoch has the AUROC of the given scores on validation."""
+    table = scores[(scores.subset == "val") & (scores.weights == "best")]
+    best = roc_auc_score(table.label == "sick", table.score)
     epochs = np.arange(count)
     columns = {name: 3 * np.exp(-epochs / 8) + rng.normal(0, 0.05, count) + 0.3 * i for i, name in enumerate(terms)}
-    auroc = np.clip(0.5 + 0.2 * (1 - np.exp(-epochs / 6)) + rng.normal(0, 0.04, count), 0, 1)
+    auroc = best - 0.2 * np.exp(-epochs / 6) - np.abs(rng.normal(0, 0.04, count))
+    auroc[rng.integers(count // 2, count)] = best
     return pd.DataFrame({"epoch": epochs, "val_auroc": auroc, **columns})
 
 
