@@ -1,0 +1,99 @@
+"""Training on phantoms: better than any mask that is the same for all, repeatable, and loud where it fails."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+from anomalib_cxr.data.phantom_drawing import draw_phantom
+from anomalib_cxr.errors import DivergenceError
+from anomalib_cxr.segmentation.network import LungSegmenter
+from anomalib_cxr.segmentation.training import _batches, fit_lungs
+
+SIZE = 32
+
+
+def fresh():
+    torch.manual_seed(0)
+    return LungSegmenter(SIZE, (4, 4, 8, 8, 16))
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    """Draw phantoms, each moved to a place of its own, since as they are one mask nearly fits all."""
+    images, masks = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        phantom, place = draw_phantom(rng, SIZE), tuple(rng.integers(-7, 8, size=2))
+        images.append(torch.from_numpy(np.roll(phantom.image, place, (0, 1)))[None])
+        masks.append(torch.from_numpy(np.roll(phantom.lungs, place, (0, 1)))[None])
+    return torch.stack(images) * 2 - 1, torch.stack(masks)
+
+
+def mean_dice(found, masks):
+    """Dice is the F1 score of pixels."""
+    return np.mean([f1_score(true.flatten(), mask.flatten()) for mask, true in zip(found, masks, strict=True)])
+
+
+def test_beats_every_mask_that_is_the_same_for_all(phantoms):
+    images, masks = phantoms
+    segmenter = fresh()
+    fit_lungs(segmenter, images[:30].half(), masks[:30], steps=80, batch_size=8, seed=0)
+    assert not segmenter.training
+    mean = masks[:30].float().mean(0)
+    constant = max(mean_dice((mean > level).expand(10, 1, SIZE, SIZE), masks[30:]) for level in (0.2, 0.35, 0.5, 0.65))
+    found = mean_dice(segmenter(images[30:]) > 0.5, masks[30:])
+    assert found > constant + 0.25 * (1 - constant)
+
+
+def test_any_size_and_type(phantoms):
+    images, masks = (torch.nn.functional.interpolate(each.float(), (50, 40))[:3] for each in phantoms)
+    segmenter = fresh()
+    before = [weight.clone() for weight in segmenter.parameters()]
+    fit_lungs(segmenter, images.half(), masks.to(torch.uint8), steps=1, seed=0)
+    assert any(not torch.equal(*pair) for pair in zip(before, segmenter.parameters(), strict=True))
+
+
+def test_seed_decides(phantoms):
+    weights = []
+    for seed in (1, 1, 2):
+        segmenter = fresh()
+        fit_lungs(segmenter, *phantoms, steps=3, batch_size=4, seed=seed)
+        weights.append(torch.cat([weight.flatten() for weight in segmenter.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_random_numbers_outside_go_on(phantoms):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    segmenter = fresh()
+    torch.manual_seed(5)
+    fit_lungs(segmenter, *phantoms, steps=1, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(("count", "size", "steps"), [(10, 4, 5), (3, 16, 2), (7, 7, 1)])
+def test_all_images_come_in_turn(count, size, steps):
+    batches = _batches(count, size, steps, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in batches] == [size] * steps
+    seen = torch.bincount(torch.cat(batches), minlength=count)
+    assert seen.max() - seen.min() <= 1
+
+
+def test_told_ten_times(phantoms, caplog):
+    caplog.set_level(logging.INFO)
+    fit_lungs(fresh(), *(each[:2] for each in phantoms), steps=20, batch_size=1, seed=0)
+    told = [record.message for record in caplog.records if "lung segmenter" in record.message]
+    assert len(told) == 10
+    assert told[-1].startswith("lung segmenter: step 20 of 20, loss ")
+
+
+def test_divergence(phantoms):
+    images, masks = phantoms
+    with pytest.raises(DivergenceError, match="loss = nan of the lung segmenter in step 1"):
+        fit_lungs(fresh(), images * float("nan"), masks, steps=2, seed=0)
