@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,49 +13,52 @@ from anomalib_cxr.evaluation.combine import combine
 from anomalib_cxr.evaluation.delong import paired_delong
 from anomalib_cxr.evaluation.scores import SICK, count_labels, obstacle_to_roc
 
-from .results import BEST, LAST, TEST, Outcome, Results
+from .results import AS_IS, BEST, LAST, TEST, Outcome, Results
 
 SIGNIFICANT = 0.05
-COLUMNS = ["data", "weights", "first", "second", "n_runs", "difference", "low", "high", "p", "p_holm", "note"]
+COLUMNS = ["data", "weights", "shift", "first", "second", "n_runs", "difference", "low", "high", "p", "p_holm", "note"]
 
 
 def compare_systems(results: Results) -> pd.DataFrame:
-    """Compare every two systems on the test images as they are, by DeLong's paired test, combined over runs.
+    """Compare every two systems on the same test images by DeLong's paired test, combined over runs.
 
     Returns:
-        A row for each two systems, data and choice of weights, with the columns of :data:`COLUMNS`
+        A row for each two systems, data, choice of weights and shift of the images, with the columns of :data:`COLUMNS`
 
         - `difference`: AUROC of `first` minus that of `second`, mean over the `n_runs` (split and seed) that both have;
           with its 95 % interval `low` to `high`.
         - `p`: two-sided, not corrected for the number of comparisons.
-        - `p_holm`: corrected by Holm's method over all pairs of the same data and weights.
+        - `p_holm`: corrected by Holm's method over all pairs of the same data, weights and shift.
         - `note`: why there is no test.
     """
-    tables = [_compare_all(results, data, weights) for data, weights in product(results.config["data"], (BEST, LAST))]
+    tables = [
+        _compare_all(results, data, weights, shift)
+        for data in results.config["data"]
+        for weights, shift in ((BEST, AS_IS), (LAST, AS_IS), *((BEST, shift) for shift in results.shifts(data)))
+    ]
     compared: pd.DataFrame = pd.concat(tables, ignore_index=True)
     return compared
 
 
-def _compare_all(results: Results, data: str, weights: str) -> pd.DataFrame:
-    rows = [
-        {
-            "data": data,
-            "weights": weights,
-            "first": pair[0],
-            "second": pair[1],
-            **_compare(results, data, weights, pair),
-        }
-        for pair in combinations(results.systems(data), 2)
-    ]
+def _compare_all(results: Results, data: str, weights: str, shift: str) -> pd.DataFrame:
+    place = {"data": data, "weights": weights, "shift": shift}
+    rows = []
+    for first, second in combinations(results.systems(data), 2):
+        scores = [
+            (one.part(TEST, weights, shift), other.part(TEST, weights, shift))
+            for one, other in _common_runs(results.of(data, first), results.of(data, second))
+        ]
+        rows.append({**place, "first": first, "second": second, **_compare(scores)})
     table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
     table["p_holm"] = holm(table.p.to_numpy(dtype=float))
     return table
 
 
-def _compare(results: Results, data: str, weights: str, pair: tuple[str, str]) -> dict[str, Any]:
+def _compare(scores: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> dict[str, Any]:
+    """Compare the scores of two systems, run by run."""
     tested, obstacles = [], []
-    for first, second in _common_runs(*(results.of(data, system) for system in pair)):
-        tables = [each.part(TEST, weights).sort_values("image", kind="stable") for each in (first, second)]
+    for pair in scores:
+        tables = [table.sort_values("image", kind="stable") for table in pair]
         obstacle = _obstacle(*tables)
         if obstacle is not None:
             obstacles.append(obstacle)

@@ -25,7 +25,7 @@ HOSPITAL_STYLES = ((BLUE, "--"), (ORANGE, "-."), (PURPLE, ":"), (TEAL, (0, (1, 1
 """Colour and line of each hospital; neither tells it alone."""
 EDGES = np.linspace(-4, 6, 31)
 """Of the histograms' bins, in standard deviations of the normal images' scores."""
-COLUMNS_OF_HISTOGRAMS = 4
+COLUMNS_OF_HISTOGRAMS, LOSSES_IN_A_ROW = 4, 6
 NOT_LOSSES = ("epoch", "val_auroc")
 
 
@@ -143,8 +143,9 @@ def loss_panels(outcomes: Sequence[Outcome]) -> Figure:
         outcomes: Runs for which :func:`losses_of` finds something.
     """
     names = losses_of(outcomes)
-    rows = math.ceil(len(names) / 5)
-    figure, panels = panel_grid(names, columns=math.ceil(len(names) / rows), height=1.7)
+    rows = math.ceil(len(names) / LOSSES_IN_A_ROW)
+    figure, panels = panel_grid(names, columns=math.ceil(len(names) / rows), height=1.6)
+    figure.suptitle(outcomes[0].run.system, fontsize=10)
     for name, panel in zip(names, panels, strict=True):
         curves = curves_of([each.epochs for each in outcomes], name)
         if curves is not None:

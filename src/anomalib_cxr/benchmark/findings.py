@@ -32,7 +32,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
     dates = sorted(str(record["date"]) for record in records if record.get("date"))
     words = {
         "systems": _list(results.config["systems"]),
-        "data": _list(results.config["data"]),
+        "data": _list(_with_note(name, settings) for name, settings in results.config["data"].items()),
         "splits": _list(results.config["splits"]),
         "seeds": _list(results.config["seeds"]),
         "runs": f"{len(results.outcomes)} planned: " + ", ".join(f"{number} {name}" for name, number in counts.items()),
@@ -42,6 +42,11 @@ def facts(results: Results) -> list[tuple[str, str]]:
         "device": _list(record["device"] for record in records if record.get("device")),
     }
     return [(name, text) for name, text in words.items() if text]
+
+
+def _with_note(name: str, settings: Mapping[str, str] | None) -> str:
+    note = (settings or {}).get("note")
+    return f"{name} ({note})" if note else name
 
 
 def _list(values: Iterable[object]) -> str:
@@ -66,7 +71,7 @@ def findings(results: Results, measured: pd.DataFrame, comparisons: pd.DataFrame
         words
         for data in results.config["data"]
         if results.systems(data)
-        for words in _findings_on(results, measured, pick(comparisons, data=data, weights=BEST), data)
+        for words in _findings_on(results, measured, pick(comparisons, data=data, weights=BEST, shift=AS_IS), data)
     ]
 
 

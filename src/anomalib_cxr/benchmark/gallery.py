@@ -72,16 +72,17 @@ def noise(results: Results, measured: pd.DataFrame, data: Sequence[str]) -> Iter
     tested = pick(measured, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC)
     band = "Mean over the runs, and the smallest to largest of them as a band. Dotted: 0.5, a guess."
     for name in data:
-        levels = {shift: level for shift in (AS_IS, *results.shifts) if (level := results.noise_of_shift(shift))}
-        if len(levels) > 1:
-            points = _points(pick(tested, data=name), "shift", levels, results.systems(name))
+        shifts = (AS_IS, *results.shifts(name))
+        added = {shift: level for shift in shifts if (level := results.noise_of_shift(name, shift)) is not None}
+        if len(added) > 1:
+            points = _points(pick(tested, data=name), "shift", added, results.systems(name))
             alt = (
                 f"AUROC on {name} against the noise added to its test images; the figures are those of the table above."
             )
             caption = f"AUROC on the test images of {name} against the noise that was added to them. {band}"
             yield show_figure(charts.noise_curves(points), results.folder, f"noise-{name}", alt, caption)
-    levels = {name: results.noise_of_data(name) for name in data}
-    if len(set(levels.values())) > 1:
+    if results.differ_in_noise(data):
+        levels = {name: results.noise_of_data(name) for name in data}
         systems = [
             system for system in results.config["systems"] if any(system in results.systems(name) for name in data)
         ]

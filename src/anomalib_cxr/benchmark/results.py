@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -86,30 +86,30 @@ class Results:
         value: float | None = (self.config["systems"][system] or {}).get("reported")
         return value
 
-    @property
-    def shifts(self) -> list[str]:
-        """The shifts that test images were scored at, in the order of the configuration, without :data:`AS_IS`."""
-        scored = {shift for each in self.done for shift in each.scores["shift"].unique()} - {AS_IS}
-        named = [name for name in self._shift_settings if name in scored]
+    def shifts(self, data: str) -> list[str]:
+        """Return the shifts that test images of some data were scored at, in the order of the configuration.
+
+        :data:`AS_IS` is none of them.
+        """
+        scored = {shift for each in self.done if each.run.data == data for shift in each.scores["shift"]} - {AS_IS}
+        named = [name for name in self._shift_settings(data) if name in scored]
         return named + sorted(scored - set(named))
 
-    def noise_of_shift(self, shift: str) -> Noise | None:
-        """Return the noise that a shift adds to the test images; None of a shift that does other things."""
-        return NO_NOISE if shift == AS_IS else find_noise(self._shift_settings.get(shift))
+    def _shift_settings(self, data: str) -> Mapping[str, Any]:
+        return (self.config["data"][data] or {}).get("shifts") or {}
 
-    @property
-    def _shift_settings(self) -> dict[str, Any]:
-        """The transforms of all shifts by name, whatever data they belong to."""
-        return {
-            name: transform
-            for data in self.config["data"].values()
-            for name, transform in ((data or {}).get("shifts") or {}).items()
-        }
+    def noise_of_shift(self, data: str, shift: str) -> Noise | None:
+        """Return the noise that a shift adds to the test images; None of a shift that does other things."""
+        return NO_NOISE if shift == AS_IS else find_noise(self._shift_settings(data).get(shift))
 
     def noise_of_data(self, data: str) -> Noise:
         """Return the noise that a data set adds to its images, by the settings of its first run."""
         settings = (each.record.get("config") or {} for each in self.done if each.run.data == data)
         return find_noise(next(settings, {}).get("data")) or NO_NOISE
+
+    def differ_in_noise(self, data: Sequence[str]) -> bool:
+        """Return whether some data sets differ in the noise that they add to their images."""
+        return len({self.noise_of_data(name) for name in data}) > 1
 
 
 def read_results(folder: Path) -> Results:

@@ -11,7 +11,16 @@ from . import gallery
 from .findings import facts, findings, how_to_read
 from .pictures import Picture
 from .results import Results
-from .summary import Table, auroc_table, comparison_table, cost_table, noise_table, not_done_table, operating_table
+from .summary import (
+    Table,
+    auroc_table,
+    comparison_table,
+    cost_table,
+    noise_in_training_table,
+    noise_table,
+    not_done_table,
+    operating_table,
+)
 
 
 class Section(NamedTuple):
@@ -74,7 +83,8 @@ def _measured_sections(results: Results, measured: pd.DataFrame, comparisons: pd
 def _pairs(results: Results, comparisons: pd.DataFrame, data: Sequence[str]) -> Section:
     several = [name for name in data if len(results.systems(name)) > 1]
     words = (
-        "Intervals, p values without correction, and the comparison at the last epoch are in comparisons.csv."
+        "More digits, p values without correction, and comparisons at the last epoch and at each shift of the test "
+        "images are in comparisons.csv."
         if several
         else "There is one system only: nothing to compare."
     )
@@ -83,7 +93,9 @@ def _pairs(results: Results, comparisons: pd.DataFrame, data: Sequence[str]) -> 
 
 
 def _noise(results: Results, measured: pd.DataFrame, data: Sequence[str]) -> Iterator[Section]:
-    tables = [noise_table(results, measured, name) for name in data if results.shifts]
+    tables = [noise_table(results, measured, name) for name in data if results.shifts(name)]
+    if results.differ_in_noise(data):
+        tables.append(noise_in_training_table(results, measured, data))
     pictures = list(gallery.noise(results, measured, data))
     if tables or pictures:
         yield Section("noise", "AUROC against noise", tables=tables, pictures=pictures)

@@ -139,18 +139,31 @@ def noise_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
     """Tabulate AUROC of each system at each shift of the test images."""
     here = pick(measured, data=data, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC)
     rows = [
-        [system, *(cell(pick(here, system=system, shift=shift)) for shift in (AS_IS, *results.shifts))]
+        [system, *(cell(pick(here, system=system, shift=shift)) for shift in (AS_IS, *results.shifts(data)))]
         for system in results.systems(data)
     ]
-    columns = ["system", "as they are", *(_shift_words(results, shift) for shift in results.shifts)]
+    columns = ["system", "as they are", *(_shift_words(results, data, shift) for shift in results.shifts(data))]
     return Table(
         f"AUROC on the pooled test set of {data}, by what its images went through: {CELL}.", columns, rows, "figures"
     )
 
 
-def _shift_words(results: Results, shift: str) -> str:
-    noise = results.noise_of_shift(shift)
+def _shift_words(results: Results, data: str, shift: str) -> str:
+    noise = results.noise_of_shift(data, shift)
     return shift if noise is None else f"{shift}\n{noise.kind}, SD {noise.spread:.3g}"
+
+
+def noise_in_training_table(results: Results, measured: pd.DataFrame, data: Sequence[str]) -> Table:
+    """Tabulate AUROC of each system on data that differ in noise."""
+    here = pick(measured, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC, shift=AS_IS)
+    rows = [
+        [system, *(cell(pick(here, system=system, data=name)) for name in data)]
+        for system in results.config["systems"]
+        if any(results.of(name, system) for name in data)
+    ]
+    columns = ["system", *(f"{name}\nSD {results.noise_of_data(name).spread:.3g}" for name in data)]
+    caption = f"AUROC on the pooled test set of each data set, whose noise is in training and test alike: {CELL}."
+    return Table(caption, columns, rows, "figures")
 
 
 def not_done_table(results: Results) -> Table:
@@ -161,7 +174,7 @@ def not_done_table(results: Results) -> Table:
 
 def comparison_table(results: Results, comparisons: pd.DataFrame, data: str) -> Table:
     """Tabulate every two systems: difference of AUROC above the diagonal, corrected p below it."""
-    chosen = pick(comparisons, data=data, weights=BEST)
+    chosen = pick(comparisons, data=data, weights=BEST, shift=AS_IS)
     pairs = dict(zip(zip(chosen["first"], chosen["second"], strict=True), chosen.to_dict("records"), strict=True))
     systems = results.systems(data)
     rows = [

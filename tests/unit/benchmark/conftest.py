@@ -20,12 +20,11 @@ class BenchmarkFolder:
 
     def __init__(self, folder, systems, data=("xrays",), splits=(0,), seeds=(0,), **more):
         self.folder = folder
-        self.grid = {"data": list(data), "systems": list(systems), "splits": list(splits), "seeds": list(seeds)}
         reported = systems if isinstance(systems, dict) else dict.fromkeys(systems)
         config = {
             "title": "Known scores",
             "systems": {name: {"reported": value, "note": ""} for name, value in reported.items()},
-            "data": {name: {} for name in data},
+            "data": data if isinstance(data, dict) else {name: {} for name in data},
             "splits": list(splits),
             "seeds": list(seeds),
             **more,
