@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import label
 
 from anomalib_cxr.data.phantom_files import write_phantoms
+from anomalib_cxr.data.radiograph import read_mask, read_radiograph
+from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
+from anomalib_cxr.segmentation.training import fit_lungs
 
 REAL_ROOT = Path(__file__).resolve().parents[2] / "shared" / "data" / "montgomery_shenzhen"
 N_NORMAL, N_SICK, SIZE = 10, 5, 64
@@ -188,6 +192,21 @@ def phantom_root(tmp_path_factory):
 def nih_root(tmp_path_factory, phantom_root):
     """NIH ChestX-ray14 as it is published; see :func:`make_nih`."""
     return make_nih(tmp_path_factory.mktemp("nih") / "set", phantom_root)
+
+
+@pytest.fixture(scope="session")
+def segmenter_path(tmp_path_factory, shenzhen_files):
+    """A lung segmenter that knows the phantoms with Shenzhen's names."""
+    files = sorted((shenzhen_files / "CXR_png").iterdir())
+    masks = [shenzhen_files / "masks" / f"{path.stem}_mask.png" for path in files]
+    images = torch.stack([read_radiograph(path) for path in files]) * 2 - 1
+    path = tmp_path_factory.mktemp("segmenter") / "segmenter.pt"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        segmenter = LungSegmenter(32, (4, 4, 8, 8, 16))
+    fit_lungs(segmenter, images, torch.stack([read_mask(path)[None] for path in masks]), steps=80, batch_size=8, seed=0)
+    save_segmenter(segmenter, path)
+    return path
 
 
 @pytest.fixture

@@ -206,7 +206,7 @@ def _names(folder: Path) -> set[str]:
 
 def _missing(images: Sequence[Path | str], folder: Path) -> list[Path]:
     """Return the X-rays that have neither a mask nor an entry in the report."""
-    there = _names(folder) | _read_report(folder)
+    there = _names(folder) | _read_report(folder).keys()
     return [Path(image) for image in images if Path(image).stem not in there]
 
 
@@ -217,21 +217,22 @@ def _reported(images: Sequence[Path | str], folder: Path) -> dict[str, list[Path
     return {NO_LUNGS: paths} if paths else {}
 
 
-def _read_report(folder: Path) -> set[str]:
+def _read_report(folder: Path) -> dict[str, str]:
+    """Return the X-rays without lungs that a folder's report lists: their files by the name without suffix."""
     path = folder / REPORT
     if not path.is_file():
-        return set()
+        return {}
     with path.open(encoding="utf-8", newline="") as file:
-        return {Path(row["image"]).stem for row in csv.DictReader(file)}
+        return {Path(row["image"]).stem: row["image"] for row in csv.DictReader(file)}
 
 
 def _write_report(folder: Path, images: Sequence[Path]) -> None:
-    """Write down which X-rays have no lungs, beside those of other X-rays than the ones asked for."""
-    names = {image.stem: image.name for image in images}
-    rows = sorted({*names.values(), *(_read_report(folder) - set(names))})
-    if rows:
+    """List the X-rays that have no lungs, beside those of other X-rays than were asked for."""
+    names = _read_report(folder) | {image.stem: image.name for image in images}
+    if names:
         with whole_file(folder / REPORT) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([["image", "reason"], *([name, NO_LUNGS] for name in rows)])
+            rows = [(name, NO_LUNGS) for name in sorted(names.values())]
+            csv.writer(file, lineterminator="\n").writerows([("image", "reason"), *rows])
 
 
 def _origin(segmenter: Path) -> str:

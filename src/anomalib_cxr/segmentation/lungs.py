@@ -28,12 +28,14 @@ def find_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> Lungs:
         radiograph: The X-ray in [0, 1], `(1, H, W)`, on the CPU.
 
     Returns:
-        Mask of the lungs, `(H, W)`, cleaned by :func:`clean_lungs`; it may be empty.
+        Mask of the lungs, `(H, W)`, cleaned by :func:`clean_lungs`; it may be empty, as it is for a blank picture.
 
     Example:
         >>> find_lungs(LungSegmenter(32, widths=(4, 4, 8, 8, 16)).eval(), torch.zeros(1, 40, 50)).shape
         (40, 50)
     """
+    if radiograph.max() == radiograph.min():  # of a blank picture, normalisation would blow up the edges of the padding
+        return np.zeros(radiograph.shape[-2:], dtype=bool)
     device = next(segmenter.parameters()).device
     with torch.inference_mode():
         probability = segmenter(2 * radiograph[None].to(device) - 1)[0, 0]  # (H, W)
