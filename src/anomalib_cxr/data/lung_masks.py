@@ -1,17 +1,11 @@
-"""Lung masks that a segmenter predicts for X-rays that have none, as files beside the true ones.
-
-A folder of them belongs to one segmenter, which its record names by the SHA-256 of its file.
-"""
+"""Lung masks that a segmenter predicts for X-rays that have none, as files beside the true ones."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,22 +16,20 @@ from filelock import FileLock
 from PIL import Image
 from rich.progress import track
 
-from anomalib_cxr import __version__
-from anomalib_cxr.errors import DatasetError, RadiographError, SegmenterError
+from anomalib_cxr.errors import DatasetError, RadiographError
 from anomalib_cxr.files import whole_file
 from anomalib_cxr.segmentation.lungs import are_plausible, find_lungs
 from anomalib_cxr.segmentation.network import LungSegmenter, fastest_device, load_segmenter
 
 from .layouts import find_radiographs
+from .mask_folder import NO_LUNGS, REPORT, MaskFolder
+from .nih_files import TABLE, find_images
 from .radiograph import read_radiograph
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "predicted_masks"
 """Folder of the predicted masks in a root, unless another one is chosen."""
-RECORD = "segmenter.json"
-REPORT = "no_lungs.csv"
-NO_LUNGS = "no plausible lungs found"
 
 
 class Prediction(NamedTuple):
@@ -64,16 +56,6 @@ class Prediction(NamedTuple):
             )
 
 
-def predicted_mask(folder: Path | str, image: Path | str) -> Path:
-    """Return the place of an X-ray's predicted mask.
-
-    Example:
-        >>> predicted_mask("predicted_masks", "CXR_png/CHNCXR_0001_0.dcm").as_posix()
-        'predicted_masks/CHNCXR_0001_0.png'
-    """
-    return Path(folder, f"{Path(image).stem}.png")
-
-
 def with_predicted_masks(samples: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
     """Give X-rays without a lung mask the predicted one, where there is one; a true mask stays.
 
@@ -96,9 +78,10 @@ def with_predicted_masks(samples: pd.DataFrame, folder: Path | str) -> pd.DataFr
         >>> [[Path(path).name for path in paths] for paths in masks]
         [['true.png'], ['b.png'], []]
     """
-    there = _names(Path(folder))
+    predicted = MaskFolder(folder)
+    there = predicted.names()
     masks = [
-        (str(predicted_mask(folder, image)),) if not paths and Path(image).stem in there else paths
+        (str(predicted.place(image)),) if not paths and Path(image).stem in there else paths
         for image, paths in zip(samples.image_path, samples.roi_mask_paths, strict=True)
     ]
     completed: pd.DataFrame = samples.assign(roi_mask_paths=pd.Series(masks, index=samples.index, dtype=object))
@@ -128,52 +111,61 @@ def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: P
         SegmenterError: If the file is no segmenter, or the folder holds masks of another one.
         DatasetError: If two X-rays have the same name, or the folder cannot be written.
     """
-    folder, network, origin = Path(folder), load_segmenter(segmenter), _origin(Path(segmenter))
+    network, masks = load_segmenter(segmenter), MaskFolder(folder)
     _refuse_same_names(images)
-    _refuse_other_segmenter(folder, origin)
-    if not _missing(images, folder):  # so that a complete folder need not be writable
-        return Prediction(0, _reported(images, folder))
+    masks.refuse_other(Path(segmenter))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            _refuse_other_segmenter(folder, origin)  # another process may have begun meanwhile
-            return _predict_missing(images, folder, network.to(fastest_device()), origin)
+        if masks.missing(images):  # a complete folder need not be writable
+            masks.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(masks.path / ".lock"):
+                masks.claim(Path(segmenter))
+                return _predict_missing(images, masks, network.to(fastest_device()))
     except OSError as error:
         raise DatasetError(
             f"{folder}: cannot be written ({error})",
             "a place for the predicted masks with enough free space and the right to write",
             "choose another folder: --predicted_masks of the command, or data.init_args.predicted_masks",
         ) from error
+    return _told(0, {NO_LUNGS: masks.without_lungs(images)})
 
 
 def predict_for_root(root: Path | str, segmenter: Path | str, folder: Path | str | None = None) -> Prediction:
     """Write a lung mask for each X-ray of a data folder that has none; see :func:`predict_masks`.
 
     Args:
-        root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.layouts`.
+        root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.layouts`, or NIH ChestX-ray14.
         segmenter: File of a trained segmenter.
         folder: Folder of the masks; None for `predicted_masks` in the root.
 
     Returns:
         How many masks were written, and the X-rays that have none.
+
+    Raises:
+        SegmenterError: If the file is no segmenter, or the folder holds masks of another one.
+        DatasetError: If the data cannot be used, or the folder cannot be written.
     """
-    without = [files.image for files in find_radiographs(root) if not files.masks]
-    return predict_masks(without, Path(root, FOLDER) if folder is None else folder, segmenter)
+    root = Path(root)
+    if any(root.glob(TABLE)):
+        without = [Path(path) for path in find_images(root)]
+    else:
+        without = [files.image for files in find_radiographs(root) if not files.masks]
+    return predict_masks(without, root / FOLDER if folder is None else folder, segmenter)
 
 
-def _predict_missing(images: Sequence[Path | str], folder: Path, network: LungSegmenter, origin: str) -> Prediction:
+def _predict_missing(images: Sequence[Path | str], masks: MaskFolder, network: LungSegmenter) -> Prediction:
     """Predict what no other process has predicted before this one had the lock."""
-    if not (folder / RECORD).exists():
-        with whole_file(folder / RECORD) as unfinished:
-            unfinished.write_text(json.dumps({"sha256": origin, "anomalib_cxr": __version__}, indent=2) + "\n")
-    missing = _missing(images, folder)
-    reasons = list(_each(partial(_predict, folder=folder, network=network), missing))
-    offenders: dict[str, list[Path]] = defaultdict(list, _reported(images, folder))
+    missing = masks.missing(images)
+    reasons = list(_each(partial(_predict, masks=masks, network=network), missing))
+    offenders: dict[str, list[Path]] = defaultdict(list, {NO_LUNGS: masks.without_lungs(images)})
     for image, reason in zip(missing, reasons, strict=True):
         if reason is not None:
             offenders[reason].append(image)
-    _write_report(folder, offenders.get(NO_LUNGS, []))
-    return Prediction(reasons.count(None), dict(offenders))
+    masks.list_without_lungs(offenders[NO_LUNGS])
+    return _told(reasons.count(None), offenders)
+
+
+def _told(written: int, offenders: Mapping[str, list[Path]]) -> Prediction:
+    return Prediction(written, {reason: images for reason, images in offenders.items() if images})
 
 
 def _each(predict: Callable[[Path], str | None], images: Sequence[Path]) -> Iterator[str | None]:
@@ -186,7 +178,7 @@ def _each(predict: Callable[[Path], str | None], images: Sequence[Path]) -> Iter
         pool.shutdown(cancel_futures=True)
 
 
-def _predict(image: Path, folder: Path, network: LungSegmenter) -> str | None:
+def _predict(image: Path, masks: MaskFolder, network: LungSegmenter) -> str | None:
     """Write the mask of one X-ray, or return why there is none."""
     try:
         lungs = find_lungs(network, read_radiograph(image))
@@ -194,49 +186,9 @@ def _predict(image: Path, folder: Path, network: LungSegmenter) -> str | None:
         return error.reason
     if not are_plausible(lungs):
         return NO_LUNGS
-    with whole_file(predicted_mask(folder, image)) as unfinished:
+    with whole_file(masks.place(image)) as unfinished:
         Image.fromarray(lungs).convert("L").save(unfinished)
     return None
-
-
-def _names(folder: Path) -> set[str]:
-    """Return the names of the masks in a folder; files that are not finished are hidden."""
-    return {path.stem for path in folder.glob("*.png") if not path.name.startswith(".")}
-
-
-def _missing(images: Sequence[Path | str], folder: Path) -> list[Path]:
-    """Return the X-rays that have neither a mask nor an entry in the report."""
-    there = _names(folder) | _read_report(folder).keys()
-    return [Path(image) for image in images if Path(image).stem not in there]
-
-
-def _reported(images: Sequence[Path | str], folder: Path) -> dict[str, list[Path]]:
-    """Return those of the X-rays of which the report says that they have no lungs."""
-    without = _read_report(folder)
-    paths = [Path(image) for image in images if Path(image).stem in without]
-    return {NO_LUNGS: paths} if paths else {}
-
-
-def _read_report(folder: Path) -> dict[str, str]:
-    """Return the X-rays without lungs that a folder's report lists: their files by the name without suffix."""
-    path = folder / REPORT
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {Path(row["image"]).stem: row["image"] for row in csv.DictReader(file)}
-
-
-def _write_report(folder: Path, images: Sequence[Path]) -> None:
-    """List the X-rays that have no lungs, beside those of other X-rays than were asked for."""
-    names = _read_report(folder) | {image.stem: image.name for image in images}
-    if names:
-        with whole_file(folder / REPORT) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
-            rows = [(name, NO_LUNGS) for name in sorted(names.values())]
-            csv.writer(file, lineterminator="\n").writerows([("image", "reason"), *rows])
-
-
-def _origin(segmenter: Path) -> str:
-    return hashlib.sha256(segmenter.read_bytes()).hexdigest()
 
 
 def _refuse_same_names(images: Sequence[Path | str]) -> None:
@@ -248,24 +200,4 @@ def _refuse_same_names(images: Sequence[Path | str]) -> None:
             "names that differ in more than the suffix",
             "rename or remove these files",
             {"the same name twice": twice},
-        )
-
-
-def _refuse_other_segmenter(folder: Path, origin: str) -> None:
-    """Refuse a folder whose masks are another segmenter's, or nobody's."""
-    if not folder.is_dir() or not (_names(folder) or (folder / RECORD).exists()):
-        return
-    try:
-        found = str(json.loads((folder / RECORD).read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SegmenterError(
-            f"{folder}: masks without {RECORD}, which says whose they are",
-            "an empty folder, or one that this segmenter has begun",
-            "move these files elsewhere, or choose another folder",
-        ) from error
-    if found != origin:
-        raise SegmenterError(
-            f"{folder}: masks of the segmenter of SHA-256 {found[:12]}..., not of {origin[:12]}...",
-            "one segmenter for all masks of a folder",
-            "use that segmenter, or delete the folder to predict all anew, or choose another folder",
         )

@@ -17,7 +17,8 @@ from scipy.ndimage import label
 from sklearn.metrics import f1_score
 
 from anomalib_cxr.data import lung_masks
-from anomalib_cxr.data.lung_masks import FOLDER, NO_LUNGS, predict_for_root, predict_masks
+from anomalib_cxr.data.lung_masks import FOLDER, predict_for_root, predict_masks
+from anomalib_cxr.data.mask_folder import NO_LUNGS
 from anomalib_cxr.data.samples import make_samples
 from anomalib_cxr.errors import DatasetError, SegmenterError
 from anomalib_cxr.segmentation.network import load_segmenter, save_segmenter
