@@ -61,6 +61,7 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
         input_region: What the network sees: the whole `image`, or the `lungs` that a segmenter cuts out.
         segmenter: Path of a segmenter of `anomalib-cxr segment train`, for `input_region: lungs`; None trains one on
             the lung masks of the training images before the first epoch. A checkpoint keeps it.
+        segmenter_steps: Batches that it is trained on.
         generator: Network that paints: `dcgan`, or `residual_unet` with skip connections.
         adversary: `feature_matching`, or `wgan_gp`: a Wasserstein critic with gradient penalty.
         distance: Distance of codes and features, in losses and score: `euclidean`, or `mean_squared` as GANomaly has.
@@ -111,6 +112,7 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
         target: Target = "lungs",
         input_region: InputRegion = "image",
         segmenter: str | None = None,
+        segmenter_steps: int = 300,
         generator: GeneratorName = "dcgan",
         adversary: AdversaryName = "feature_matching",
         distance: Distance = "euclidean",
@@ -145,10 +147,11 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
         self.automatic_optimization = False
         self.target = target
         self.segmenter = segmenter
+        self.segmenter_steps = segmenter_steps
         self.distance = distance
         self.instance_noise = instance_noise
         self.lr = lr
-        self.betas = betas
+        self.betas = (float(betas[0]), float(betas[1]))  # Adam refuses 0 beside 0.9
         self.seed = seed
         self._rng_states_to_resume = {}
         self.adversary = choose_adversary(adversary, distance=distance, n_critic=n_critic, w_gp=w_gp)

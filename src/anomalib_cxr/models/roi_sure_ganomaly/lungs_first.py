@@ -18,8 +18,6 @@ from .torch_model import RoiSureGanomalyModel
 
 logger = logging.getLogger(__name__)
 
-STEPS = 300
-"""Batches that a segmenter is trained on where none is given."""
 MOST_IMAGES = 1000
 """Training images that it learns from at most; lungs look too much alike for more to be of use."""
 
@@ -30,6 +28,7 @@ class LungsFirst(LightningModule):
     model: RoiSureGanomalyModel
     pre_processor: Any
     segmenter: str | None
+    segmenter_steps: int
     seed: int | None
 
     def on_fit_start(self) -> None:
@@ -51,7 +50,7 @@ class LungsFirst(LightningModule):
         with drawn_from(seed):
             images, masks = self._training_images()
         logger.info("No segmenter given: one is trained on the lungs of %d training images.", len(images))
-        fit_lungs(segmenter.requires_grad_(), images, masks, steps=STEPS, seed=seed)
+        fit_lungs(segmenter.requires_grad_(), images, masks, steps=self.segmenter_steps, seed=seed)
         segmenter.load_state_dict(self.trainer.strategy.broadcast(segmenter.state_dict()))
 
     def _training_images(self) -> tuple[torch.Tensor, torch.Tensor]:

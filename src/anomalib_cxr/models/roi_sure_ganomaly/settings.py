@@ -45,6 +45,7 @@ _RULES: dict[str, Rule] = {
     "reconstruction": one_of(RECONSTRUCTIONS),
     "target": one_of(TARGETS),
     "input_region": one_of(INPUT_REGIONS),
+    "segmenter_steps": AT_LEAST_ONE,
     "generator": one_of(tuple(GENERATORS)),
     "adversary": one_of(get_args(AdversaryName)),
     "distance": one_of(tuple(DISTANCES)),
