@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -42,43 +42,41 @@ def compare_systems(results: Results) -> pd.DataFrame:
 
 def _compare_all(results: Results, data: str, weights: str, shift: str) -> pd.DataFrame:
     place = {"data": data, "weights": weights, "shift": shift}
+    scores = {system: _scores_by_run(results.of(data, system), weights, shift) for system in results.systems(data)}
     rows = []
-    for first, second in combinations(results.systems(data), 2):
-        scores = [
-            (one.part(TEST, weights, shift), other.part(TEST, weights, shift))
-            for one, other in _common_runs(results.of(data, first), results.of(data, second))
-        ]
-        rows.append({**place, "first": first, "second": second, **_compare(scores)})
+    for first, second in combinations(scores, 2):
+        common = [run for run in scores[first] if run in scores[second]]
+        compared = _compare([(scores[first][run], scores[second][run]) for run in common])
+        rows.append({**place, "first": first, "second": second, **compared})
     table: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
     table["p_holm"] = holm(table.p.to_numpy(dtype=float))
     return table
 
 
-def _compare(scores: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> dict[str, Any]:
+def _scores_by_run(outcomes: Sequence[Outcome], weights: str, shift: str) -> dict[tuple[int, int], pd.DataFrame]:
+    """Return the scores of each run by its split and seed, in the order of the images' names."""
+    return {
+        (each.run.split, each.run.seed): each.part(TEST, weights, shift).sort_values("image", kind="stable")
+        for each in outcomes
+    }
+
+
+def _compare(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> dict[str, Any]:
     """Compare the scores of two systems, run by run."""
     tested, obstacles = [], []
-    for pair in scores:
-        tables = [table.sort_values("image", kind="stable") for table in pair]
-        obstacle = _obstacle(*tables)
+    for first, second in pairs:
+        obstacle = _obstacle(first, second)
         if obstacle is not None:
             obstacles.append(obstacle)
             continue
-        is_sick = (tables[0].label == SICK).to_numpy()
-        tested.append(paired_delong(is_sick, *(table.score.to_numpy(dtype=float) for table in tables)))
+        is_sick = (first.label == SICK).to_numpy()
+        tested.append(paired_delong(is_sick, *(table.score.to_numpy(dtype=float) for table in (first, second))))
+    notes = "; ".join(dict.fromkeys(obstacles))
     if not tested:
-        return {"n_runs": 0, "note": "; ".join(dict.fromkeys(obstacles)) or "no run of the same split and seed"}
+        return {"n_runs": 0, "note": notes or "no run of the same split and seed"}
     over = combine([each.value for each in tested], [each.variance for each in tested])
     low, high = over.difference_interval
-    found = {"difference": over.value, "low": low, "high": high, "p": over.p}
-    return {"n_runs": len(tested), **found, "note": "; ".join(dict.fromkeys(obstacles))}
-
-
-def _common_runs(first: Sequence[Outcome], second: Sequence[Outcome]) -> Iterator[tuple[Outcome, Outcome]]:
-    """Yield the runs of two systems that have split and seed in common."""
-    others = {(each.run.split, each.run.seed): each for each in second}
-    for each in first:
-        if (each.run.split, each.run.seed) in others:
-            yield each, others[each.run.split, each.run.seed]
+    return {"n_runs": len(tested), "difference": over.value, "low": low, "high": high, "p": over.p, "note": notes}
 
 
 def _obstacle(first: pd.DataFrame, second: pd.DataFrame) -> str | None:
