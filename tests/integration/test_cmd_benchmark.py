@@ -1,0 +1,191 @@
+"""`anomalib-cxr benchmark`: all systems on phantoms, its report, and every configuration in `configs/benchmark`."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from anomalib_cxr.benchmark.grid import Grid
+from anomalib_cxr.benchmark.resolve import resolve_grid
+from anomalib_cxr.cli import _parser, main
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SMOKE = CONFIGS / "benchmark" / "smoke.yaml"
+SYSTEMS = yaml.safe_load(SMOKE.read_text())["systems"]
+LARGE = sorted(set(CONFIGS.glob("benchmark/*.yaml")) - {SMOKE})
+PHANTOMS = {"root": "phantoms", "n_normal": 20, "n_sick": 10, "size": 32}
+
+
+def small_system(name):
+    """Return a system of `configs/model` at the size of a test."""
+    sizes = {"image_size": 32, "n_features": 4} | ({"gan_epochs": 1} if name == "fanogan" else {})
+    return {"config": str(CONFIGS / "model" / f"{name}.yaml"), "model": {"init_args": sizes}}
+
+
+def records(folder):
+    return {path.parent: json.loads(path.read_text()) for path in folder.glob("runs/*/*/*/run.json")}
+
+
+class TestSmoke:
+    """Every system, through the command that a user types."""
+
+    @pytest.fixture(scope="class")
+    def started_in(self, tmp_path_factory):
+        return tmp_path_factory.mktemp("smoke")
+
+    @pytest.fixture(scope="class")
+    def answer(self, command, started_in):
+        return command(started_in, "anomalib-cxr", "benchmark", "--config", SMOKE, timeout=580)
+
+    @pytest.fixture(scope="class")
+    def folder(self, answer, started_in):
+        assert answer.code == 0, answer.output
+        return started_in / "results" / "benchmark" / "smoke"
+
+    def test_every_model_without_weights_from_the_internet_is_among_the_systems(self):
+        ours = {Path(system["config"]).stem for system in SYSTEMS.values()}
+        pre_trained = {"patchcore", "padim", "dinomaly"}
+        assert ours == {path.stem for path in CONFIGS.glob("model/**/*.yaml")} - pre_trained
+
+    def test_every_run_is_done(self, folder):
+        assert {record["system"]: record["status"] for record in records(folder).values()} == dict.fromkeys(
+            SYSTEMS, "done"
+        )
+
+    def test_report_has_every_system_and_what_was_reported(self, folder, answer):
+        assert "report.html" in answer.output
+        for name in ("report.html", "report.md"):
+            text = (folder / name).read_text()
+            assert [system for system in SYSTEMS if system not in text] == []
+            assert "0.899" in text
+            assert "not a medical device" in text.lower()
+        assert set(pd.read_csv(folder / "results.csv").system) == set(SYSTEMS)
+        assert {"auroc", "average_precision"} <= set(pd.read_csv(folder / "results.csv").metric)
+
+    def test_systems_learned_from_the_same_images(self, folder):
+        tables = [pd.read_csv(run / "scores.csv") for run in records(folder)]
+        images = {
+            tuple(sorted(table.image[(table.subset == "test") & table["shift"].isna()].unique())) for table in tables
+        }
+        assert len(images) == 1
+
+    def test_started_again_it_only_reports(self, folder, command, started_in):
+        before = {run: (run / "run.json").stat().st_mtime_ns for run in records(folder)}
+        code, output = command(started_in, "anomalib-cxr", "benchmark", "--config", SMOKE)
+        assert code == 0, output
+        assert f"{len(SYSTEMS)} runs, 0 of them to be done" in output
+        assert {run: (run / "run.json").stat().st_mtime_ns for run in records(folder)} == before
+
+
+class TestKilled:
+    def test_finished_runs_are_kept_and_the_rest_is_done(self, interrupted, command, tmp_path, phantom_root):
+        grid = {
+            "systems": {"l2": small_system("roi_l2")},
+            "data": {"phantoms": {"config": str(CONFIGS / "data/chest_phantom.yaml"), "data": {"init_args": PHANTOMS}}},
+            "seeds": [0, 1, 2],
+            "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        }
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+        words = ("anomalib-cxr", "benchmark", "--config", "grid.yaml", "--output", "out")
+        interrupted(tmp_path, *words, seen=lambda: len(records(tmp_path / "out")) >= 1)
+        first = {run: (run / "scores.csv").read_bytes() for run in records(tmp_path / "out")}
+        assert 1 <= len(first) < 3
+        code, text = command(tmp_path, *words)
+        assert code == 0, text
+        assert len(records(tmp_path / "out")) == 3
+        assert {run: (run / "scores.csv").read_bytes() for run in first} == first
+
+
+class TestBadGrid:
+    def test_unknown_names_are_refused_before_the_first_run(self, command, tmp_path):
+        grid = {
+            "output": "out",
+            "systems": {
+                "a": {"model": {"class_path": "anomalib_cxr.RoiSureGanomali"}},
+                "b": {"model": {"class_path": "anomalib_cxr.RoiSureGanomaly", "init_args": {"image_sise": 32}}},
+            },
+            "data": {"c": {"data": {"class_path": "anomalib_cxr.ChestPhantom"}}},
+        }
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+        code, output = command(tmp_path, "anomalib-cxr", "benchmark", "--config", "grid.yaml")
+        assert code == 1
+        assert "RoiSureGanomaly" in output
+        assert "image_size" in output
+        assert not (tmp_path / "out").exists()
+
+    def test_one_class_in_a_test_set_is_said(self, monkeypatch, capsys, tmp_path):
+        """Phantoms without a sick one."""
+        monkeypatch.chdir(tmp_path)
+        grid = {
+            "systems": {"a": small_system("roi_l2")},
+            "data": {"c": {"data": {"class_path": "anomalib_cxr.ChestPhantom", "init_args": PHANTOMS | {"n_sick": 0}}}},
+            "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        }
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+        with pytest.raises(SystemExit):
+            main(["benchmark", "--config", "grid.yaml", "--output", "out"])
+        assert "0 sick" in capsys.readouterr().err
+
+
+class TestConfigurations:
+    """The large grids: all of each resolves, and its first and last system and data run at a size that a test bears."""
+
+    @pytest.fixture
+    def small_data(self, side_by_side_root, nih_root):
+        nih = {"root": str(nih_root), "n_train": 20, "n_val": 2, "n_test": 4}
+        return {"montgomery_shenzhen": {"root": str(side_by_side_root)}, "nih_chest_xray14": nih}
+
+    @pytest.mark.parametrize("file", LARGE, ids=lambda file: file.stem)
+    def test_runs_small(self, file, monkeypatch, tmp_path, small_data):
+        monkeypatch.chdir(tmp_path)
+        grid = shrunk(yaml.safe_load(file.read_text()), small_data)
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+        main(["benchmark", "--config", "grid.yaml"])
+        assert {(record["system"], record["data"]) for record in records(tmp_path / "out").values()} == set(
+            product(grid["systems"], grid["data"])
+        )
+        assert (tmp_path / "out" / "report.html").is_file()
+
+    @pytest.mark.parametrize("file", LARGE, ids=lambda file: file.stem)
+    def test_all_of_it_resolves(self, file):
+        settings = _parser().parse_args(["benchmark", "--config", str(file)])
+        asked = _parser().instantiate_classes(settings).benchmark
+        names = ("systems", "data", "seeds", "splits", "trainer")
+        runs = resolve_grid(Grid(**{name: getattr(asked, name) for name in names}))
+        assert len(runs) == len(asked.systems) * len(asked.data) * len(asked.seeds) * len(asked.splits)
+
+
+def ends(named):
+    """Return the first and the last of what has a name."""
+    return {name: named[name] for name in (next(iter(named)), next(reversed(named)))}
+
+
+def shrunk(grid, small_data):
+    """Make a grid a matter of seconds, and its files findable from another folder."""
+    without_internet = {
+        name: system for name, system in grid["systems"].items() if not name.startswith(("patchcore", "padim", "dino"))
+    }
+    systems = {
+        name: {**system, **small_system(Path(system["config"]).stem)} for name, system in without_internet.items()
+    }
+    data = {
+        name: {
+            **part,
+            "config": str(CONFIGS / "data" / Path(part["config"]).name),
+            "data": {
+                "init_args": {**part["data"]["init_args"], "num_workers": 0, **small_data[Path(part["config"]).stem]}
+            },
+        }
+        for name, part in grid["data"].items()
+    }
+    return {
+        "systems": ends(systems),
+        "data": ends(data),
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1},
+        "output": "out",
+    }
