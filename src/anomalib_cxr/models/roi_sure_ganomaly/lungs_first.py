@@ -37,14 +37,11 @@ class LungsFirst(LightningModule):
         lungs = self.model.lungs
         if lungs is None or lungs.trained:
             return
-        if self.segmenter is not None:
-            lungs.take(load_segmenter(self.segmenter).to(self.device))
-        else:
-            self._train(lungs.segmenter)
-        lungs.take(lungs.segmenter)
+        given = None if self.segmenter is None else load_segmenter(self.segmenter).to(self.device)
+        lungs.take(given or self._train(lungs.segmenter))
         lungs.trained.fill_(True)
 
-    def _train(self, segmenter: LungSegmenter) -> None:
+    def _train(self, segmenter: LungSegmenter) -> LungSegmenter:
         """Train a segmenter on the lung masks of the training images; alike in all processes."""
         seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
         with drawn_from(seed):
@@ -52,6 +49,7 @@ class LungsFirst(LightningModule):
         logger.info("No segmenter given: one is trained on the lungs of %d training images.", len(images))
         fit_lungs(segmenter.requires_grad_(), images, masks, steps=self.segmenter_steps, seed=seed)
         segmenter.load_state_dict(self.trainer.strategy.broadcast(segmenter.state_dict()))
+        return segmenter
 
     def _training_images(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return training images in [-1, 1] and their lungs, both `(N, 1, H, W)`, small enough to be kept at once."""
