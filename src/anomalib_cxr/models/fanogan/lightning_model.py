@@ -36,6 +36,8 @@ from .torch_model import FanoganModel
 
 logger = logging.getLogger(__name__)
 
+GAN_TERMS = ("gap", "l_gp", "l_critic", "l_gen")
+"""What is logged in the epochs of generator and critic, and is no news after them."""
 Terms = dict[str, torch.Tensor]
 """Losses and what is logged beside them, scalars by name."""
 
@@ -156,10 +158,12 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
     def on_train_epoch_start(self) -> None:
         """Let generator and critic learn, or, from `gan_epochs` on, the encoder; the others are frozen."""
         in_gan_phase = self.current_epoch < self.gan_epochs
-        for part in (self.model.generator, self.model.features, self.critic_head):
-            part.train(in_gan_phase).requires_grad_(in_gan_phase)
-        self.model.encoder.train(not in_gan_phase).requires_grad_(not in_gan_phase)
+        gan = (self.model.generator, self.model.features, self.critic_head)
+        for part, learns in (*((part, in_gan_phase) for part in gan), (self.model.encoder, not in_gan_phase)):
+            part.train(learns).requires_grad_(learns).zero_grad()
         if self.current_epoch == self.gan_epochs:
+            for name in GAN_TERMS:  # Lightning would show the last ones for ever
+                self.trainer.callback_metrics.pop(name, None)
             logger.info("Epoch %d: generator and critic are frozen, the encoder learns.", self.current_epoch)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
