@@ -22,7 +22,7 @@ from anomalib_cxr import __version__
 
 from .files import whole_file
 
-LIBRARIES = ("anomalib", "torch", "torchvision", "lightning")
+LIBRARIES = ("anomalib", "torch", "torchvision", "lightning", "monai")
 _MODEL_HEADER = """\
 # The settings of the model alone: `anomalib export` and `anomalib predict` take this file as --config.
 # They refuse the config.yaml of a training, which has settings that only training knows.

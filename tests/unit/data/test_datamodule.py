@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -238,6 +239,47 @@ class TestSets:
             "RoiDataModule, protocol 'holdout', seed 4:",
             "phantom: train 7 normal; val 1 normal + 1 sick; test 2 normal + 4 sick; unused 0",
         ]
+
+
+class TestPredictedMasks:
+    def prepared(self, root, **settings):
+        datamodule = RoiDataModule(root, masks="predict", **settings)
+        datamodule.prepare_data()
+        datamodule.setup(TrainerFn.FITTING)
+        return datamodule
+
+    def test_trains_on_what_was_predicted(self, editable, unmasked_root, segmenter_path):
+        root = editable(unmasked_root)
+        datamodule = self.prepared(root, segmenter=segmenter_path)
+        assert len(datamodule.train_data) == 7
+        assert next(iter(datamodule.train_dataloader())).roi_mask.any()
+        assert len(list((root / "predicted_masks").glob("*.png"))) == 15
+
+    def test_masks_elsewhere_leave_the_root_alone(self, unmasked_root, segmenter_path, tmp_path):
+        before = set(unmasked_root.rglob("*"))
+        datamodule = self.prepared(unmasked_root, segmenter=segmenter_path, predicted_masks=tmp_path / "masks")
+        assert set(unmasked_root.rglob("*")) == before
+        assert {Path(paths[0]).parent for paths in datamodule.train_data.samples.roi_mask_paths} == {tmp_path / "masks"}
+        assert len(fitted(unmasked_root, predicted_masks=tmp_path / "masks").train_data) == 7
+
+    def test_without_lungs_none_trains(self, editable, unmasked_root, segmenter_path, caplog):
+        root = editable(unmasked_root)
+        image = next(root.rglob("CHNCXR_0002_0.png"))
+        Image.new("L", (64, 64)).save(image)
+        with caplog.at_level(logging.WARNING, MODULE):
+            datamodule = self.prepared(root, segmenter=segmenter_path)
+        assert f"No lung mask for 1 images: no plausible lungs found; such as {image}" in caplog.text
+        assert image.name in names(datamodule.test_data)
+
+    def test_only_the_chosen_hospitals(self, editable, merged_root, segmenter_path):
+        root = editable(merged_root)
+        self.prepared(root, segmenter=segmenter_path, sources=("montgomery",))
+        assert not (root / "predicted_masks").exists()
+
+    @pytest.mark.parametrize("settings", [{"masks": "predict"}, {"masks": "required", "segmenter": "lungs.pt"}])
+    def test_segmenter_goes_with_predict(self, phantom_root, settings):
+        with pytest.raises(SettingError, match=r"segmenter = (?s:.*)segment train` with masks: predict, null without"):
+            RoiDataModule(phantom_root, **settings)
 
 
 class TestBatches:

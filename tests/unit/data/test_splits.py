@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from anomalib_cxr.data.samples import make_samples
-from anomalib_cxr.data.splits import assign_splits, describe_splits
+from anomalib_cxr.data.splits import assign_splits, describe_splits, hold_out
 from anomalib_cxr.errors import DatasetError
 
 
@@ -186,6 +186,26 @@ class TestDescription:
     def test_unused(self):
         line = describe_splits(assign_splits(table(phantom=(20, 1, 5)), "dissertation", 0, require_masks=True))
         assert line == "phantom: train 18 normal; val 2 normal + 2 sick; test 0; unused 1 normal + 3 sick"
+
+
+class TestHoldOut:
+    def test_share_of_each_hospital_and_label(self):
+        split = hold_out(table(montgomery=(10, 0, 5), shenzhen=(40, 0, 1)), share=0.2, seed=0)
+        assert describe_splits(split).splitlines() == [
+            "montgomery: train 8 normal + 4 sick; val 0; test 2 normal + 1 sick; unused 0",
+            "shenzhen: train 32 normal; val 0; test 8 normal + 1 sick; unused 0",
+        ]
+
+    def test_neither_order_nor_folder_nor_other_hospitals_matter(self):
+        both = table(montgomery=(10, 0, 5), shenzhen=(40, 0, 10))
+        held_out = names(hold_out(both, 0.2, 0), "test")
+        assert names(hold_out(both.sample(frac=1, random_state=1), 0.2, 0), "test") == held_out
+        alone = names(hold_out(table("elsewhere", shenzhen=(40, 0, 10)), 0.2, 0), "test")
+        assert alone == {name for name in held_out if name.startswith("shenzhen")}
+
+    def test_seeds(self):
+        samples = table(shenzhen=(40, 0, 10))
+        assert names(hold_out(samples, 0.2, 1), "test") != names(hold_out(samples, 0.2, 2), "test")
 
 
 @pytest.mark.real_data
