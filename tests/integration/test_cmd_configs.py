@@ -1,54 +1,105 @@
-"""Each file in `configs/` trains, tests and reports, shrunk to seconds."""
+"""Each file in `configs/` trains, tests and reports, shrunk to seconds; the benchmark's have tests of their own."""
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from pathlib import Path
 
 import pytest
+import timm
 import yaml
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-WHOLE = sorted(CONFIGS.glob("*.yaml"))
-PAIRS = list(product(sorted(CONFIGS.glob("data/*.yaml")), sorted(CONFIGS.glob("model/*.yaml"))))
-SHRUNK = [
-    *("--trainer.max_epochs", 1, "--trainer.accelerator", "cpu", "--data.init_args.num_workers", 0),
-    *("--model.init_args.image_size", 32, "--model.init_args.n_features", 4),
+DATA, MODELS = CONFIGS / "data", CONFIGS / "model"
+PHANTOMS = DATA / "chest_phantom.yaml"
+OTHER_DATA = sorted(file for file in DATA.glob("*.yaml") if file != PHANTOMS)
+RUNS = [
+    *((file,) for file in sorted(CONFIGS.glob("*.yaml"))),
+    *((PHANTOMS, file) for file in sorted(MODELS.rglob("*.yaml"))),
+    *product(OTHER_DATA, [MODELS / "ganomaly.yaml", MODELS / "rivals" / "padim_untrained.yaml"]),
 ]
+
+
+def resized(side):
+    """Return anomalib's pre-processor for another size."""
+    resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [side, side]}}
+    return {"class_path": "anomalib.pre_processing.PreProcessor", "init_args": {"transform": resize}}
+
+
+SMALL_MODELS = {
+    "anomalib_cxr.RoiSureGanomaly": {"image_size": 32, "n_features": 4},
+    "anomalib_cxr.Fanogan": {"image_size": 32, "n_features": 4, "gan_epochs": 1},
+    "anomalib.models.Ganomaly": {"n_features": 4, "pre_processor": resized(32)},
+    "anomalib.models.Patchcore": {"backbone": "resnet18", "pre_processor": resized(32)},
+    "anomalib.models.Padim": {"pre_processor": resized(32)},
+    "anomalib.models.Dinomaly": {"encoder_name": "vit_small_patch14_reg4_dinov2", "pre_processor": resized(28)},
+}
+NEED_INTERNET = {"patchcore", "padim", "dinomaly"}
 
 
 def names(files):
     return "+".join(file.stem for file in files)
 
 
-@pytest.fixture
-def small_data(tmp_path, side_by_side_root, nih_root):
+def class_of(files, section):
+    """Return the class that the last of some files names."""
+    (*_, last) = (content[section] for content in map(read, files) if section in content)
+    return last["class_path"]
+
+
+def read(file):
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def words(section, settings):
+    """Return settings as a user types them."""
+    typed = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    return [word for name, value in typed.items() for word in (f"--{section}.init_args.{name}", value)]
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory, side_by_side_root, nih_root):
     """Settings that make the data of a configuration small, by the class of its data module."""
-    phantoms = {"root": tmp_path / "phantoms", "n_normal": 20, "n_sick": 10, "size": 32}
-    nih = {"root": nih_root, "predicted_masks": nih_root.with_name("lungs"), "n_train": 20, "n_val": 2, "n_test": 4}
-    by_class = {
-        "anomalib_cxr.ChestPhantom": phantoms,
+    phantoms = tmp_path_factory.mktemp("phantoms") / "set"
+    return {
+        "anomalib_cxr.ChestPhantom": {"root": phantoms, "n_normal": 20, "n_sick": 10, "size": 32},
         "anomalib_cxr.MontgomeryShenzhen": {"root": side_by_side_root},
-        "anomalib_cxr.NihChestXray14": nih,
+        "anomalib_cxr.NihChestXray14": {"root": nih_root, "n_train": 20, "n_val": 2, "n_test": 4},
     }
 
-    def words(file):
-        settings = by_class[yaml.safe_load(file.read_text())["data"]["class_path"]]
-        return [word for name, value in settings.items() for word in (f"--data.init_args.{name}", value)]
 
-    return words
+@pytest.fixture
+def asked(monkeypatch):
+    """Whether pre-trained weights were asked for, of each network that a test built; it gets random ones."""
+    create, flags = timm.create_model, []
+
+    def create_untrained(*args, pretrained=False, **kwargs):
+        flags.append(pretrained)
+        return create(*args, pretrained=False, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", create_untrained)
+    return flags
 
 
 def test_each_file_is_tried():
-    tried = {file for files in [WHOLE, *PAIRS] for file in files}
-    assert tried == set(CONFIGS.rglob("*.y*ml"))
+    tried = {file for files in RUNS for file in files}
+    assert tried == set(CONFIGS.rglob("*.y*ml")) - set(CONFIGS.glob("benchmark/*"))
 
 
-@pytest.mark.parametrize("files", [*((file,) for file in WHOLE), *PAIRS], ids=names)
-def test_trains_and_reports(in_process, tmp_path, results, small_data, files):
-    words = [word for file in files for word in ("--config", file)]
-    in_process(tmp_path, "train", *words, *SHRUNK, *small_data(files[0]))
-    assert len(results.table("losses.csv")) == 1
+@pytest.mark.parametrize("files", RUNS, ids=names)
+def test_trains_and_reports(in_process, tmp_path, results, small_data, asked, files):
+    model = class_of(files, "model")
+    settings = SMALL_MODELS[model]
+    n_epochs = 1 + settings.get("gan_epochs", 0)
+    in_process(
+        *(tmp_path, "train", *(word for file in files for word in ("--config", file))),
+        *(*words("model", settings), *words("data", small_data[class_of(files, "data")])),
+        *("--data.init_args.num_workers", 0, "--trainer.accelerator", "cpu", "--trainer.max_epochs", n_epochs),
+    )
+    assert len(results.table("losses.csv")) == n_epochs
     assert results.table("scores.csv").score.notna().all()
     assert (results.folder / "report" / "residuals.png").is_file()
-    assert results.state()["hyper_parameters"]["image_size"] == 32
+    plain = {name: value for name, value in settings.items() if not isinstance(value, dict)}
+    assert plain.items() <= results.state()["hyper_parameters"].items()
+    assert any(asked) == (files[-1].stem in NEED_INTERNET)
