@@ -44,13 +44,21 @@ def mean_roc(tables: Sequence[pd.DataFrame]) -> Curves | None:
         >>> curves.grid[[0, 1, -1]].tolist(), curves.mean[[0, 1, -1]].tolist()
         ([0.0, 0.0, 1.0], [0.0, 0.5, 1.0])
     """
-    rows = []
-    for table in tables:
-        if obstacle_to_roc(table) is None:
-            fall_out, sensitivity, _ = roc_curve(table.label == SICK, table.score)
-            highest = pd.Series(sensitivity).groupby(fall_out).max()  # the upper end of each vertical step
-            rows.append([0.0, *np.interp(FALL_OUT, highest.index, highest)])
+    rows = [
+        [0.0, *_sensitivity_over_grid(*roc_curve(table.label == SICK, table.score)[:2])]
+        for table in tables
+        if obstacle_to_roc(table) is None
+    ]
     return Curves(np.array([0.0, *FALL_OUT]), np.array(rows)) if rows else None
+
+
+def _sensitivity_over_grid(fall_out: np.ndarray, sensitivity: np.ndarray) -> np.ndarray:
+    """Return the sensitivity at each place of the grid; where that falls on a vertical step, the middle of the step."""
+    upper = np.interp(FALL_OUT, fall_out, sensitivity)  # of several points above each other NumPy takes the last
+    lower = np.interp(-FALL_OUT, -fall_out[::-1], sensitivity[::-1])
+    middle: np.ndarray = (lower + upper) / 2
+    middle[[0, -1]] = upper[[0, -1]]  # the curve begins at the top of its first step, and ends at 1
+    return middle
 
 
 def roc_panels(results: Results, data: str) -> Figure:
@@ -177,7 +185,9 @@ def histogram_panels(results: Results, data: str) -> Figure:
     for panel in panels:
         panel.set_ylim(0, highest)
     label_outer(panels, "score, in SD of normal images", "share of images")
-    panels[0].legend(fontsize=6.5, frameon=False, borderaxespad=0.1)
+    drawn = [panel for panel in panels if panel.get_legend_handles_labels()[0]]
+    for panel in drawn[:1]:
+        panel.legend(fontsize=6.5, frameon=False, borderaxespad=0.1)
     return figure
 
 

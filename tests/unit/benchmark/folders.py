@@ -41,12 +41,14 @@ class BenchmarkFolder:
         run = self.place(system, **place)
         facts = {
             "status": "done", "train_seconds": 90.0, "seconds_per_image": 0.004, "parameters": 1_234_567,
-            "peak_memory_bytes": 512 * 2**20, "device": "cpu", "n_train": 240, "best_epoch": 1, "last_epoch": 2,
+            "peak_memory_bytes": 512 * 2**20, "device": "cpu", "n_train": 240, "last_epoch": 2,
         }  # fmt: skip
-        self._record(run, {**facts, **(record or {})})
-        scores.to_csv(run / "scores.csv", index=False)
         if epochs is None:
             epochs = pd.DataFrame({"epoch": [0, 1, 2], "val_auroc": [0.5, 0.7, 0.6], "l_gen": [3.0, 2.0, 1.5]})
+        if "val_auroc" in epochs:
+            facts["best_epoch"] = int(epochs.epoch[epochs.val_auroc.idxmax()])
+        self._record(run, {**facts, **(record or {})})
+        scores.to_csv(run / "scores.csv", index=False)
         epochs.to_csv(run / "epochs.csv", index=False)
         if sheet:
             Image.new("RGB", (64, 48), "grey").save(run / "residuals.png")

@@ -80,10 +80,14 @@ class TestDamage:
         assert "the labels 'ill'" in read_results(written.folder).outcomes[0].reason
 
     def test_a_folder_without_a_configuration(self, tmp_path):
-        with pytest.raises(CxrError, match=r"found: no benchmark\.yaml in .*\n.*expected: .*\n.*name the output folder"):
+        with pytest.raises(
+            CxrError, match=r"found: no benchmark\.yaml in .*\n.*expected: .*\n.*name the output folder"
+        ):
             read_results(tmp_path)
 
-    @pytest.mark.parametrize(("text", "absent"), [("", "title, systems, data"), ("title: x\ndata: {}\n", "systems, splits")])
+    @pytest.mark.parametrize(
+        ("text", "absent"), [("", "title, systems, data"), ("title: x\ndata: {}\n", "systems, splits")]
+    )
     def test_a_configuration_without_a_grid(self, tmp_path, text, absent):
         (tmp_path / "benchmark.yaml").write_text(text)
         with pytest.raises(CxrError, match=f"without {absent}"):
@@ -93,7 +97,9 @@ class TestDamage:
 class TestTables:
     def test_part_chooses_subset_weights_and_shift(self, benchmark_folder):
         parts = {
-            place: score_rows(["normal", "sick"], [float(number), 9.0], subset=place[0], weights=place[1], shift=place[2])
+            place: score_rows(
+                ["normal", "sick"], [float(number), 9.0], subset=place[0], weights=place[1], shift=place[2]
+            )
             for number, place in enumerate([(VAL, BEST, ""), (TEST, BEST, ""), (TEST, LAST, ""), (TEST, BEST, "noisy")])
         }
         written = benchmark_folder(["a"])
@@ -119,7 +125,9 @@ class TestNoise:
     def test_shifts_of_data_in_the_order_of_their_configuration(self, benchmark_folder):
         shifts = {"strong": NOISE, "blur": {"class_path": "Blur"}, "never scored": NOISE}
         written = benchmark_folder(["a"], data={"x": {"shifts": shifts}, "y": {}})
-        tables = [score_rows(["normal", "sick"], [0.0, 1.0], shift=shift) for shift in ("blur", "", "strong", "unnamed")]
+        tables = [
+            score_rows(["normal", "sick"], [0.0, 1.0], shift=shift) for shift in ("blur", "", "strong", "unnamed")
+        ]
         written.done("a", pd.concat(tables), data="x")
         written.done("a", SCORES, data="y")
         results = read_results(written.folder)
