@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_cxr.models.components import Decoder, Discriminator, Encoder, initialise_dcgan
+from anomalib_cxr.models.components import Decoder, Discriminator, Encoder, initialise_dcgan, layer_norm
 
 SIZES = [32, 64, 128, 256, 512]
 
@@ -36,6 +36,12 @@ class TestShapes:
         judgement = Discriminator(size, n_features=2)(torch.zeros(3, 1, size, size))
         assert judgement.features.shape == (3, 2 * size // 8, 4, 4)
         assert judgement.logits.shape == (3,)
+
+    def test_images_of_three_channels(self):
+        image = torch.zeros(2, 3, 32, 32)
+        assert Encoder(32, latent_dim=7, n_features=2, n_channels=3)(image).shape == (2, 7, 1, 1)
+        assert Decoder(32, latent_dim=7, n_features=2, n_channels=3)(torch.zeros(2, 7, 1, 1)).shape == image.shape
+        assert Discriminator(32, n_features=2, n_channels=3)(image).logits.shape == (2,)
 
 
 class TestChannels:
@@ -90,6 +96,11 @@ class TestChannels:
         ]  # fmt: skip
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Encoder(64, 5, 4).modules()) == 3
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Decoder(64, 5, 4).modules()) == 4
+
+    def test_another_normalisation_stands_in_the_same_places(self):
+        usual, other = (Discriminator(64, n_features=4, norm=norm) for norm in (nn.BatchNorm2d, layer_norm))
+        kinds = [[type(layer) for layer in network.modules()] for network in (usual, other)]
+        assert [nn.GroupNorm if kind is nn.BatchNorm2d else kind for kind in kinds[0]] == kinds[1]
 
 
 class TestInitialisation:

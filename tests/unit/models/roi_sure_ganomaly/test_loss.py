@@ -39,6 +39,14 @@ class TestTerms:
         found = latent_agreement(Painting(torch.empty(0), z_full, z_painted))
         torch.testing.assert_close(found, torch.tensor((5.0 + 3.0) / 2))
 
+    def test_mean_squared_distance_is_ganomalys(self):
+        real, painted = torch.zeros(2, 2, 1, 2), torch.zeros(2, 2, 1, 2)
+        painted[0, 0, 0, 0], painted[1, 1, 0, 1] = 3.0, -5.0
+        expected = torch.tensor((9 + 25) / 8)
+        torch.testing.assert_close(feature_matching(real, painted, "mean_squared"), expected)
+        painting = Painting(torch.empty(0), real, painted)
+        torch.testing.assert_close(latent_agreement(painting, "mean_squared"), expected)
+
     def test_discriminator_is_half_of_each_side(self):
         # Probabilities 0.8 and 0.5 of the real ones, 0.25 of the painted one.
         real = torch.tensor([log(4.0), 0.0])
@@ -98,6 +106,38 @@ class TestReconstruction:
         found = ReconstructionLoss("sure", 0.3, 0.01)(IMAGE, mask, painted, lambda x: gain * x)
         torch.testing.assert_close(found.divergence, divergence, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.loss, expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("mask", [MASK, None])
+    def test_pg_sure_by_hand(self, mask):
+        slope = torch.tensor([[[[0.5, 0.7], [0.2, 0.1]]]])
+        inside = torch.ones(1, 1, 2, 2) if mask is None else mask
+        painted = slope * IMAGE
+        target = torch.where(inside.bool(), IMAGE, torch.tensor(-1.0))
+        variance = inside * (0.2 * (IMAGE + 1) + 0.09)
+        expected = ((painted - target).square() - variance + 2 * variance * slope).sum() / 4
+        loss = ReconstructionLoss("pg_sure", sigma=0.3, tau=0.01, gain=0.2)
+        found = loss(IMAGE, mask, painted, lambda x: slope * x)
+        torch.testing.assert_close(found.divergence, (slope * inside).sum(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found.loss, expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("kind", ["sure", "pg_sure"])
+    def test_three_copies_of_a_channel_have_the_same_noise(self, kind):
+        """A painter of three channels from one: each has the risk that it would have alone, and their mean is it."""
+        slopes = torch.tensor([0.9, 0.5, 0.1]).reshape(1, 3, 1, 1)
+        images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        loss = ReconstructionLoss(kind, sigma=0.3, tau=0.01, gain=0.2)
+        each = [loss(images, None, slope * images, lambda x, slope=slope: slope * x).loss for slope in slopes[0]]
+        together = loss(images, None, slopes * images, lambda x: slopes * x)
+        torch.testing.assert_close(together.loss, torch.stack(each).mean(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(together.divergence, torch.tensor(64 * 1.5), rtol=1e-4, atol=0)
+
+    @pytest.mark.parametrize(("kind", "power"), [("l2", 2), ("l1", 1)])
+    def test_each_of_three_channels_is_to_be_the_region(self, kind, power):
+        painted = torch.stack([PAINTED[0, 0], IMAGE[0, 0], PAINTED[0, 0]])[None]
+        target = torch.tensor([[0.5, -1.0], [-0.3, -1.0]])
+        expected = sum((channel - target).abs() ** power for channel in painted[0]).sum() / 12
+        found = ReconstructionLoss(kind, 0.1, 0.01)(IMAGE, MASK, painted, no_painter).loss
+        torch.testing.assert_close(found, expected)
 
     def test_sure_is_the_mean_of_the_risks_with_the_given_sigma_and_tau(self):
         images = torch.randn(5, 1, 4, 4)

@@ -21,8 +21,21 @@ BAD = [
     ("image_size", (64, 64), SIZES),
     ("image_size", None, SIZES),
     ("reconstruction", "SURE", "one of sure, l2, l1"),
-    ("reconstruction", ["sure"], "one of sure, l2, l1"),
+    ("reconstruction", ["sure"], "one of sure, l2, l1, pg_sure"),
     ("target", "lung", "one of lungs, image"),
+    ("input_region", "lung", "one of image, lungs"),
+    ("segmenter", 3, "null, or with input_region lungs the path of a segmenter"),
+    ("segmenter", "a.pt", "null, or with input_region lungs the path of a segmenter"),
+    ("segmenter_steps", 0, ">= 1 and whole"),
+    ("generator", "unet", "one of dcgan, residual_unet"),
+    ("adversary", "wgan", "one of feature_matching, wgan_gp"),
+    ("distance", "l2", "one of euclidean, mean_squared"),
+    ("n_channels", 2, "one of 1, 3"),
+    ("n_channels", 3.0, "one of 1, 3"),
+    ("gain", -1e-3, ">= 0 and finite"),
+    ("w_gp", -1, ">= 0 and finite"),
+    ("n_critic", 0, ">= 1 and whole"),
+    ("instance_noise", -0.1, ">= 0 and finite"),
     ("sigma", -0.01, ">= 0"),
     ("sigma", "0.1", ">= 0"),
     ("sigma", float("nan"), ">= 0"),
@@ -49,6 +62,8 @@ BAD = [
 GOOD = {
     "image_size": 64, "latent_dim": 1, "n_features": 1, "max_features": 1, "sigma": 0, "tau": 1e-6, "w_adv": 0,
     "w_enc": 0, "w_rec": 0, "lr": 1, "betas": [0, 0.999], "reconstruction": "l1", "target": "image",
+    "gain": 0, "w_gp": 0, "n_critic": 1, "instance_noise": 0, "n_channels": 3, "generator": "residual_unet",
+    "adversary": "wgan_gp", "distance": "mean_squared", "segmenter_steps": 1,
 }  # fmt: skip
 
 
@@ -70,6 +85,7 @@ class TestSettings:
     def test_the_ends_of_the_ranges_are_allowed(self):
         check_settings(GOOD)
         check_settings({"max_features": None, "betas": (0.0, 0.0), "sigma": np.float32(0.1), "n_features": np.int64(4)})
+        check_settings({"input_region": "lungs", "segmenter": "segmenter.pt"})
         RoiSureGanomaly(**{**GOOD, "image_size": 32})
 
     @pytest.mark.parametrize("size", [32, 64, 128, 256, 512])
@@ -81,5 +97,7 @@ class TestSettings:
         expected = {
             "image_size": 256, "reconstruction": "sure", "target": "lungs", "w_adv": 1, "w_enc": 1, "w_rec": 50,
             "latent_dim": 100, "n_features": 64, "max_features": None, "lr": 2e-4, "betas": (0.5, 0.999),
+            "generator": "dcgan", "adversary": "feature_matching", "distance": "euclidean", "n_channels": 1,
+            "input_region": "image", "instance_noise": 0,
         }  # fmt: skip
         assert {name: defaults[name] for name in expected} == expected

@@ -50,6 +50,12 @@ class TestScore:
         assert not any(torch.equal(one, other) for one, other in zip(ours, painters, strict=True) if one.ndim == 4)
         assert not {id(weight) for weight in ours} & {id(weight) for weight in painters}
 
+    def test_may_be_the_mean_square_instead(self, images):
+        model = lively(RoiSureGanomalyModel(32, latent_dim=6, n_features=4, distance="mean_squared"))
+        z_full = model.painter.encoder(images[:, :1])
+        z_painted = model.encoder(model.painter.decoder(z_full))
+        torch.testing.assert_close(model(images).pred_score, ((z_full - z_painted) ** 2).mean((1, 2, 3)))
+
     def test_one_channel_gives_what_three_equal_ones_give(self, model, images):
         three, one = model(images), model(images[:, :1])
         torch.testing.assert_close(three.pred_score, one.pred_score, rtol=1e-5, atol=1e-6)
@@ -79,6 +85,72 @@ class TestAnomalyMap:
         model.painter.decoder.layers[-2].weight.mul_(100)
         residual = (images[:, :1] - model.painter(images[:, :1])).abs() / 2
         torch.testing.assert_close(model(images).anomaly_map, residual)
+
+
+class TestThreeChannels:
+    @pytest.fixture
+    def model(self):
+        return lively(RoiSureGanomalyModel(32, latent_dim=6, n_features=4, n_channels=3))
+
+    def test_networks_see_and_paint_three(self, model, images):
+        painting = model.paint(model.see(images).image)
+        assert painting.painted.shape == (4, 3, 32, 32)
+        z_full = model.painter.encoder(images)
+        torch.testing.assert_close(painting.z_full, z_full)
+        torch.testing.assert_close(painting.painted, model.painter.decoder(z_full))
+        torch.testing.assert_close(painting.z_painted, model.encoder(painting.painted))
+
+    def test_map_and_picture_are_their_mean(self, model, images):
+        model.painter.decoder.layers[-2].weight.mul_(100)
+        painted = model.painter(images[:, :1])
+        grey = painted.mean(1, keepdim=True)
+        bright = grey > grey.mean((2, 3), keepdim=True)
+        expected = bright * (images[:, :1] - painted).abs().mean(1, keepdim=True) / 2
+        torch.testing.assert_close(model(images).anomaly_map, expected)
+        torch.testing.assert_close(model.painting_of(images), grey)
+
+
+class TestLungsOnly:
+    @pytest.fixture
+    def right(self):
+        """A region that a segmenter is to find: the right half."""
+        region = torch.zeros(1, 1, 32, 32)
+        region[..., 16:] = 1
+        return region
+
+    @pytest.fixture(params=[False, True], ids=["lungs", "image"])
+    def model(self, request, right, monkeypatch):
+        model = RoiSureGanomalyModel(32, latent_dim=6, n_features=4, whole_image=request.param, lungs_only=True)
+        monkeypatch.setattr(model.lungs.segmenter, "forward", lambda grey: right.expand_as(grey) * 0.6)
+        return lively(model)
+
+    def test_the_rest_has_no_effect_on_the_score(self, model, images):
+        other = images.clone()
+        other[..., :16] = 0.3
+        assert torch.equal(model(other).pred_score, model(images).pred_score)
+        other[..., 16:] = 0.3
+        assert not torch.equal(model(other).pred_score, model(images).pred_score)
+
+    def test_the_rest_is_black_and_has_no_map(self, model, images, right):
+        image, region = model.see(images)
+        torch.testing.assert_close(image, torch.where(right.bool(), images[:, :1], -1.0))
+        assert torch.equal(region, right.expand(4, -1, -1, -1))
+        painted = model.painter(image)
+        residual = right * (image - painted).abs() / 2
+        if not model.whole_image:
+            residual = residual * (painted > painted.mean((2, 3), keepdim=True))
+        torch.testing.assert_close(model(images).anomaly_map, residual)
+        torch.testing.assert_close(model.painting_of(images), painted)
+
+
+def test_networks_are_the_same_with_and_without_a_segmenter():
+    states = []
+    for lungs_only in (False, True):
+        torch.manual_seed(0)
+        states.append(RoiSureGanomalyModel(32, latent_dim=6, n_features=4, lungs_only=lungs_only).state_dict())
+    without, with_one = states
+    assert all(torch.equal(with_one[name], value) for name, value in without.items())
+    assert {name.split(".")[0] for name in with_one.keys() - without.keys()} == {"lungs"}
 
 
 def test_paint_agrees_with_the_painter(model, images):

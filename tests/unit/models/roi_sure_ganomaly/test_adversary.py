@@ -1,0 +1,99 @@
+"""Both adversaries against numbers worked out by hand, for discriminators whose answers and slopes are known."""
+
+from __future__ import annotations
+
+from math import log
+
+import pytest
+import torch
+from torch import nn
+
+from anomalib_cxr.models.components import Judgement
+from anomalib_cxr.models.roi_sure_ganomaly.adversary import (
+    FeatureMatching,
+    WganGp,
+    choose_adversary,
+    instance_noise_level,
+)
+
+REAL, PAINTED = torch.full((2, 1, 2, 2), 0.5), torch.full((2, 1, 2, 2), -0.25)
+
+
+def summing(images):
+    """Judge by three times the sum of the pixels: a slope of 3 * sqrt(4) = 6 everywhere."""
+    return Judgement(images, 3 * images.flatten(1).sum(1))
+
+
+class TestFeatureMatching:
+    @pytest.mark.parametrize(("distance", "expected"), [("euclidean", (4 * 0.75**2) ** 0.5), ("mean_squared", 0.75**2)])
+    def test_generator_term_is_the_distance_of_the_features(self, distance, expected):
+        adversary = FeatureMatching(distance)
+        painted = PAINTED.clone().requires_grad_()
+        real = REAL.clone().requires_grad_()
+        term = adversary.generator_term(summing(real), summing(painted))
+        torch.testing.assert_close(term, torch.tensor(expected))
+        term.backward()
+        assert painted.grad.abs().min() > 0
+        assert real.grad is None
+
+    def test_discriminator_has_half_of_each_side(self):
+        # Logits 3 * 4 * 0.5 = 6 and -3: probabilities of a mistake 1 / (1 + e^6) and 1 / (1 + e^3).
+        duel = FeatureMatching().duel(summing, REAL, PAINTED)
+        expected = 0.5 * log(1 + torch.tensor(-6.0).exp()) + 0.5 * log(1 + torch.tensor(-3.0).exp())
+        torch.testing.assert_close(duel.loss, torch.tensor(expected))
+        assert torch.equal(duel.real.features, REAL)
+
+
+class TestWganGp:
+    @pytest.mark.parametrize("w_gp", [10.0, 0.0, 2.5])
+    def test_critic_has_the_gap_and_the_penalty(self, w_gp):
+        duel = WganGp(w_gp=w_gp).duel(summing, REAL, PAINTED)
+        torch.testing.assert_close(duel.loss, torch.tensor(-3.0 - 6.0 + w_gp * (6 - 1) ** 2))
+        assert torch.equal(duel.real.logits, torch.full((2,), 6.0))
+
+    def test_generator_wants_to_be_called_real(self):
+        term = WganGp().generator_term(summing(REAL), summing(PAINTED))
+        torch.testing.assert_close(term, torch.tensor(3.0))
+
+    def test_critic_learns_from_both_terms_by_hand(self):
+        """D(x) = w * sum(x): the loss is w * (sum painted - sum real) + 10 * (2 w - 1)^2 for 4 pixels, w > 0."""
+        weight = torch.tensor(0.9, requires_grad=True)
+        duel = WganGp().duel(lambda x: Judgement(x, weight * x.flatten(1).sum(1)), REAL, PAINTED)
+        duel.loss.backward()
+        torch.testing.assert_close(weight.grad, torch.tensor(4 * -0.25 - 4 * 0.5 + 40 * (2 * 0.9 - 1)))
+
+    def test_is_computed_in_float32(self):
+        layer, seen = nn.Conv2d(1, 1, 2, bias=False), []
+
+        def critic(images):
+            seen.append(layer(images).dtype)
+            return Judgement(images, layer(images).flatten())
+
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer(REAL).dtype == torch.bfloat16
+            WganGp().duel(critic, REAL, PAINTED.bfloat16())
+        assert set(seen) == {torch.float32}
+
+
+class TestChoice:
+    def test_by_name(self):
+        matching = choose_adversary("feature_matching", distance="mean_squared", n_critic=7, w_gp=3.0)
+        assert isinstance(matching, FeatureMatching)
+        assert (matching.distance, matching.n_critic, matching.reinitialise_below) == ("mean_squared", 1, 1e-5)
+        critic = choose_adversary("wgan_gp", distance="mean_squared", n_critic=7, w_gp=3.0)
+        assert isinstance(critic, WganGp)
+        assert (critic.n_critic, critic.w_gp, critic.reinitialise_below) == (7, 3.0, None)
+
+    def test_normalisations(self):
+        assert isinstance(FeatureMatching().norm(4), nn.BatchNorm2d)
+        norm = WganGp().norm(4)
+        images = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+        mean, variance = images.flatten(1).mean(1), images.flatten(1).var(1, correction=0)
+        expected = (images - mean[:, None, None, None]) / (variance[:, None, None, None] + 1e-5).sqrt()
+        torch.testing.assert_close(norm(images), expected)
+
+
+@pytest.mark.parametrize(("n_epochs", "expected"), [(1, [0.3]), (2, [0.3, 0.0]), (4, [0.3, 0.2, 0.1, 0.0])])
+def test_instance_noise_falls_in_a_line_to_none(n_epochs, expected):
+    found = [instance_noise_level(0.3, epoch, n_epochs) for epoch in range(n_epochs)]
+    assert found == pytest.approx(expected)
