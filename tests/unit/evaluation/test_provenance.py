@@ -49,7 +49,7 @@ class TestRecord:
         assert record["versions"] == {
             "anomalib_cxr": anomalib_cxr.__version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in ("anomalib", "torch", "torchvision", "lightning")},
+            **{name: version(name) for name in ("anomalib", "torch", "torchvision", "lightning", "monai")},
         }
         assert record["machine"]["device"] == "cpu"
         assert datetime.fromisoformat(record["date"]).utcoffset().total_seconds() == 0
