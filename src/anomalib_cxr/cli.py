@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
-from .benchmark.grid import Data, System
+from .benchmark.grid import Data, Plain, System
 from .errors import CxrError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def benchmark(
     output: Path = Path("results/benchmark"),
     seeds: tuple[int, ...] = (0,),
     splits: tuple[int, ...] = (0,),
-    trainer: dict[str, Any] | None = None,
+    trainer: Plain | None = None,
     threads: int = 1,
     n_jobs: int = 1,
     root: Path | None = None,

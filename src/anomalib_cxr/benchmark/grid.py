@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonargparse.typing import Path_fr
 
 Settings = dict[str, Any]
+# As a configuration has them: of what is `Any`, jsonargparse would make an object wherever there is a class_path.
+Plain = dict[str, None | bool | int | float | str | list | dict]  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class System:
     """
 
     config: Path_fr | None = None
-    model: Settings = field(default_factory=dict)
-    trainer: Settings = field(default_factory=dict)
-    data: Settings = field(default_factory=dict)
+    model: Plain = field(default_factory=dict)
+    trainer: Plain = field(default_factory=dict)
+    data: Plain = field(default_factory=dict)
     reported: float | None = None
     note: str = ""
 
@@ -50,10 +52,10 @@ class Data:
     """
 
     config: Path_fr | None = None
-    data: Settings = field(default_factory=dict)
-    model: Settings = field(default_factory=dict)
-    systems: dict[str, Settings] = field(default_factory=dict)
-    shifts: dict[str, Settings] = field(default_factory=dict)
+    data: Plain = field(default_factory=dict)
+    model: Plain = field(default_factory=dict)
+    systems: dict[str, Plain] = field(default_factory=dict)
+    shifts: dict[str, Plain] = field(default_factory=dict)
     note: str = ""
 
     def placed(self, root: Path | None) -> Data:
@@ -65,7 +67,8 @@ class Data:
         """
         if root is None:
             return self
-        return replace(self, data={**self.data, "init_args": {**self.data.get("init_args", {}), "root": str(root)}})
+        given = cast("Settings", self.data)
+        return replace(self, data={**given, "init_args": {**given.get("init_args", {}), "root": str(root)}})
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Grid:
     title: str = "Benchmark"
     seeds: tuple[int, ...] = (0,)
     splits: tuple[int, ...] = (0,)
-    trainer: Settings = field(default_factory=dict)
+    trainer: Plain = field(default_factory=dict)
     threads: int = 1
 
     def record(self) -> Settings:

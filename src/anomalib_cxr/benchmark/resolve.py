@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -53,7 +53,7 @@ def resolve_grid(grid: Grid) -> list[Run]:
 def _resolve(part: System | Data, section: str, place: str, refusals: Refusals) -> Settings:
     """Return `class_path` and `init_args` of a part, its own before its file's; note what is wrong with them."""
     refusals.check_name(place)
-    own = part.model if isinstance(part, System) else part.data
+    own = cast("Settings", part.model if isinstance(part, System) else part.data)
     from_file = _section(part, section)
     class_path = own.get("class_path", from_file.get("class_path"))
     if class_path is None:
