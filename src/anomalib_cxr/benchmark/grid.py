@@ -12,7 +12,7 @@ from jsonargparse.typing import Path_fr
 
 Settings = dict[str, Any]
 # As a configuration has them: of what is `Any`, jsonargparse would make an object wherever there is a class_path.
-Plain = dict[str, None | bool | int | float | str | list | dict]  # type: ignore[type-arg]
+Plain = dict[str, bool | int | float | str | list | dict | None]  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
