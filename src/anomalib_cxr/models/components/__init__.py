@@ -10,7 +10,7 @@ from .reproducible import ReproducibleTraining, drawn_from
 from .residual_unet import ResidualEncoder, ResidualUnet
 from .stepping import SteppedTraining
 from .visualizer import RadiographVisualizer
-from .wgan import ResidualGenerator, ResidualTrunk, glorot_linear, layer_norm
+from .wgan import ImageNorm, ResidualGenerator, ResidualTrunk, glorot_linear
 
 __all__ = [
     "DcganGenerator",
@@ -19,6 +19,7 @@ __all__ = [
     "Encoder",
     "Generator",
     "GuardedTraining",
+    "ImageNorm",
     "Judgement",
     "Norm",
     "RadiographModule",
@@ -34,7 +35,6 @@ __all__ = [
     "drawn_from",
     "glorot_linear",
     "initialise_dcgan",
-    "layer_norm",
     "resolve_pre_processor",
     "to_grey",
 ]

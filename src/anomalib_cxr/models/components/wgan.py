@@ -43,15 +43,15 @@ class ConvMeanPool(nn.Conv2d):
 
 
 class UpsampleConv(nn.Conv2d):
-    """Each pixel four times, then a 3 x 3 convolution: `(B, n_in, H, W)` to `(B, n_out, 2H, 2W)`.
+    """Each pixel four times, then a 1 x 1 or 3 x 3 convolution: `(B, n_in, H, W)` to `(B, n_out, 2H, 2W)`.
 
     Done as one transposed convolution, as in :class:`ConvMeanPool`.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge and convolve."""
-        kernel = 4 * F.avg_pool2d(self.weight, 2, stride=1, padding=1)  # (n_out, n_in, 4, 4)
-        return F.conv_transpose2d(x, kernel.flip(-2, -1).transpose(0, 1), self.bias, stride=2, padding=1)
+        kernel = 4 * F.avg_pool2d(self.weight, 2, stride=1, padding=1)  # (n_out, n_in, 4, 4) or (n_out, n_in, 2, 2)
+        return F.conv_transpose2d(x, kernel.flip(-2, -1).transpose(0, 1), self.bias, stride=2, padding=self.padding)
 
 
 def _conv(
@@ -73,13 +73,25 @@ def glorot_linear(n_in: int, n_out: int) -> nn.Linear:
     return linear
 
 
-def layer_norm(n_channels: int) -> nn.GroupNorm:
-    """Make the layer normalisation of a critic: over channels and pixels, with a scale and an offset for each channel.
+class ImageNorm(nn.Module):
+    """The layer normalisation of a critic: of each image over channels and pixels, then a scale for each channel.
 
-    That is a group normalisation with one group, as the authors' code has it. `nn.LayerNorm` over `(C, H, W)` would
-    have a scale for each pixel and fix the size of the image.
+    So the authors' code has it. `nn.LayerNorm` would have a scale for each pixel. `nn.GroupNorm` with one group is the
+    same function, but exports as reshapes around a normalisation, and OpenVINO rounds reshaped values to bfloat16 on
+    processors that have it, whatever the graph says.
+
+    Args:
+        n_channels: Channels of the images.
     """
-    return nn.GroupNorm(1, n_channels)
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(n_channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise images `(B, C, H, W)`."""
+        return F.layer_norm(x, x.shape[1:]) * self.weight + self.bias
 
 
 class UpBlock(nn.Module):
@@ -87,7 +99,7 @@ class UpBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
-        self.shortcut = nn.Sequential(_conv(n_in, n_out, 1), nn.Upsample(scale_factor=2))  # either order: 1 x 1
+        self.shortcut = _conv(n_in, n_out, 1, kind=UpsampleConv)
         self.residual = nn.Sequential(
             nn.BatchNorm2d(n_in),
             nn.ReLU(),
@@ -110,10 +122,10 @@ class DownBlock(nn.Module):
         super().__init__()
         self.shortcut = nn.Sequential(nn.AvgPool2d(2), _conv(n_in, n_out, 1))
         self.residual = nn.Sequential(
-            layer_norm(n_in),
+            ImageNorm(n_in),
             nn.ReLU(),
             _conv(n_in, n_in, gain=_HE, bias=False),
-            layer_norm(n_in),
+            ImageNorm(n_in),
             nn.ReLU(),
             _conv(n_in, n_out, gain=_HE, kind=ConvMeanPool),
         )

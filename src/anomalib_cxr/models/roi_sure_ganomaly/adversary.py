@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from anomalib_cxr.functional import Distance, gradient_penalty
-from anomalib_cxr.models.components import Judgement, Norm, layer_norm
+from anomalib_cxr.models.components import ImageNorm, Judgement, Norm
 
 from .loss import discriminator_loss, feature_matching
 
@@ -103,7 +103,7 @@ class WganGp(Adversary):
         w_gp: Weight of the gradient penalty.
     """
 
-    norm = staticmethod(layer_norm)
+    norm = ImageNorm
     reinitialise_below = None
 
     def __init__(self, n_critic: int = 5, w_gp: float = 10.0) -> None:

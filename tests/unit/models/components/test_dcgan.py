@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_cxr.models.components import Decoder, Discriminator, Encoder, initialise_dcgan, layer_norm
+from anomalib_cxr.models.components import Decoder, Discriminator, Encoder, ImageNorm, initialise_dcgan
 
 SIZES = [32, 64, 128, 256, 512]
 
@@ -98,9 +98,9 @@ class TestChannels:
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Decoder(64, 5, 4).modules()) == 4
 
     def test_another_normalisation_stands_in_the_same_places(self):
-        usual, other = (Discriminator(64, n_features=4, norm=norm) for norm in (nn.BatchNorm2d, layer_norm))
+        usual, other = (Discriminator(64, n_features=4, norm=norm) for norm in (nn.BatchNorm2d, ImageNorm))
         kinds = [[type(layer) for layer in network.modules()] for network in (usual, other)]
-        assert [nn.GroupNorm if kind is nn.BatchNorm2d else kind for kind in kinds[0]] == kinds[1]
+        assert [ImageNorm if kind is nn.BatchNorm2d else kind for kind in kinds[0]] == kinds[1]
 
 
 class TestInitialisation:

@@ -10,11 +10,11 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_cxr.models.components.wgan import (
     ConvMeanPool,
     DownBlock,
+    ImageNorm,
     ResidualGenerator,
     ResidualTrunk,
     UpBlock,
     UpsampleConv,
-    layer_norm,
 )
 
 
@@ -91,18 +91,18 @@ class TestLayers:
         expected = F.avg_pool2d(F.conv2d(self.x, layer.weight, layer.bias, padding=1), 2)
         torch.testing.assert_close(layer(self.x), expected)
 
-    def test_enlarging_and_convolution(self):
-        layer = UpsampleConv(3, 5, 3, padding=1).double()
-        expected = F.conv2d(F.interpolate(self.x, scale_factor=2), layer.weight, layer.bias, padding=1)
+    @pytest.mark.parametrize("size", [1, 3])
+    def test_enlarging_and_convolution(self, size):
+        layer = UpsampleConv(3, 5, size, padding=size // 2).double()
+        expected = F.conv2d(F.interpolate(self.x, scale_factor=2), layer.weight, layer.bias, padding=size // 2)
         torch.testing.assert_close(layer(self.x), expected)
 
     def test_layer_norm_is_over_channels_and_pixels(self):
-        norm = layer_norm(3).double()
+        norm = ImageNorm(3).double()
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
         mean, variance = self.x.mean((1, 2, 3), keepdim=True), self.x.var((1, 2, 3), keepdim=True, correction=0)
-        scale, offset = norm.weight[:, None, None], norm.bias[:, None, None]
-        torch.testing.assert_close(norm(self.x), (self.x - mean) / (variance + 1e-5).sqrt() * scale + offset)
+        torch.testing.assert_close(norm(self.x), (self.x - mean) / (variance + 1e-5).sqrt() * norm.weight + norm.bias)
 
     def test_a_block_adds_its_resampled_input(self):
         halved, doubled = DownBlock(3, 5).double(), UpBlock(3, 5).double()
@@ -111,7 +111,7 @@ class TestLayers:
                 nn.init.zeros_(weight)
         expected = F.conv2d(F.avg_pool2d(self.x, 2), halved.shortcut[1].weight, halved.shortcut[1].bias)
         torch.testing.assert_close(halved(self.x), expected)
-        expected = F.conv2d(F.interpolate(self.x, scale_factor=2), doubled.shortcut[0].weight, doubled.shortcut[0].bias)
+        expected = F.conv2d(F.interpolate(self.x, scale_factor=2), doubled.shortcut.weight, doubled.shortcut.bias)
         torch.testing.assert_close(doubled(self.x), expected)
 
     def test_an_image_alone_is_described_as_in_a_batch(self):
@@ -123,7 +123,7 @@ class TestLayers:
 def test_initial_weights():
     torch.manual_seed(0)
     block = UpBlock(64, 32)
-    for layer, variance in [(block.residual[2], 4 / (9 * 96)), (block.shortcut[0], 2 / 96)]:
+    for layer, variance in [(block.residual[2], 4 / (9 * 96)), (block.shortcut, 2 / 96)]:
         assert layer.weight.var().item() == pytest.approx(variance, rel=0.05)
         assert layer.weight.abs().max().item() <= (3 * variance) ** 0.5  # uniform
     assert all(layer.bias is None or not layer.bias.any() for layer in block.modules() if isinstance(layer, nn.Conv2d))
