@@ -89,7 +89,7 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
     def __init__(
         self,
         image_size: int = 64,
-        gan_epochs: int = 300,
+        gan_epochs: int = 200,
         n_critic: int = 5,
         w_gp: float = 10.0,
         kappa: float = 1.0,
