@@ -39,6 +39,7 @@ class ScoreRecorder(Callback):
         self.tables: dict[str, pd.DataFrame] = {}
         """Scores by what was scored last under that name: `val` (the last epoch's), `best_val`, and those of tests."""
         self.seconds_per_image = float("nan")
+        self._best = -1.0
         self._best_weights: dict[str, torch.Tensor] = {}
         self._scored: list[Scored] = []
         self._timed: list[tuple[float, int]] = []
@@ -68,12 +69,13 @@ class ScoreRecorder(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure this epoch, and keep its weights if they are the best so far."""
-        table = self._table("validation", f"after epoch {trainer.current_epoch}")
-        self.tables["val"] = table
-        value = auroc(table)
-        best = max((row["val_auroc"] for row in self.epochs), default=-1.0)
+        table = self.tables["val"] = self._table("validation", f"after epoch {trainer.current_epoch}")
+        # Some models train what scores only after other parts; until then their scores mean nothing.
+        scores = trainer.current_epoch >= getattr(pl_module, "first_scoring_epoch", 0)
+        value = auroc(table) if scores else float("nan")
         self.epochs.append({"epoch": trainer.current_epoch, "val_auroc": value})
-        if value > best:
+        if value > self._best:
+            self._best = value
             self.best_epoch = trainer.current_epoch
             self.tables["best_val"] = table
             self._best_weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}

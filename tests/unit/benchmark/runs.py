@@ -20,6 +20,12 @@ class Dies(RoiSureGanomaly):
         os._exit(1)
 
 
+class Late(RoiSureGanomaly):
+    """Scores mean something from the second epoch on."""
+
+    first_scoring_epoch = 1
+
+
 class Raises(RoiSureGanomaly):
     def on_train_epoch_start(self):
         raise RuntimeError("out of luck")

@@ -131,6 +131,14 @@ class TestFailed:
         assert "after epoch 1 that are not finite" in record["reason"]
         assert "PHANTOM_" in record["reason"]
 
+    def test_epochs_before_scores_mean_something_are_not_chosen(self, going_wrong, phantom_root, tmp_path, run, epochs):
+        late = run_of(phantom_root, class_path=f"{MODULE}.Late")
+        record = RunJob(late, tmp_path).run()
+        found = pd.read_csv(tmp_path / late.place / "epochs.csv")
+        assert list(found.val_auroc.isna()) == [True, False, False]
+        assert list(found.val_auroc)[1:] == list(epochs.val_auroc)[1:]
+        assert record["best_epoch"] == found.epoch[found.val_auroc.idxmax()]
+
     def test_output_goes_to_the_log_and_comes_back(self, going_wrong, phantom_root, tmp_path, capsys):
         handlers = logging.getLogger().handlers[:]
         RunJob(run_of(phantom_root, class_path=f"{MODULE}.Raises"), tmp_path).run()
