@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from sklearn.metrics import roc_curve
 from anomalib_cxr.evaluation.figures import BLUE, GREY, RED
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, auroc, obstacle_to_roc
 
-from .panels import INK, Curves, curves_of, draw_curves, label_outer, panel_grid, say
+from .panels import COLUMNS, INK, Curves, curves_of, draw_curves, label_outer, panel_grid, say
 from .results import BEST, TEST, Outcome, Results
 
 ORANGE, PURPLE, TEAL, FAINT = "#e66101", "#7b3294", "#018571", "#c4c4c4"
@@ -25,7 +24,7 @@ HOSPITAL_STYLES = ((BLUE, "--"), (ORANGE, "-."), (PURPLE, ":"), (TEAL, (0, (1, 1
 """Colour and line of each hospital; neither tells it alone."""
 EDGES = np.linspace(-4, 6, 31)
 """Of the histograms' bins, in standard deviations of the normal images' scores."""
-COLUMNS_OF_HISTOGRAMS, LOSSES_IN_A_ROW = 4, 6
+LOSSES_IN_A_ROW = 6
 NOT_LOSSES = ("epoch", "val_auroc")
 
 
@@ -151,8 +150,7 @@ def loss_panels(outcomes: Sequence[Outcome]) -> Figure:
         outcomes: Runs for which :func:`losses_of` finds something.
     """
     names = losses_of(outcomes)
-    rows = math.ceil(len(names) / LOSSES_IN_A_ROW)
-    figure, panels = panel_grid(names, columns=math.ceil(len(names) / rows), height=1.6)
+    figure, panels = panel_grid(names, columns=LOSSES_IN_A_ROW, height=1.6)
     figure.suptitle(outcomes[0].run.system, fontsize=10)
     for name, panel in zip(names, panels, strict=True):
         curves = curves_of([each.epochs for each in outcomes], name)
@@ -175,8 +173,8 @@ def histogram_panels(results: Results, data: str) -> Figure:
     tables = {system: _standardised(results.of(data, system)) for system in systems}
     hospitals = hospitals_of(list(tables.values())) or [""]
     titles = [f"{system}, {source}".rstrip(", ") for system in systems for source in hospitals]
-    columns = len(hospitals) * max(1, COLUMNS_OF_HISTOGRAMS // len(hospitals))
-    figure, panels = panel_grid(titles, columns=columns, height=1.6)
+    in_a_row = max(1, COLUMNS // len(hospitals))
+    figure, panels = panel_grid(titles, len(hospitals) * in_a_row, height=1.6, group=len(hospitals))
     places = [(system, source) for system in systems for source in hospitals]
     for (system, source), panel in zip(places, panels, strict=True):
         table = tables[system]

@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from .comparisons import SIGNIFICANT
-from .measures import AUROC, DISSERTATION, HONEST, HOSPITAL_AUROC, POOLED, Over, over_runs, pick
+from .measures import AUROC, DISSERTATION, HONEST, HOSPITAL_AUROC, POOLED, Over, either_way, over_runs, pick
 from .results import AS_IS, BEST, DONE, FAILED, MISSING, TEST, Results
 from .summary import interval_words
 
@@ -67,12 +67,12 @@ def findings(results: Results, measured: pd.DataFrame, comparisons: pd.DataFrame
     """Say in short what came out: sentences that the tables bear out."""
     if not results.done:
         return ["No run is done: there is nothing to measure yet."]
-    return [
-        words
+    words = [
+        list(_findings_on(results, measured, pick(comparisons, data=data, weights=BEST, shift=AS_IS), data))
         for data in results.config["data"]
         if results.systems(data)
-        for words in _findings_on(results, measured, pick(comparisons, data=data, weights=BEST, shift=AS_IS), data)
     ]
+    return words[0] if len(words) == 1 else [" ".join(sentences) for sentences in words]
 
 
 def _findings_on(results: Results, measured: pd.DataFrame, pairs: pd.DataFrame, data: str) -> Iterator[str]:
@@ -119,17 +119,21 @@ def _optimism(dissertation: Mapping[str, Over], honest: Mapping[str, Over]) -> I
 
 
 def _reported(results: Results, honest: Mapping[str, Over]) -> Iterator[str]:
-    """Say which of the reported figures the honest ones bear out."""
+    """Say how far the reported figures are from the honest ones."""
     known = {system: value for system in honest if (value := results.reported(system)) is not None}
     if known:
         within = [system for system, value in known.items() if honest[system].low <= value <= honest[system].high]
-        yield f"{len(within)} of {len(known)} reported figures lie within the interval of protocol (b){_names(within)}."
+        above = [value - honest[system].value for system, value in known.items()]
+        yield (
+            f"The reported figures differ from protocol (b) by {min(above):+.3f} to {max(above):+.3f}; "
+            f"{len(within)} of {len(known)} lie within its interval{_names(within)}."
+        )
 
 
 def _hospitals(rows: pd.DataFrame) -> Iterator[str]:
     """Say whose score tells the hospitals apart most."""
-    found = {(str(system), str(group)): over_runs(part) for (system, group), part in rows.groupby(["system", "group"])}
-    known = {place: over for place, over in found.items() if over is not None}
+    parts = either_way(rows).groupby(["system", "group"])
+    known = {place: over for place, part in parts if (over := over_runs(part)) is not None}
     if known:
-        (system, group), over = max(known.items(), key=lambda item: abs(item[1].value - 0.5))
-        yield f"The score of {system} tells normal images of the hospitals apart most ({group}): {_words(over)}."
+        (system, group), over = max(known.items(), key=lambda item: item[1].value)
+        yield f"Most apart are the hospitals in the scores of {system} ({group}, either way): {_words(over)}."

@@ -74,13 +74,20 @@ def draw_curves(axes: Axes, curves: Curves, color: str = INK, **style: Any) -> N
 
 
 def panel_grid(
-    titles: Sequence[str], columns: int = COLUMNS, height: float = PANEL_HEIGHT
+    titles: Sequence[str], columns: int = COLUMNS, height: float = PANEL_HEIGHT, group: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure and a panel for each title, row by row."""
-    columns = min(columns, max(3, len(titles)))
+    """Return a figure and a panel for each title, row by row, in rows that are as equal as can be.
+
+    Args:
+        titles: Of the panels.
+        columns: Panels of a row that is as wide as a page.
+        height: Of a panel, in inches.
+        group: So many panels in sequence stay in one row.
+    """
     rows = math.ceil(len(titles) / columns)
-    figure = new_figure(WIDTH, height * rows + 0.75)
-    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    used = max(2, group * math.ceil(len(titles) / rows / group))
+    figure = new_figure(WIDTH * used / columns, height * rows + 0.75)
+    panels: list[Axes] = list(figure.subplots(rows, used, squeeze=False).ravel())
     for panel, title in zip(panels, titles, strict=False):
         panel.set_title(title, fontsize=9)
         panel.tick_params(labelsize=SMALL)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anomalib_cxr.evaluation.files import save_figure
+from anomalib_cxr.evaluation.files import whole_file
 
 FOLDER = "figures"
 DPI = 150
@@ -50,8 +50,8 @@ def show_figure(figure: Figure, folder: Path, name: str, alt: str, caption: str)
         caption: The words under it.
     """
     path = f"{FOLDER}/{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}.png"
-    figure.set_dpi(DPI)
-    save_figure(figure, folder / path)
+    with whole_file(folder / path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=DPI)
     encoded = base64.b64encode((folder / path).read_bytes()).decode()
     return Picture(alt, caption, encoded, "png", round(figure.get_figwidth() * ON_SCREEN), path)
 

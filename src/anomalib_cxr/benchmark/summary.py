@@ -18,6 +18,7 @@ from .measures import (
     HOSPITAL_AUROC,
     POOLED,
     SPECIFICITIES,
+    either_way,
     over_runs,
     pick,
 )
@@ -57,12 +58,12 @@ def auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
                 cell(pick(best, group=POOLED)),
                 *(cell(pick(best, group=hospital)) for hospital in hospitals),
                 cell(pick(own, weights=LAST, group=POOLED)),
-                *(cell(pick(told_apart, system=system, group=pair)) for pair in pairs),
+                *(cell(either_way(pick(told_apart, system=system, group=pair))) for pair in pairs),
             ]
         )
     columns = ["system", "reported by the dissertation", "runs", "(a) best epoch on validation"]
     columns += ["(b) test, pooled", *(f"(b) test, {hospital}" for hospital in hospitals), "(b) test, last epoch"]
-    columns += [f"hospitals told apart, {pair}" for pair in pairs]
+    columns += [f"hospitals told apart, {pair}, either way" for pair in pairs]
     caption = f"AUROC on {data}: {CELL}. {_sizes(honest)}"
     return Table(caption.strip(), columns, rows, "figures")
 
@@ -184,7 +185,7 @@ def comparison_table(results: Results, comparisons: pd.DataFrame, data: str) -> 
     caption = (
         f"AUROC on the pooled test set of {data}, epoch chosen on validation. Above the diagonal: system of the row "
         "minus system of the column, with 95 % interval. Below it: p of DeLong's paired test, corrected by Holm's "
-        f"method for the {len(pairs)} pairs; * under {SIGNIFICANT}."
+        f"method for the number of pairs, {len(pairs)}; * under {SIGNIFICANT}."
     )
     return Table(caption, ["system", *systems], rows, "figures")
 

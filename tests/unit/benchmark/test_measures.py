@@ -19,6 +19,7 @@ from anomalib_cxr.benchmark.measures import (
     HOSPITAL_AUROC,
     POOLED,
     SPECIFICITIES,
+    either_way,
     measure_runs,
     over_runs,
     pick,
@@ -121,6 +122,16 @@ class TestHospitals:
         found = row(table, metric=HOSPITAL_AUROC, weights=BEST, shift="")
         assert found.group == "shenzhen over montgomery"
         assert found.value == pytest.approx(expected)
+
+    def test_runs_that_tell_them_apart_in_opposite_directions_do_not_cancel(self, benchmark_folder):
+        written = benchmark_folder(["a"], seeds=(0, 1))
+        rising = np.arange(8.0)
+        for seed, scores in enumerate((rising, -rising)):
+            written.done("a", score_rows(LABELS, scores, sources=(["east"] * 2 + ["west"] * 2) * 2), seed=seed)
+        rows = pick(measured(written), metric=HOSPITAL_AUROC, weights=BEST)
+        assert rows.value.tolist() == [1.0, 0.0]
+        assert over_runs(rows).value == 0.5
+        assert over_runs(either_way(rows)).value == 1.0
 
     def test_one_hospital_only_has_no_groups(self, benchmark_folder):
         written = benchmark_folder(["a"])

@@ -217,7 +217,7 @@ class TestMarkdown:
         assert len(links) > 10
         for alt, target in links:
             assert alt
-            assert Image.open(finished.folder / target).width > 500
+            assert Image.open(finished.folder / target).width > 400
 
     def test_no_other_figures_lie_about(self, finished, markdown):
         linked = set(re.findall(r"\]\(figures/([^)]+)\)", markdown))
