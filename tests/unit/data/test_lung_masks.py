@@ -130,6 +130,15 @@ class TestTrueMasks:
             assert Path(mask).parent.name == (FOLDER if Path(image).stem in UNMASKED else "mask")
 
 
+def test_every_image_of_the_nih_set(nih_root, segmenter_path, tmp_path):
+    images = {path.stem for path in nih_root.glob("images*/**/*.png")}
+    prediction = predict_for_root(nih_root, segmenter_path, tmp_path / "masks")
+    named = {path.stem for paths in prediction.offenders.values() for path in paths}
+    assert {path.stem for path in (tmp_path / "masks").glob("*.png")} | named == images
+    assert prediction.written + len(named) == len(images)
+    assert prediction.written > 0
+
+
 class TestGoingOn:
     def test_only_what_is_missing(self, images, folder, segmenter_path):
         predict_masks(images, folder, segmenter_path)
