@@ -50,8 +50,10 @@ class UpsampleConv(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Enlarge and convolve."""
-        kernel = 4 * F.avg_pool2d(self.weight, 2, stride=1, padding=1)  # (n_out, n_in, 4, 4) or (n_out, n_in, 2, 2)
-        return F.conv_transpose2d(x, kernel.flip(-2, -1).transpose(0, 1), self.bias, stride=2, padding=self.padding)
+        kernel = 4 * F.avg_pool2d(self.weight, 2, stride=1, padding=1)  # (n_out, n_in, k, k), k = 2 or 4
+        return F.conv_transpose2d(
+            x, kernel.flip(-2, -1).transpose(0, 1), self.bias, stride=2, padding=self.kernel_size[0] // 2
+        )
 
 
 def _conv(

@@ -112,6 +112,7 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
             visualizer=visualizer,
         )
         self.automatic_optimization = False
+        self.latent_dim = latent_dim
         self.gan_epochs = gan_epochs
         self.n_critic = n_critic
         self.w_gp = w_gp
@@ -123,7 +124,6 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
         with drawn_from(seed):
             self.model = FanoganModel(image_size, latent_dim, n_features, kappa)
             self.critic_head = glorot_linear(self.model.features.n_out, 1)
-        self.latent_dim = latent_dim
 
     @property
     def first_scoring_epoch(self) -> int:
@@ -178,9 +178,7 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
             terms = self._step_encoder(encoder, grey, batch_idx)
         self.log_dict(terms, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(grey))
 
-    def _step_critic(
-        self, optimizer: LightningOptimizer, real: torch.Tensor, batch_idx: int
-    ) -> dict[str, torch.Tensor]:
+    def _step_critic(self, optimizer: LightningOptimizer, real: torch.Tensor, batch_idx: int) -> Terms:
         """Teach the critic to tell images `(B, 1, H, W)` from as many new generated ones, at a slope near 1."""
         with torch.no_grad(), frozen_running_statistics(self.model.generator):
             generated = self.model.generator(self._draw_codes(len(real))).to(real.dtype)
