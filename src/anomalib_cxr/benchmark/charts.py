@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anomalib_cxr.evaluation.figures import BLUE, GREY, new_figure
+from anomalib_cxr.evaluation.screening_metrics import AUROC, POOLED
 
-from .measures import AUROC, DISSERTATION, HONEST, POOLED, Over, over_runs, pick
+from .measures import DISSERTATION, HONEST, Over, over_runs, pick
 from .noise import Noise
 from .panels import INK, SMALL, WIDTH
 from .results import AS_IS, BEST, LAST, TEST, Results

@@ -65,7 +65,7 @@ def roc_panels(results: Results, data: str) -> Figure:
     systems = results.systems(data)
     tables = {system: [each.part(TEST, BEST) for each in results.of(data, system)] for system in systems}
     pooled = {system: mean_roc(tables[system]) for system in systems}
-    figure, panels = panel_grid(systems, height=2.6)
+    figure, panels = panel_grid(systems, height=2.4)
     for system, panel in zip(systems, panels, strict=True):
         _draw_others(panel, [curves for other, curves in pooled.items() if other != system])
         _draw_roc(panel, tables[system], pooled[system])
@@ -129,7 +129,7 @@ def _mark_epochs(panel: Axes) -> None:
     """Mark whole epochs only, also of a model that has a single one."""
     low, high = panel.get_xlim()
     panel.set_xlim(min(low, -0.5), max(high, 0.5))
-    panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
 
 
 def _mark_chosen(panel: Axes, outcomes: Sequence[Outcome]) -> None:

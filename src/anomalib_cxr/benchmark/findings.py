@@ -8,8 +8,10 @@ from importlib.resources import files
 import pandas as pd
 import yaml
 
+from anomalib_cxr.evaluation.screening_metrics import AUROC, HOSPITAL_AUROC, POOLED
+
 from .comparisons import SIGNIFICANT
-from .measures import AUROC, DISSERTATION, HONEST, HOSPITAL_AUROC, POOLED, Over, either_way, over_runs, pick
+from .measures import DISSERTATION, HONEST, Over, either_way, over_runs, pick
 from .results import AS_IS, BEST, DONE, FAILED, MISSING, TEST, Results
 from .summary import interval_words
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from anomalib_cxr.evaluation.screening_metrics import AUROC, POOLED
+
 from . import charts, figures
-from .measures import AUROC, HONEST, POOLED, Over, over_runs, pick
+from .measures import HONEST, Over, over_runs, pick
 from .noise import Noise
 from .pictures import Picture, show_figure, show_sheet
 from .results import AS_IS, BEST, TEST, Results

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import combinations, product
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from anomalib_cxr.evaluation.combine import combine
-from anomalib_cxr.evaluation.delong import estimate_auroc
-from anomalib_cxr.evaluation.intervals import QUANTILE
-from anomalib_cxr.evaluation.operating_points import SENSITIVITIES, estimate_average_precision, operating_point
-from anomalib_cxr.evaluation.scores import NORMAL, SICK, count_labels, obstacle_to_roc
+from anomalib_cxr.evaluation.screening_metrics import AUROC, HOSPITAL_AUROC, POOLED, evaluate_scores
 
 from .results import AS_IS, BEST, LAST, TEST, VAL, Outcome, Results
 
 DISSERTATION, HONEST = "dissertation", "honest"
-POOLED = "pooled"
-AUROC, AVERAGE_PRECISION, HOSPITAL_AUROC = "auroc", "average_precision", "auroc_of_hospital"
-SPECIFICITIES = {f"specificity_at_{100 * wanted:.0f}": wanted for wanted in SENSITIVITIES}
-Row = dict[str, Any]
-NOTHING: Row = {"value": math.nan, "low": math.nan, "high": math.nan, "variance": math.nan}
 COLUMNS = [
     "data", "system", "split", "seed", "protocol", "weights", "subset", "shift", "group", "metric",
     "value", "low", "high", "variance", "n_normal", "n_sick", "note",
@@ -36,85 +26,43 @@ def measure_runs(results: Results) -> pd.DataFrame:
     Returns:
         A row for each figure, with the columns of :data:`COLUMNS`
 
-        - `protocol`: `dissertation`, the highest AUROC of all epochs on validation; or `honest`, on weights chosen
-          without the images that are measured.
-        - `group`: `pooled`, or the hospital; for `auroc_of_hospital`, the two that are told apart.
-        - `value`, with its 95 % interval `low` to `high` and its `variance`: missing where there is none.
-        - `note`: why a value is missing or what to know of it.
+        - `protocol`: `dissertation`, the highest AUROC of all epochs on validation; or `honest`, on test images that no
+          weights were chosen by.
+        - `group` to `note`: see :func:`anomalib_cxr.evaluation.screening_metrics.evaluate_scores`. Images that went
+          through a shift have AUROC only.
     """
-    rows = [row for outcome in results.done for row in _measure_run(outcome)]
-    measured: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
+    tables = [table for outcome in results.done for table in _measure_run(outcome)]
+    measured: pd.DataFrame = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     return measured
 
 
-def _measure_run(outcome: Outcome) -> Iterator[Row]:
+def _measure_run(outcome: Outcome) -> Iterator[pd.DataFrame]:
     run = outcome.run
-    place = {"data": run.data, "system": run.system, "split": run.split, "seed": run.seed}
-    for row in (*_measure_as_dissertation(outcome), *_measure_honestly(outcome)):
-        yield {**place, **row}
+    for table in (_measure_as_dissertation(outcome), *_measure_honestly(outcome)):
+        yield table.assign(data=run.data, system=run.system, split=run.split, seed=run.seed)[COLUMNS]
 
 
-def _measure_as_dissertation(outcome: Outcome) -> Iterator[Row]:
-    """Yield the highest AUROC of all epochs on validation, with the interval of the scores of that epoch."""
-    chosen = {"protocol": DISSERTATION, "weights": BEST, "subset": VAL, "shift": AS_IS, "metric": AUROC}
+def _measure_as_dissertation(outcome: Outcome) -> pd.DataFrame:
+    """Return the highest AUROC of all epochs on validation, with the interval of the scores of that epoch."""
+    table = evaluate_scores(outcome.part(VAL, BEST), [AUROC])
     highest = outcome.epochs["val_auroc"].max() if "val_auroc" in outcome.epochs else math.nan
-    for group, part in _groups_of(outcome.part(VAL, BEST)):
-        row = _row_of(part, AUROC)
-        if group == POOLED and not math.isclose(row["value"], highest, abs_tol=1e-4):
-            row |= {**NOTHING, "value": highest, "note": f"its scores give {row['value']:.4f}"}
-        yield {**chosen, "group": group, **row}
+    pooled = table.group == POOLED
+    of_scores = float(table.value[pooled].iloc[0])
+    if not math.isclose(of_scores, highest, abs_tol=1e-4):
+        table.loc[pooled, ["value", "low", "high", "variance"]] = [highest, math.nan, math.nan, math.nan]
+        table.loc[pooled, "note"] = f"its scores give {of_scores:.4f}"
+    placed: pd.DataFrame = table.assign(protocol=DISSERTATION, weights=BEST, subset=VAL, shift=AS_IS)
+    return placed
 
 
-def _measure_honestly(outcome: Outcome) -> Iterator[Row]:
+def _measure_honestly(outcome: Outcome) -> Iterator[pd.DataFrame]:
     """Yield all metrics of the test images as they are, and AUROC of what was made of them."""
-    shifts = sorted(set(outcome.scores["shift"]) - {AS_IS})
-    for weights, shift in ((BEST, AS_IS), (LAST, AS_IS), *((BEST, shift) for shift in shifts)):
-        table = outcome.part(TEST, weights, shift)
-        chosen = {"protocol": HONEST, "weights": weights, "subset": TEST, "shift": shift}
-        metrics = [AUROC] if shift != AS_IS else [AUROC, AVERAGE_PRECISION, *SPECIFICITIES]
-        for (group, part), metric in product(_groups_of(table), metrics):
-            yield {**chosen, "group": group, "metric": metric, **_row_of(part, metric)}
-        for row in _tell_hospitals_apart(table):
-            yield {**chosen, "metric": HOSPITAL_AUROC, **row}
-
-
-def _groups_of(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield all images, and those of each hospital where there are several."""
-    yield POOLED, table
-    hospitals = sorted(table.source.dropna().unique())
-    for source in hospitals if len(hospitals) > 1 else []:
-        yield source, table[table.source == source]
-
-
-def _row_of(table: pd.DataFrame, metric: str) -> Row:
-    """Measure the scores of some images; say why, where that cannot be done."""
-    n_normal, n_sick = count_labels(table)
-    counts = {"n_normal": n_normal, "n_sick": n_sick, "note": ""}
-    obstacle = obstacle_to_roc(table)
-    if obstacle is not None:
-        return {**NOTHING, **counts, "note": obstacle}
-    return {**counts, **_estimate(metric, (table.label == SICK).to_numpy(), table.score.to_numpy(dtype=float))}
-
-
-def _estimate(metric: str, is_sick: np.ndarray, scores: np.ndarray) -> Row:
-    if metric == AUROC:
-        return dict(estimate_auroc(is_sick, scores)._asdict())
-    if metric == AVERAGE_PRECISION:
-        estimate, note = estimate_average_precision(is_sick, scores), ""
-    else:
-        point = operating_point(is_sick, scores, SPECIFICITIES[metric])
-        estimate, note = point.specificity, "no sick image may be missed" if point.catches_all else ""
-    return {**estimate._asdict(), "variance": ((estimate.high - estimate.low) / (2 * QUANTILE)) ** 2, "note": note}
-
-
-def _tell_hospitals_apart(table: pd.DataFrame) -> Iterator[Row]:
-    """Yield, for each two hospitals, how often a normal image of the second scores higher than one of the first."""
-    normal = table[table.label == NORMAL]
-    for first, second in combinations(sorted(normal.source.dropna().unique()), 2):
-        part = normal[normal.source.isin([first, second])]
-        estimate = estimate_auroc((part.source == second).to_numpy(), part.score.to_numpy(dtype=float))
-        counts = {"n_normal": len(part), "n_sick": 0, "note": ""}
-        yield {"group": f"{second} over {first}", **counts, **estimate._asdict()}
+    for weights in (BEST, LAST):
+        table = evaluate_scores(outcome.part(TEST, weights))
+        yield table.assign(protocol=HONEST, weights=weights, subset=TEST, shift=AS_IS)
+    for shift in sorted(set(outcome.scores["shift"]) - {AS_IS}):
+        table = evaluate_scores(outcome.part(TEST, BEST, shift), [AUROC, HOSPITAL_AUROC])
+        yield table.assign(protocol=HONEST, weights=BEST, subset=TEST, shift=shift)
 
 
 def pick(measured: pd.DataFrame, **wanted: Any) -> pd.DataFrame:

@@ -9,19 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from anomalib_cxr.evaluation.screening_metrics import AUROC, AVERAGE_PRECISION, HOSPITAL_AUROC, POOLED, SPECIFICITIES
+
 from .comparisons import SIGNIFICANT
-from .measures import (
-    AUROC,
-    AVERAGE_PRECISION,
-    DISSERTATION,
-    HONEST,
-    HOSPITAL_AUROC,
-    POOLED,
-    SPECIFICITIES,
-    either_way,
-    over_runs,
-    pick,
-)
+from .measures import DISSERTATION, HONEST, either_way, over_runs, pick
 from .results import AS_IS, BEST, LAST, TEST, Outcome, Results
 
 NOT_MEASURED = "-"

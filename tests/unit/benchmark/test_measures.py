@@ -10,21 +10,9 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anomalib_cxr.benchmark.measures import (
-    AUROC,
-    AVERAGE_PRECISION,
-    COLUMNS,
-    DISSERTATION,
-    HONEST,
-    HOSPITAL_AUROC,
-    POOLED,
-    SPECIFICITIES,
-    either_way,
-    measure_runs,
-    over_runs,
-    pick,
-)
+from anomalib_cxr.benchmark.measures import COLUMNS, DISSERTATION, HONEST, either_way, measure_runs, over_runs, pick
 from anomalib_cxr.benchmark.results import BEST, LAST, read_results
+from anomalib_cxr.evaluation.screening_metrics import AUROC, AVERAGE_PRECISION, HOSPITAL_AUROC, POOLED, SPECIFICITIES
 
 from .folders import drawn_epochs, drawn_scores, score_rows
 
