@@ -38,7 +38,7 @@ def best_epoch(history: pd.DataFrame) -> BestEpoch | None:
         >>> best_epoch(pd.DataFrame({"epoch": [0, 1, 2], "val_image_AUROC": [0.5, 0.8, 0.7]}))
         BestEpoch(epoch=1, metric='val_image_AUROC', value=0.8)
     """
-    measured = [name for name in history.columns if _is_auroc(name) and history[name].notna().any()]
+    measured = [name for name in history.columns if is_auroc(name) and history[name].notna().any()]
     if not measured:
         return None
     values = history[measured[0]].to_numpy(dtype=float)
@@ -46,7 +46,8 @@ def best_epoch(history: pd.DataFrame) -> BestEpoch | None:
     return BestEpoch(int(history["epoch"].iloc[place]), measured[0], float(values[place]))
 
 
-def _is_auroc(name: str) -> bool:
+def is_auroc(name: str) -> bool:
+    """Tell a measured AUROC among logged scalars by its name."""
     return "AUROC" in name
 
 
@@ -56,7 +57,7 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     Args:
         history: As for :func:`best_epoch`, with one scalar at least.
     """
-    names = sorted((name for name in history.columns if name != "epoch"), key=_is_auroc)
+    names = sorted((name for name in history.columns if name != "epoch"), key=is_auroc)
     n_columns = min(4, len(names))
     n_rows = math.ceil(len(names) / n_columns)
     figure = new_figure(max(7.0, 3.1 * n_columns), 2.3 * n_rows + 1.0)
@@ -88,7 +89,7 @@ def _draw_scalar(panel: Axes, points: pd.DataFrame, name: str, best: BestEpoch |
     panel.plot(epochs.iloc[-1:], values.iloc[-1:], "o", color=BLUE, markersize=5)
     if best is not None:
         panel.axvline(best.epoch, color=GREEN, linestyle="--", linewidth=1)
-    if _is_auroc(name):
+    if is_auroc(name):
         panel.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
         panel.set_ylim(0, 1.02)
     panel.set_title(f"{name}, last {values.iloc[-1]:.3g}" if len(values) else name, fontsize=9)

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from .cases import look_again, test_dataset
-from .figures import best_epoch, loss_curves, roc_figure, score_histogram
+from .figures import best_epoch, is_auroc, loss_curves, roc_figure, score_histogram
 from .files import save_figure, whole_file
 from .provenance import read_config, run_record, write_model_config, write_record
 from .scores import COLUMNS, Scored, choose_ranks, obstacle_to_roc, score_table, scores_of
@@ -88,11 +88,12 @@ class TrainingReport(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the scalars of an epoch, and draw all so far."""
-        del pl_module
         logged = dict(trainer.callback_metrics)
         # Lightning keeps showing the last validation's values where an epoch had none: these are the very same tensors.
         fresh = {name: value for name, value in logged.items() if value is not self._logged_before.get(name)}
         self._logged_before = logged
+        if trainer.current_epoch < getattr(pl_module, "first_scoring_epoch", 0):  # until then a score means nothing
+            fresh = {name: value for name, value in fresh.items() if not is_auroc(name)}
         self._epoch_of_weights, self._trained_here = trainer.current_epoch, True
         self._epochs.append({"epoch": trainer.current_epoch, **{name: value.item() for name, value in fresh.items()}})
         if trainer.is_global_zero:

@@ -268,3 +268,15 @@ def test_a_model_of_anomalib(root, tmp_path):
     engine, _, _ = run(root, tmp_path, model=model)
     assert names(engine) >= AFTER_TEST
     assert read(engine, "losses.csv").epoch.tolist() == [0]
+
+
+def test_scores_of_epochs_before_they_mean_anything_are_left_out(root, tmp_path):
+    class Late(RoiSureGanomaly):
+        first_scoring_epoch = 1
+
+    model = Late(image_size=32, n_features=4, latent_dim=5, visualizer=False)
+    run(root, tmp_path, model=model, verb="fit", max_epochs=2)
+    (path,) = tmp_path.rglob("losses.csv")
+    losses = pd.read_csv(path)
+    assert list(losses.val_image_AUROC.isna()) == [True, False]
+    assert losses.l_gen.notna().all()
