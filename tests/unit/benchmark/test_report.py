@@ -284,6 +284,20 @@ class TestUnusual:
         assert "Against epoch, what a logged on xrays: l_one, l_two." in alts
         assert not any("what b logged" in alt for alt in alts)
 
+    def test_noise_in_training(self, benchmark_folder):
+        written = benchmark_folder(["a", "b"], data=("clean", "noisy"))
+        for system in "ab":
+            written.done(system, SCORES, data="clean")
+        config = {"data": {"init_args": {"augmentations": NOISE}}}
+        written.done("a", SCORES.assign(score=-SCORES.score), data="noisy", record={"config": config})
+        page = read_page(written)
+        rows = page.table("noise")
+        assert list(rows["a"]) == ["clean\nSD 0", "noisy\nSD 0.1"]
+        assert [cell.split("\n")[0] for cell in rows["a"].values()] == ["0.812", "0.188"]
+        assert rows["b"]["noisy\nSD 0.1"] == "-"
+        assert any(attrs["alt"].startswith("AUROC against the noise of the data") for attrs in page.all("img"))
+        assert (written.folder / "figures" / "noise-in-training.png").is_file()
+
     def test_a_record_without_costs(self, benchmark_folder):
         written = benchmark_folder(["a"])
         absent = dict.fromkeys(["train_seconds", "parameters", "peak_memory_bytes", "n_train", "best_epoch", "device"])
