@@ -127,7 +127,7 @@ def _interval(known: pd.DataFrame) -> tuple[float, float]:
     if known.variance.isna().any():
         return math.nan, math.nan
     combined = combine(known.value.tolist(), known.variance.tolist())
-    if known.metric.iloc[0] in {AUROC, HOSPITAL_AUROC}:
+    if known.metric.iloc[0] == AUROC:
         return combined.auroc_interval
-    low, high = combined.difference_interval  # the log odds of a share near 0 or 1 know no bounds
+    low, high = combined.difference_interval  # the log odds of a figure near 0 or 1 know no bounds
     return max(0.0, low), high
