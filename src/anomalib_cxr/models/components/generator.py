@@ -46,4 +46,5 @@ class Generator(nn.Module, ABC):
 
     def as_channels(self, grey: torch.Tensor) -> torch.Tensor:
         """Repeat the grey channel as often as the encoder takes it, `(B, n_channels, H, W)`."""
-        return grey.expand(-1, self.n_channels, -1, -1)
+        # An expansion would become a product with ones, which OpenVINO rounds to bfloat16 where it can.
+        return torch.cat([grey] * self.n_channels, dim=1)

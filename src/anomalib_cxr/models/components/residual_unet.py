@@ -12,40 +12,43 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from .dcgan import NEGATIVE_SLOPE, block_channels
+from .dcgan import block_channels
 from .generator import Generator
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut, of an image that is resized first.
+    """DCGAN's halving or doubling of an image, a second convolution, and a shortcut beside both.
+
+    Only convolutions resize, and the activation is a plain ReLU: an exported graph of these stays in float32 in
+    OpenVINO. A leaky ReLU after the sum it cannot run at all on processors with bfloat16.
 
     Args:
         n_in: Channels that come in.
         n_out: Channels that go out.
-        resize: Layer that halves or doubles the sides, without weights.
+        convolution: `nn.Conv2d` halves the sides, `nn.ConvTranspose2d` doubles them.
 
     Example:
-        >>> ResidualBlock(1, 8, nn.AvgPool2d(2))(torch.zeros(2, 1, 16, 16)).shape
+        >>> ResidualBlock(1, 8, nn.Conv2d)(torch.zeros(2, 1, 16, 16)).shape
         torch.Size([2, 8, 8, 8])
     """
 
-    def __init__(self, n_in: int, n_out: int, resize: nn.Module) -> None:
+    def __init__(self, n_in: int, n_out: int, convolution: type[nn.Conv2d | nn.ConvTranspose2d]) -> None:
         super().__init__()
-        self.resize = resize
         self.body = nn.Sequential(
-            nn.Conv2d(n_in, n_out, kernel_size=3, padding=1, bias=False),
+            convolution(n_in, n_out, kernel_size=4, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(n_out),
-            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+            nn.ReLU(inplace=True),
             nn.Conv2d(n_out, n_out, kernel_size=3, padding=1, bias=False),
             nn.BatchNorm2d(n_out),
         )
-        self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, kernel_size=1, bias=False), nn.BatchNorm2d(n_out))
-        self.activation = nn.LeakyReLU(NEGATIVE_SLOPE)
+        self.shortcut = nn.Sequential(
+            convolution(n_in, n_out, kernel_size=2, stride=2, bias=False), nn.BatchNorm2d(n_out)
+        )
+        self.activation = nn.ReLU()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Return maps of half or twice the size, `(B, n_out, h, w)`."""
-        resized = self.resize(maps)
-        activated: torch.Tensor = self.activation(self.body(resized) + self.shortcut(resized))
+        activated: torch.Tensor = self.activation(self.body(maps) + self.shortcut(maps))
         return activated
 
 
@@ -69,7 +72,7 @@ class ResidualEncoder(nn.Module):
     ) -> None:
         super().__init__()
         channels = [n_channels, *block_channels(image_size, n_features, max_features)]
-        self.blocks = nn.ModuleList(ResidualBlock(n_in, n_out, nn.AvgPool2d(2)) for n_in, n_out in pairwise(channels))
+        self.blocks = nn.ModuleList(ResidualBlock(n_in, n_out, nn.Conv2d) for n_in, n_out in pairwise(channels))
         self.head = nn.Conv2d(channels[-1], latent_dim, kernel_size=4, bias=False)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -113,11 +116,10 @@ class ResidualUnet(Generator):
         self.unfold = nn.Sequential(
             nn.ConvTranspose2d(latent_dim, channels[0], kernel_size=4, bias=False),
             nn.BatchNorm2d(channels[0]),
-            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+            nn.ReLU(inplace=True),
         )  # (B, C, 4, 4)
         self.blocks = nn.ModuleList(
-            ResidualBlock(2 * n_in, n_out, nn.Upsample(scale_factor=2))
-            for n_in, n_out in pairwise([*channels, channels[-1]])
+            ResidualBlock(2 * n_in, n_out, nn.ConvTranspose2d) for n_in, n_out in pairwise([*channels, channels[-1]])
         )
         self.head = nn.Sequential(nn.Conv2d(channels[-1], n_channels, kernel_size=3, padding=1, bias=False), nn.Tanh())
 

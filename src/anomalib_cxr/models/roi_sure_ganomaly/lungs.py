@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from anomalib_cxr.errors import SettingError
+from anomalib_cxr.models.components.twins import put_in_twins
 from anomalib_cxr.segmentation.network import LungSegmenter
 
 
@@ -51,6 +52,7 @@ class LungsOnly(nn.Module):
 
     def take(self, segmenter: LungSegmenter) -> None:
         """Find lungs by this segmenter from now on."""
+        put_in_twins(segmenter)
         self.segmenter = segmenter.requires_grad_(requires_grad=False).eval()
 
     def train(self, mode: bool = True) -> LungsOnly:

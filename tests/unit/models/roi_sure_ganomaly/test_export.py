@@ -1,0 +1,79 @@
+"""Each generator and each input region scores in ONNX and in OpenVINO as in torch."""
+
+from __future__ import annotations
+
+import onnxruntime
+import pytest
+import torch
+from anomalib.deploy import OpenVINOInferencer
+from torch import nn
+
+from anomalib_cxr import RoiSureGanomaly
+
+CHOICES = {
+    "residual_unet": {"generator": "residual_unet", "adversary": "wgan_gp", "target": "image"},
+    "lungs": {"input_region": "lungs", "n_channels": 3, "distance": "mean_squared"},
+    "residual_unet of lungs": {"generator": "residual_unet", "input_region": "lungs", "target": "image"},
+}
+
+
+def images_of(height, width, n=1):
+    """Smooth random images: their scores differ more than their rounding does."""
+    coarse = torch.rand(n, 1, 9, 9, generator=torch.Generator().manual_seed(height))
+    return nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).repeat(1, 3, 1, 1)
+
+
+@pytest.fixture(scope="module", params=CHOICES.values(), ids=CHOICES)
+def model(request):
+    """A model with scores and maps well away from 0, and with lungs that are neither nothing nor all."""
+    torch.manual_seed(0)
+    model = RoiSureGanomaly(image_size=32, n_features=8, latent_dim=10, visualizer=False, **request.param)
+    for part in (model.model.painter, model.model.encoder):
+        for layer in part.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(layer.weight, a=0.2)
+    with torch.no_grad():
+        if model.model.lungs is not None:
+            _decide_at_the_median(model.model.lungs.segmenter)
+        for _ in range(20):
+            model.model(2 * images_of(32, 32, 16) - 1)  # running statistics that are not 0 and 1
+        scores = model.eval().model(2 * images_of(32, 32, 16) - 1)
+    for name, value in {"image": scores.pred_score, "pixel": scores.anomaly_map}.items():
+        getattr(model.post_processor, f"{name}_min").fill_(0.0)
+        getattr(model.post_processor, f"{name}_max").fill_(2 * value.max())
+        getattr(model.post_processor, f"_{name}_threshold").fill_(value.mean())
+    return model
+
+
+def _decide_at_the_median(segmenter):
+    """Let an untrained segmenter call half of the pixels lung, and hardly any of them doubtful."""
+    last = segmenter.unet.final_conv
+    logits = segmenter.logits(2 * images_of(32, 32, 16)[:, :1] - 1)
+    last.bias -= logits.median()
+    last.weight *= 100
+    last.bias *= 100
+
+
+def test_onnx_and_openvino(model, tmp_path, monkeypatch):
+    image = images_of(97, 131)
+    with torch.no_grad():
+        expected = model(image)
+    file = model.to_onnx(tmp_path)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    found = dict(
+        zip((each.name for each in session.get_outputs()), session.run(None, {"input": image.numpy()}), strict=True)
+    )
+    monkeypatch.setattr(model, "to_onnx", lambda *_, **__: file)
+    monkeypatch.chdir(tmp_path)  # where anomalib's inferencer makes its cache
+    inferred = OpenVINOInferencer(model.to_openvino(tmp_path)).predict(image.permute(0, 2, 3, 1).numpy()[0])
+
+    score = expected.pred_score.item()
+    assert 0.05 < score < 0.95
+    assert float(found["pred_score"].item()) == pytest.approx(score, rel=1e-4)
+    assert float(inferred.pred_score[0]) == pytest.approx(score, rel=1e-4)
+    if model.model.lungs is not None:
+        share = model.model.see(2 * image - 1).region.mean()
+        assert 0.1 < share < 0.9
+    for anomaly_map in (found["anomaly_map"], inferred.anomaly_map):
+        difference = (torch.as_tensor(anomaly_map).reshape(expected.anomaly_map.shape) - expected.anomaly_map).abs()
+        assert (difference > 1e-3).float().mean() < 2e-3  # a pixel on an edge may fall either way
