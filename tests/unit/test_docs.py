@@ -14,7 +14,7 @@ from anomalib_cxr.cli import VERBS
 from anomalib_cxr.data.datamodule import RoiDataModule
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = ("RoiSureGanomaly",)
+MODELS = ("RoiSureGanomaly", "Fanogan")
 DATA = ("MontgomeryShenzhen", "NihChestXray14", "ChestPhantom", "RadiographFolder")
 
 

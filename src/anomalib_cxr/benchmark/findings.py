@@ -11,8 +11,9 @@ import yaml
 from anomalib_cxr.evaluation.screening_metrics import AUROC, HOSPITAL_AUROC, POOLED
 
 from .comparisons import SIGNIFICANT
+from .grid import DONE, FAILED, MISSING
 from .measures import DISSERTATION, HONEST, Over, either_way, over_runs, pick
-from .results import AS_IS, BEST, DONE, FAILED, MISSING, TEST, Results
+from .results import AS_IS, BEST, TEST, Results
 from .summary import interval_words
 
 

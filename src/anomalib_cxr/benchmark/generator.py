@@ -9,8 +9,8 @@ from typing import Any
 
 from anomalib.pipelines.components import Job, JobGenerator
 
-from .grid import Run
-from .job import DONE, RunJob
+from .grid import DONE, Run
+from .job import RunJob
 from .resolve import refuse_other_settings
 
 

@@ -10,6 +10,11 @@ from typing import Any, cast
 
 from jsonargparse.typing import Path_fr
 
+DONE, FAILED, MISSING = "done", "failed", "missing"
+"""What has become of a run."""
+SCORE_COLUMNS = ("image", "source", "label", "subset", "weights", "shift", "score")
+"""Columns of the `scores.csv` of a run."""
+
 Settings = dict[str, Any]
 # As a configuration has them: of what is `Any`, jsonargparse would make an object wherever there is a class_path.
 Plain = dict[str, bool | int | float | str | list | dict | None]  # type: ignore[type-arg]

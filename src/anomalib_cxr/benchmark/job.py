@@ -25,14 +25,12 @@ from torchvision.transforms.v2 import Compose
 from anomalib_cxr.evaluation.provenance import code_record, write_record
 
 from .checks import make
-from .grid import Run
+from .grid import DONE, FAILED, SCORE_COLUMNS, Run
 from .memory import PeakMemory
 from .recorder import ScoreRecorder
 
 logger = logging.getLogger(__name__)
 
-DONE, FAILED = "done", "failed"
-COLUMNS = ["image", "source", "label", "subset", "weights", "shift", "score"]
 
 
 class RunJob(Job):
@@ -137,7 +135,7 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
         train_seconds = time.perf_counter() - began
         scores = list(_score(engine, model, datamodule, recorder, made.shifts, folder))
     pd.DataFrame(recorder.epochs).to_csv(folder / "epochs.csv", index=False)
-    pd.concat(scores)[COLUMNS].to_csv(folder / "scores.csv", index=False)
+    pd.concat(scores)[list(SCORE_COLUMNS)].to_csv(folder / "scores.csv", index=False)
     return {
         "train_seconds": train_seconds,
         "seconds_per_image": recorder.seconds_per_image,

@@ -21,8 +21,8 @@ from anomalib_cxr.errors import CxrError, DatasetError
 from anomalib_cxr.evaluation.files import whole_file
 
 from .generator import RunGenerator, read_record
-from .grid import Grid
-from .job import DONE, FAILED, whole_run
+from .grid import DONE, FAILED, Grid
+from .job import whole_run
 from .report import write_report
 from .resolve import resolve_grid
 

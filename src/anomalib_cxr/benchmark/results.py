@@ -16,16 +16,14 @@ import yaml
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.evaluation.scores import NORMAL, SICK
 
-from .grid import Run
+from .grid import DONE, FAILED, MISSING, SCORE_COLUMNS, Run
 from .noise import NO_NOISE, Noise, find_noise
 
 CONFIG, RECORD, EPOCHS, SCORES, SHEET = "benchmark.yaml", "run.json", "epochs.csv", "scores.csv", "residuals.png"
-DONE, FAILED, MISSING = "done", "failed", "missing"
 VAL, TEST = "val", "test"
 BEST, LAST = "best", "last"
 AS_IS = ""
 """The shift of test images that were left as they are."""
-SCORE_COLUMNS = ("image", "source", "label", "subset", "weights", "shift", "score")
 
 
 @dataclass(frozen=True)

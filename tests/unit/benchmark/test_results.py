@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from anomalib_cxr.benchmark.noise import Noise
-from anomalib_cxr.benchmark.results import AS_IS, BEST, DONE, FAILED, LAST, MISSING, TEST, VAL, read_results
+from anomalib_cxr.benchmark.grid import DONE, FAILED, MISSING
+from anomalib_cxr.benchmark.results import AS_IS, BEST, LAST, TEST, VAL, read_results
 from anomalib_cxr.errors import CxrError
 
 from .folders import score_rows
