@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anomalib_cxr.benchmark.noise import Noise
 from anomalib_cxr.benchmark.grid import DONE, FAILED, MISSING
+from anomalib_cxr.benchmark.noise import Noise
 from anomalib_cxr.benchmark.results import AS_IS, BEST, LAST, TEST, VAL, read_results
 from anomalib_cxr.errors import CxrError
 
