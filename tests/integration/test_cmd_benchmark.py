@@ -76,7 +76,7 @@ class TestSmoke:
 
     def test_started_again_it_only_reports(self, folder, command, started_in):
         before = {run: (run / "run.json").stat().st_mtime_ns for run in records(folder)}
-        code, output = command(started_in, "anomalib-cxr", "benchmark", "--config", SMOKE)
+        code, output = command(started_in, "anomalib-cxr", "benchmark", "--config", SMOKE, timeout=580)
         assert code == 0, output
         assert f"{len(SYSTEMS)} runs, 0 of them to be done" in output
         assert {run: (run / "run.json").stat().st_mtime_ns for run in records(folder)} == before
@@ -95,7 +95,7 @@ class TestKilled:
         interrupted(tmp_path, *words, seen=lambda: len(records(tmp_path / "out")) >= 1)
         first = {run: (run / "scores.csv").read_bytes() for run in records(tmp_path / "out")}
         assert 1 <= len(first) < 3
-        code, text = command(tmp_path, *words)
+        code, text = command(tmp_path, *words, timeout=580)
         assert code == 0, text
         assert len(records(tmp_path / "out")) == 3
         assert {run: (run / "scores.csv").read_bytes() for run in first} == first
