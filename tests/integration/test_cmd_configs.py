@@ -28,7 +28,7 @@ def resized(side):
 
 
 SMALL_MODELS = {
-    "anomalib_cxr.RoiSureGanomaly": {"image_size": 32, "n_features": 4},
+    "anomalib_cxr.RoiSureGanomaly": {"image_size": 32, "n_features": 4, "segmenter_steps": 2},
     "anomalib_cxr.Fanogan": {"image_size": 32, "n_features": 4, "gan_epochs": 1},
     "anomalib.models.Ganomaly": {"n_features": 4, "pre_processor": resized(32)},
     "anomalib.models.Patchcore": {"backbone": "resnet18", "pre_processor": resized(32)},
