@@ -167,12 +167,12 @@ def ends(named):
 
 def shrunk(grid, small_data):
     """Make a grid a matter of seconds, and its files findable from another folder."""
-    without_internet = {
-        name: system for name, system in grid["systems"].items() if not name.startswith(("patchcore", "padim", "dino"))
+    ours = {
+        name: system
+        for name, system in grid["systems"].items()
+        if not name.startswith(("ganomaly_anomalib", "patchcore", "padim", "dino"))
     }
-    systems = {
-        name: {**system, **small_system(Path(system["config"]).stem)} for name, system in without_internet.items()
-    }
+    systems = {name: {**system, **small_system(Path(system["config"]).stem)} for name, system in ours.items()}
     data = {
         name: {
             **part,
