@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 
 from anomalib_cxr import errors
-from anomalib_cxr.errors import CxrError, DatasetError, DivergenceError, DownloadError, RadiographError, SettingError
+from anomalib_cxr.errors import (
+    CxrError,
+    DatasetError,
+    DivergenceError,
+    DownloadError,
+    RadiographError,
+    ScoreError,
+    SegmenterError,
+    SettingError,
+)
 
-KINDS = (SettingError, DatasetError, DownloadError, DivergenceError)
+KINDS = (SettingError, DatasetError, DownloadError, DivergenceError, ScoreError, SegmenterError)
 
 
 @pytest.mark.parametrize("kind", [CxrError, *KINDS])

@@ -32,7 +32,6 @@ from .recorder import ScoreRecorder
 logger = logging.getLogger(__name__)
 
 
-
 class RunJob(Job):
     """A run, whose folder appears complete or not at all; a failure is a folder that says so.
 

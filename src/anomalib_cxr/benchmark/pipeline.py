@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from anomalib_cxr.errors import CxrError, DatasetError
 from anomalib_cxr.evaluation.files import whole_file
 
 from .generator import RunGenerator, read_record
-from .grid import DONE, FAILED, Grid
-from .job import whole_run
+from .grid import DONE, FAILED, Grid, Run
+from .job import RunJob, whole_run
 from .report import write_report
 from .resolve import resolve_grid
 
@@ -105,18 +106,26 @@ class Benchmark(Pipeline):
             ) from error
 
     def _run_all(self) -> None:
-        """Run all jobs; where a process dies, its runs are written down as failed and the rest goes on."""
+        """Run all jobs. A process that dies takes those beside it along: each of them is then tried once more, alone."""
         while len(self.generator.begun) < len(self.generator.asked):
             with suppress(BrokenProcessPool, ParallelExecutionError, SerialExecutionError):
                 self._setup_runners({})[0].run({})
-            self._record_dead()
+            for run in self._without_record():
+                self._run_alone(run)
 
-    def _record_dead(self) -> None:
-        """Write down the runs that left no record."""
-        for run in self.generator.begun:
-            if read_record(self.folder / run.place).get("status") not in {DONE, FAILED}:
-                with whole_run(run, self.folder) as (_, record):
-                    record |= {"status": FAILED, "reason": "its process died: killed from outside, or out of memory"}
+    def _without_record(self) -> list[Run]:
+        """Return the runs that began and left nothing."""
+        states = {DONE, FAILED}
+        return [run for run in self.generator.begun if read_record(self.folder / run.place).get("status") not in states]
+
+    def _run_alone(self, run: Run) -> None:
+        """Do a run in a process of its own, and write it down if that dies."""
+        try:
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                pool.submit(RunJob(run, self.folder, "once more").run).result()
+        except BrokenProcessPool:
+            with whole_run(run, self.folder) as (_, record):
+                record |= {"status": FAILED, "reason": "its process died: killed from outside, or out of memory"}
 
     def _raise_failures(self, report: Path) -> None:
         records = {str(run): read_record(self.folder / run.place) for run in self.generator.asked}

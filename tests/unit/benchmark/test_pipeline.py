@@ -102,13 +102,14 @@ class TestFailures:
         Benchmark(grid(OURS), tmp_path / "b").run()
         assert record(tmp_path / "b", "ours")["status"] == "done"
 
-    def test_a_process_that_dies_does_not_end_the_benchmark(self, going_wrong, grid, tmp_path):
-        """Whoever runs beside the dying one is lost with it; who comes later is not."""
+    def test_a_process_that_dies_takes_no_other_run_with_it(self, going_wrong, grid, tmp_path):
         systems = {"dies": f"{MODULE}.Dies", **OURS, "later": OURS["ours"]}
-        with pytest.raises(BenchmarkError, match="dies on phantoms, split 0, seed 0: its process died"):
+        with pytest.raises(
+            BenchmarkError, match="1 runs that failed, of 3:\n    dies on phantoms, split 0, seed 0: its process"
+        ):
             Benchmark(grid(systems), tmp_path / "b", n_jobs=2).run()
         assert record(tmp_path / "b", "dies")["status"] == "failed"
-        assert record(tmp_path / "b", "later")["status"] == "done"
+        assert [record(tmp_path / "b", name)["status"] for name in ("ours", "later")] == ["done", "done"]
 
 
 class TestParallel:
