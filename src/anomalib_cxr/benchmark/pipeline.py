@@ -106,7 +106,7 @@ class Benchmark(Pipeline):
             ) from error
 
     def _run_all(self) -> None:
-        """Run all jobs. A process that dies takes those beside it along: each of them is then tried once more, alone."""
+        """Run all jobs. A process that dies takes those beside it along: each is then tried once more, alone."""
         while len(self.generator.begun) < len(self.generator.asked):
             with suppress(BrokenProcessPool, ParallelExecutionError, SerialExecutionError):
                 self._setup_runners({})[0].run({})
