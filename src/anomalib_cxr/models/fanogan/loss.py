@@ -56,20 +56,3 @@ class Residual(NamedTuple):
     def total(self, kappa: float) -> torch.Tensor:
         """Return `image + kappa * features`, `(B,)`: the score, and in the mean the encoder's loss."""
         return self.image + kappa * self.features
-
-
-def mean_squared_difference(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference of each pair of a batch.
-
-    Args:
-        first: Images or features, `(B, ...)`.
-        second: As many, of the same shape.
-
-    Returns:
-        One value per pair, `(B,)`.
-
-    Example:
-        >>> mean_squared_difference(torch.zeros(2, 1, 2), torch.tensor([[[3.0, 1.0]], [[0.0, 0.0]]]))
-        tensor([5., 0.])
-    """
-    return (first - second).square().flatten(1).mean(1)

@@ -11,9 +11,10 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import nn
 
+from anomalib_cxr.functional import mean_squared_distance
 from anomalib_cxr.models.components import ResidualGenerator, ResidualTrunk, glorot_linear, to_grey
 
-from .loss import Residual, mean_squared_difference
+from .loss import Residual
 
 
 class Reconstruction(NamedTuple):
@@ -87,8 +88,8 @@ class FanoganModel(nn.Module):
     def residual(self, grey: torch.Tensor, painted: torch.Tensor) -> Residual:
         """Compare images with what was generated of their codes, both `(B, 1, H, W)`, per image."""
         return Residual(
-            mean_squared_difference(grey, painted),
-            mean_squared_difference(self.features(grey), self.features(painted)),
+            mean_squared_distance(grey, painted),
+            mean_squared_distance(self.features(grey), self.features(painted)),
         )
 
     def forward(self, images: torch.Tensor) -> InferenceBatch:

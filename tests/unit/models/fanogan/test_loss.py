@@ -9,7 +9,6 @@ from anomalib_cxr.models.fanogan.loss import (
     Residual,
     critic_loss,
     generator_loss,
-    mean_squared_difference,
     wasserstein_gap,
 )
 
@@ -37,13 +36,6 @@ def test_a_critic_raises_real_values_and_lowers_generated_ones_and_a_generator_r
     generated.grad = None
     generator_loss(generated).backward()
     torch.testing.assert_close(generated.grad, torch.full((3,), -1 / 3))
-
-
-@pytest.mark.parametrize("shape", [(2, 4), (2, 1, 2, 2)])
-def test_mean_squared_difference_is_per_pair(shape):
-    first = torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]).reshape(shape)
-    second = torch.tensor([1.0, 0.0, 3.0, 0.0, 1.0, 1.0, 1.0, -3.0]).reshape(shape)
-    assert mean_squared_difference(first, second).tolist() == [5.0, 3.0]
 
 
 @pytest.mark.parametrize(("kappa", "expected"), [(0.0, [1.0, 2.0]), (1.0, [4.0, 7.0]), (0.5, [2.5, 4.5])])
