@@ -12,7 +12,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anomalib_cxr.evaluation.files import whole_file
+from anomalib_cxr.files import whole_file
 
 FOLDER = "figures"
 DPI = 150

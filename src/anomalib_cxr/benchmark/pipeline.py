@@ -19,7 +19,7 @@ from anomalib.pipelines.components.runners.serial import SerialExecutionError
 from filelock import FileLock, Timeout
 
 from anomalib_cxr.errors import CxrError, DatasetError
-from anomalib_cxr.evaluation.files import whole_file
+from anomalib_cxr.files import whole_file
 
 from .generator import RunGenerator, read_record
 from .grid import DONE, FAILED, Grid, Run

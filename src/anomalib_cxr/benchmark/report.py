@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from anomalib_cxr.evaluation.figures import CAPTION
-from anomalib_cxr.evaluation.files import whole_file
+from anomalib_cxr.files import whole_file
 
 from .comparisons import compare_systems
 from .measures import measure_runs

@@ -8,8 +8,6 @@ from matplotlib.figure import Figure
 
 from anomalib_cxr.files import whole_file
 
-__all__ = ["save_figure", "whole_file"]
-
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""

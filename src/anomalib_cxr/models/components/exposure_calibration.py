@@ -1,0 +1,72 @@
+"""Scores that do not follow the exposure: what a healthy image of the same exposure scores is taken off."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from anomalib_cxr.functional.exposure import N_COVARIATES
+
+RIDGE = 5.0
+"""Penalty on the slopes, of standardised covariates."""
+_LEAST_SPREAD = 1e-6
+
+
+class ExposureCalibration(nn.Module):
+    """Turns scores into deviations from what healthy images of the same exposure score.
+
+    A ridge regression of each score on the covariates of :func:`anomalib_cxr.functional.exposure.exposure_of`, fitted
+    on healthy images; the residual, in standard deviations of healthy ones. Scores of healthy images must come from
+    models that have not seen them, or all deviations of others come out too large.
+
+    Args:
+        n_scores: Scores of an image.
+
+    Example:
+        >>> exposures = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+        >>> scores = 5 + exposures[:, :1]  # nothing but exposure
+        >>> calibration = ExposureCalibration(1)
+        >>> calibration.fit(scores, exposures)
+        >>> bool((calibration(scores + 3, exposures) > 10).all())
+        True
+    """
+
+    centre: torch.Tensor
+    spread: torch.Tensor
+    slope: torch.Tensor
+    offset: torch.Tensor
+    deviation: torch.Tensor
+    fitted: torch.Tensor
+
+    def __init__(self, n_scores: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(N_COVARIATES))
+        self.register_buffer("spread", torch.ones(N_COVARIATES))
+        self.register_buffer("slope", torch.zeros(N_COVARIATES, n_scores))
+        self.register_buffer("offset", torch.zeros(n_scores))
+        self.register_buffer("deviation", torch.ones(n_scores))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    def fit(self, scores: torch.Tensor, exposures: torch.Tensor) -> None:
+        """Learn what healthy images score.
+
+        Args:
+            scores: Scores of healthy images, `(N, n_scores)`; logarithms where a score is a magnitude.
+            exposures: Their covariates, `(N, 3)`.
+        """
+        scores, exposures = scores.double(), exposures.double()
+        self.centre.copy_(exposures.mean(dim=0))
+        self.spread.copy_(exposures.std(dim=0, correction=0).clamp(min=_LEAST_SPREAD))
+        standard = (exposures - self.centre) / self.spread  # (N, 3)
+        mean = scores.mean(dim=0)
+        penalised = standard.T @ standard + RIDGE * torch.eye(N_COVARIATES).to(standard)
+        self.slope.copy_(torch.linalg.solve(penalised, standard.T @ (scores - mean)))
+        self.offset.copy_(mean)
+        self.fitted.fill_(True)
+        self.deviation.fill_(1)
+        self.deviation.copy_(self(scores, exposures).std(dim=0, correction=0).clamp(min=_LEAST_SPREAD))
+
+    def forward(self, scores: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
+        """Return how far scores, `(B, n_scores)`, are above those of healthy images of such exposures, `(B, 3)`."""
+        expected = self.offset + ((exposures - self.centre) / self.spread) @ self.slope.to(exposures)
+        return (scores - expected) / self.deviation
