@@ -19,8 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from anomalib_cxr import __version__
-
-from .files import whole_file
+from anomalib_cxr.files import whole_file
 
 LIBRARIES = ("anomalib", "torch", "torchvision", "lightning", "monai")
 _MODEL_HEADER = """\

@@ -275,8 +275,7 @@ def _at(edges: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _grid(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Put positions from 0 to 1 that broadcast against each other into a grid, `(..., 2)`."""
-    shape = torch.broadcast_shapes(x.shape, y.shape)
-    return torch.stack([x.expand(shape), y.expand(shape)], dim=-1) * 2 - 1
+    return torch.stack([x + torch.zeros_like(y), y + torch.zeros_like(x)], dim=-1) * 2 - 1
 
 
 def _sample_inside(frames: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:

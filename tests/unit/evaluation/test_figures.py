@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from anomalib_cxr.evaluation.cases import Case
 from anomalib_cxr.evaluation.figures import CAPTION, best_epoch, loss_curves, roc_figure, score_histogram
-from anomalib_cxr.evaluation.files import save_figure, whole_file
+from anomalib_cxr.evaluation.files import save_figure
 from anomalib_cxr.evaluation.scores import Scored, choose_ranks, obstacle_to_roc, score_table
 from anomalib_cxr.evaluation.sheets import residual_sheet
 
@@ -214,11 +214,3 @@ class TestFiles:
         with Image.open(tmp_path / "new" / "roc.png") as picture:
             assert picture.size == (616, 671)
         assert len(list((tmp_path / "new").iterdir())) == 1
-
-    def test_interrupted_writing_keeps_the_former_file(self, tmp_path):
-        path = tmp_path / "note.txt"
-        path.write_text("former")
-        with pytest.raises(KeyboardInterrupt), whole_file(path) as unfinished:  # noqa: PT012  # comes within the block
-            unfinished.write_text("half")
-            raise KeyboardInterrupt
-        assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("note.txt", "former")]

@@ -1,33 +1,24 @@
-"""Tiny X-rays and trainings in this process, for the tests of each model."""
+"""Trainings in this process, for the tests of each model."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from anomalib_cxr import RoiImageBatch, RoiImageItem
+from anomalib_cxr import RoiImageBatch
 
-SIDE = 32
+from .xrays import Xrays
 
 
-class Xrays(Dataset):
-    """Random images, of which the first `n_sick` are sick; from look `broken_after` on they are not finite."""
-
-    def __init__(self, n=8, n_sick=0, *, augment=False, broken_after=None):
-        self.images = torch.rand(n, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3)).expand(-1, 3, -1, -1)
-        self.n_sick, self.augment, self.broken_after, self.looks = n_sick, augment, broken_after, 0
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        image = self.images[index] * (0.5 + 0.5 * torch.rand(1) if self.augment else 1)
-        self.looks += 1
-        if self.broken_after is not None and self.looks > self.broken_after:
-            image = image * float("nan")
-        return RoiImageItem(image=image, gt_label=torch.tensor(index < self.n_sick))
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks of this size only lose by threads, and lose minutes where other processes hold the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

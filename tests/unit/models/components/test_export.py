@@ -16,13 +16,9 @@ from torch import nn
 
 from anomalib_cxr import RoiSureGanomaly
 
+from ..xrays import normalise_by, smooth_images
+
 INPUTS = [(64, 64), (200, 160), (700, 700), (97, 131)]
-
-
-def images_of(height, width, n=1):
-    """Smooth random images: their scores differ more than their rounding does."""
-    coarse = torch.rand(n, 1, 9, 9, generator=torch.Generator().manual_seed(height))
-    return nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).repeat(1, 3, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +30,8 @@ def model():
             nn.init.kaiming_normal_(layer.weight, a=0.2)
     with torch.no_grad():
         for _ in range(20):
-            model.model(2 * images_of(64, 64, 16) - 1)  # running statistics that are not 0 and 1
-        scores = model.eval().model(2 * images_of(64, 64, 16) - 1)
-    for name, value in {"image": scores.pred_score, "pixel": scores.anomaly_map}.items():
-        getattr(model.post_processor, f"{name}_min").fill_(0.0)
-        getattr(model.post_processor, f"{name}_max").fill_(2 * value.max())
-        getattr(model.post_processor, f"_{name}_threshold").fill_(value.mean())
+            model.model(2 * smooth_images(64, 64, 16) - 1)  # running statistics that are not 0 and 1
+    normalise_by(model, smooth_images(64, 64, 16))
     return model
 
 
@@ -89,7 +81,7 @@ def assert_agrees(found_score, found_map, expected):
 class TestScores:
     @pytest.mark.parametrize(("height", "width"), INPUTS)
     def test_onnx(self, model, onnx_file, height, width):
-        image = images_of(height, width)
+        image = smooth_images(height, width)
         session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         found = dict(zip(names, session.run(None, {session.get_inputs()[0].name: image.numpy()}), strict=True))
@@ -101,12 +93,12 @@ class TestScores:
     @pytest.mark.parametrize("settings", [{}, {"device": "CPU", "config": {"INFERENCE_PRECISION_HINT": "bf16"}}])
     @pytest.mark.parametrize("size", INPUTS)
     def test_openvino(self, model, openvino_file, infer, size, settings):
-        image = images_of(*size)
+        image = smooth_images(*size)
         found = infer(openvino_file, image, **settings)
         assert_agrees(found.pred_score, found.anomaly_map, eager(model, image))
 
     def test_a_batch(self, model, onnx_file):
-        images = images_of(80, 90, 3)
+        images = smooth_images(80, 90, 3)
         session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
         (found,) = session.run(["pred_score"], {session.get_inputs()[0].name: images.numpy()})
         torch.testing.assert_close(torch.from_numpy(found), eager(model, images).pred_score, rtol=1e-4, atol=0)
@@ -115,7 +107,7 @@ class TestScores:
         file = exports.to_openvino(tmp_path, compression_type=CompressionType.FP16)
         sizes = [path.with_suffix(".bin").stat().st_size for path in (file, openvino_file)]
         assert sizes[0] < 0.6 * sizes[1]
-        image = images_of(200, 160)
+        image = smooth_images(200, 160)
         found = infer(file, image, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
         assert float(found.pred_score.reshape(())) == pytest.approx(eager(exports, image).pred_score.item(), rel=0.01)
 
@@ -123,7 +115,7 @@ class TestScores:
         file = model.to_torch(tmp_path)
         assert file == tmp_path / "weights" / "torch" / "model.pt"
         loaded = torch.load(file, weights_only=False)["model"]
-        image = images_of(97, 131)
+        image = smooth_images(97, 131)
         assert torch.equal(eager(loaded, image).pred_score, eager(model, image).pred_score)
 
 

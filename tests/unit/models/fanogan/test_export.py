@@ -12,12 +12,9 @@ from torch import nn
 
 from anomalib_cxr import Fanogan
 
+from ..xrays import normalise_by, smooth_images
+
 SIZES = [(32, 32), (97, 131)]
-
-
-def images_of(height, width, n=1):
-    coarse = torch.rand(n, 1, 9, 9, generator=torch.Generator().manual_seed(height))
-    return nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).repeat(1, 3, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +24,7 @@ def model():
     with torch.no_grad():
         for _ in range(20):
             model.model.generator(torch.randn(16, 10))  # running statistics that are not 0 and 1
-        scores = model.eval().model(2 * images_of(32, 32, 16) - 1)
-    for name, value in {"image": scores.pred_score, "pixel": scores.anomaly_map}.items():
-        getattr(model.post_processor, f"{name}_min").fill_(0.0)
-        getattr(model.post_processor, f"{name}_max").fill_(2 * value.max())
-        getattr(model.post_processor, f"_{name}_threshold").fill_(value.mean())
+    normalise_by(model, smooth_images(32, 32, 16))
     return model
 
 
@@ -59,7 +52,7 @@ def assert_agrees(score, anomaly_map, model, image):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_onnx(model, onnx_file, size):
-    image = images_of(*size)
+    image = smooth_images(*size)
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
     assert_agrees(*session.run(["pred_score", "anomaly_map"], {"input": image.numpy()}), model, image)
 
@@ -68,7 +61,7 @@ def test_onnx(model, onnx_file, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_openvino(model, openvino_file, tmp_path, monkeypatch, size, settings):
     monkeypatch.chdir(tmp_path)  # it makes a cache folder where it is started
-    image = images_of(*size)
+    image = smooth_images(*size)
     found = OpenVINOInferencer(openvino_file, **settings).predict(image.permute(0, 2, 3, 1).numpy()[0])
     assert_agrees(found.pred_score, found.anomaly_map, model, image)
 
@@ -90,6 +83,6 @@ def test_pytorch(model, tmp_path):
     loaded = torch.load(model.to_torch(tmp_path), weights_only=False)["model"]
     assert model.critic_head is head
     assert not list(loaded.critic_head.parameters())
-    image = images_of(97, 131)
+    image = smooth_images(97, 131)
     with torch.no_grad():
         assert torch.equal(loaded.eval()(image).pred_score, model.eval()(image).pred_score)

@@ -27,15 +27,6 @@ HAS_NO_EFFECT = re.compile(
 GENERATOR, CRITIC, ENCODER = ("model.generator.",), ("model.features.", "critic_head."), ("model.encoder.",)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks of this size only lose by threads, and lose minutes where other processes hold the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make_model(**settings):
     tiny = {"image_size": 32, "n_features": 4, "latent_dim": 5, "gan_epochs": 1, "visualizer": False}
     return Fanogan(**{**tiny, **settings})

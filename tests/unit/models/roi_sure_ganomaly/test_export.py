@@ -10,17 +10,13 @@ from torch import nn
 
 from anomalib_cxr import RoiSureGanomaly
 
+from ..xrays import normalise_by, smooth_images
+
 CHOICES = {
     "residual_unet": {"generator": "residual_unet", "adversary": "wgan_gp", "target": "image"},
     "lungs": {"input_region": "lungs", "n_channels": 3, "distance": "mean_squared"},
     "residual_unet of lungs": {"generator": "residual_unet", "input_region": "lungs", "target": "image"},
 }
-
-
-def images_of(height, width, n=1):
-    """Smooth random images: their scores differ more than their rounding does."""
-    coarse = torch.rand(n, 1, 9, 9, generator=torch.Generator().manual_seed(height))
-    return nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).repeat(1, 3, 1, 1)
 
 
 @pytest.fixture(scope="module", params=CHOICES.values(), ids=CHOICES)
@@ -36,26 +32,22 @@ def model(request):
         if model.model.lungs is not None:
             _decide_at_the_median(model.model.lungs.segmenter)
         for _ in range(20):
-            model.model(2 * images_of(32, 32, 16) - 1)  # running statistics that are not 0 and 1
-        scores = model.eval().model(2 * images_of(32, 32, 16) - 1)
-    for name, value in {"image": scores.pred_score, "pixel": scores.anomaly_map}.items():
-        getattr(model.post_processor, f"{name}_min").fill_(0.0)
-        getattr(model.post_processor, f"{name}_max").fill_(2 * value.max())
-        getattr(model.post_processor, f"_{name}_threshold").fill_(value.mean())
+            model.model(2 * smooth_images(32, 32, 16) - 1)  # running statistics that are not 0 and 1
+    normalise_by(model, smooth_images(32, 32, 16))
     return model
 
 
 def _decide_at_the_median(segmenter):
     """Let an untrained segmenter call half of the pixels lung, and hardly any of them doubtful."""
     last = segmenter.unet.final_conv
-    logits = segmenter.logits(2 * images_of(32, 32, 16)[:, :1] - 1)
+    logits = segmenter.logits(2 * smooth_images(32, 32, 16)[:, :1] - 1)
     last.bias -= logits.median()
     last.weight *= 100
     last.bias *= 100
 
 
 def test_onnx_and_openvino(model, tmp_path, monkeypatch):
-    image = images_of(97, 131)
+    image = smooth_images(97, 131)
     with torch.no_grad():
         expected = model(image)
     file = model.to_onnx(tmp_path)

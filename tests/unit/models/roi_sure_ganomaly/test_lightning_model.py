@@ -10,51 +10,20 @@ from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from anomalib_cxr import RoiImageBatch, RoiImageItem, RoiSureGanomaly
+from anomalib_cxr import RoiImageBatch, RoiSureGanomaly
 from anomalib_cxr.errors import DivergenceError, SettingError
 from anomalib_cxr.functional import gaussian_sure
 from anomalib_cxr.models.components import RoiPreProcessor
 from anomalib_cxr.models.roi_sure_ganomaly import adversary, lightning_model
 
+from ..xrays import LUNGS, SIDE, Films
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*You defined a `validation_step` but have no `val_dataloader`"),
 ]
-SIZE = 32
-LUNGS = torch.zeros(SIZE, SIZE)
-LUNGS[6:26, 4:14] = LUNGS[6:26, 18:28] = 1
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks of this size only lose by threads, and lose minutes where other processes hold the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-class Films(Dataset):
-    """Random images with lungs; the first `n_sick` are sick. Each look at one draws a random exposure if `augment`."""
-
-    def __init__(self, n=8, n_sick=0, *, masks=True, augment=False, broken_after=None):
-        self.images = torch.rand(n, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(3)).expand(-1, 3, -1, -1)
-        self.n_sick, self.masks, self.augment = n_sick, masks, augment
-        self.broken_after, self.looks = broken_after, 0
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        image = self.images[index] * (0.5 + 0.5 * torch.rand(1) if self.augment else 1)
-        self.looks += 1
-        if self.broken_after is not None and self.looks > self.broken_after:
-            image = image * float("nan")
-        return RoiImageItem(
-            image=image, gt_label=torch.tensor(index < self.n_sick), roi_mask=LUNGS if self.masks else None
-        )
 
 
 def loader(films, *, shuffle=False, workers=0):
@@ -62,7 +31,7 @@ def loader(films, *, shuffle=False, workers=0):
 
 
 def make_model(kind=RoiSureGanomaly, **settings):
-    return kind(**{"image_size": SIZE, "n_features": 4, "latent_dim": 5, "visualizer": False, **settings})
+    return kind(**{"image_size": SIDE, "n_features": 4, "latent_dim": 5, "visualizer": False, **settings})
 
 
 def make_trainer(folder, epochs=1, callbacks=(), **arguments):
@@ -272,7 +241,7 @@ class TestMasks:
     def test_scoring_needs_none(self, tmp_path):
         (predicted,) = make_trainer(tmp_path).predict(make_model(), loader(Films(4, masks=False)))
         assert predicted.pred_score.shape == (4,)
-        assert predicted.anomaly_map.shape == (4, SIZE, SIZE)
+        assert predicted.anomaly_map.shape == (4, SIDE, SIDE)
 
 
 class TestReproducibility:
