@@ -7,9 +7,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from anomalib_cxr import RoiImageBatch
+from anomalib_cxr import RoiImageBatch, RoiSureGanomaly
 
-from .xrays import Xrays
+from .xrays import LUNGS, SIDE, Films, Xrays
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -24,6 +24,27 @@ def one_thread():
 @pytest.fixture(scope="session")
 def xrays():
     return Xrays
+
+
+@pytest.fixture(scope="session")
+def films():
+    return Films
+
+
+@pytest.fixture(scope="session")
+def lungs():
+    return LUNGS
+
+
+@pytest.fixture(scope="session")
+def make_tiny():
+    """Make a model of a size that trains in a moment."""
+
+    def make(kind=RoiSureGanomaly, **settings):
+        tiny = {"image_size": SIDE, "n_features": 4, "latent_dim": 5, "segmenter_steps": 2, "visualizer": False}
+        return kind(**{**tiny, **settings})
+
+    return make
 
 
 @pytest.fixture(scope="session")

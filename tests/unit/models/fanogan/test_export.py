@@ -8,7 +8,6 @@ import pytest
 import torch
 from anomalib.deploy import OpenVINOInferencer
 from onnx import numpy_helper
-from torch import nn
 
 from anomalib_cxr import Fanogan
 
