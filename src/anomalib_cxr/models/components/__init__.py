@@ -4,6 +4,8 @@ from .dcgan import DcganGenerator, Decoder, Discriminator, Encoder, Judgement, N
 from .export import WholeExport
 from .generator import Generator
 from .guarded import GuardedTraining
+from .lungs import FrozenSegmenter, lung_masks
+from .lungs_first import LungsFirst
 from .module import RadiographModule, resolve_pre_processor, to_grey
 from .pre_processor import RoiPreProcessor
 from .reproducible import ReproducibleTraining, drawn_from
@@ -17,10 +19,12 @@ __all__ = [
     "Decoder",
     "Discriminator",
     "Encoder",
+    "FrozenSegmenter",
     "Generator",
     "GuardedTraining",
     "ImageNorm",
     "Judgement",
+    "LungsFirst",
     "Norm",
     "RadiographModule",
     "RadiographVisualizer",
@@ -35,6 +39,7 @@ __all__ = [
     "drawn_from",
     "glorot_linear",
     "initialise_dcgan",
+    "lung_masks",
     "resolve_pre_processor",
     "to_grey",
 ]

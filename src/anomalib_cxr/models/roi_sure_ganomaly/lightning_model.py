@@ -26,18 +26,18 @@ from anomalib_cxr.functional import Distance, paint_region
 from anomalib_cxr.models.components import (
     Discriminator,
     Judgement,
+    LungsFirst,
     RadiographModule,
     RoiPreProcessor,
     SteppedTraining,
     drawn_from,
     initialise_dcgan,
+    lung_masks,
     resolve_pre_processor,
 )
 
 from .adversary import AdversaryName, choose_adversary, instance_noise_level
 from .loss import RISKS, GeneratorLoss, Reconstruction, ReconstructionLoss, latent_agreement
-from .lungs import lung_masks
-from .lungs_first import LungsFirst
 from .settings import ARCHITECTURE, ARCHITECTURE_BEFORE, Channels, InputRegion, Target, check_settings
 from .torch_model import GeneratorName, Painting, RoiSureGanomalyModel
 

@@ -12,9 +12,14 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_cxr.functional import DISTANCES, Distance, paint_region, painted_region
-from anomalib_cxr.models.components import DcganGenerator, Generator, ResidualUnet, initialise_dcgan, to_grey
-
-from .lungs import LungsOnly
+from anomalib_cxr.models.components import (
+    DcganGenerator,
+    FrozenSegmenter,
+    Generator,
+    ResidualUnet,
+    initialise_dcgan,
+    to_grey,
+)
 
 GeneratorName = Literal["dcgan", "residual_unet"]
 GENERATORS: dict[GeneratorName, type[DcganGenerator | ResidualUnet]] = {
@@ -89,14 +94,14 @@ class RoiSureGanomalyModel(nn.Module):
         self.painter = GENERATORS[generator](image_size, latent_dim, n_features, max_features, n_channels)
         self.encoder = self.painter.new_encoder()
         self.apply(initialise_dcgan)
-        self.lungs = LungsOnly(image_size) if lungs_only else None
+        self.lungs = FrozenSegmenter(image_size) if lungs_only else None
 
     def see(self, images: torch.Tensor) -> Seen:
         """Take from X-rays in [-1, 1], `(B, C, H, W)`, their channels alike, what the networks are to see."""
         grey = to_grey(images)
         if self.lungs is None:
             return Seen(grey, None)
-        region = self.lungs(grey)
+        region = self.lungs.region(grey)
         return Seen(paint_region(grey, region), region)
 
     def paint(self, image: torch.Tensor) -> Painting:

@@ -7,7 +7,7 @@ import torch
 
 from anomalib_cxr import RoiImageBatch, RoiImageItem
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.models.roi_sure_ganomaly.lungs import LungsOnly, lung_masks
+from anomalib_cxr.models.components import FrozenSegmenter, lung_masks
 from anomalib_cxr.segmentation.network import LungSegmenter
 
 
@@ -34,22 +34,28 @@ def test_a_batch_without_masks_is_refused():
         lung_masks(batch, "this")
 
 
-class TestLungsOnly:
+class TestFrozenSegmenter:
     def test_is_one_where_lung_is_more_likely_than_not(self):
-        lungs = LungsOnly(32)
+        lungs = FrozenSegmenter(32)
         lungs.take(Brighter())
         grey = torch.tensor([[[[-1.0, -0.01], [0.01, 1.0]]]])
-        assert torch.equal(lungs(grey), torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]]))
-        assert lungs(grey.double()).dtype == torch.float64
+        assert torch.equal(lungs.region(grey), torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]]]))
+        assert lungs.region(grey.double()).dtype == torch.float64
+
+    def test_gives_the_probability(self):
+        lungs = FrozenSegmenter(32)
+        lungs.take(Brighter())
+        assert torch.equal(lungs(torch.tensor([[[[-1.0, 0.5]]]])), torch.tensor([[[[0.0, 0.75]]]]))
 
     def test_is_frozen_and_stays_set_to_inference(self):
-        lungs = LungsOnly(32)
+        lungs = FrozenSegmenter(32)
         lungs.take(Brighter().train())
         torch.nn.Sequential(lungs).train()
         assert not any(module.training for module in lungs.modules())
         assert not any(weight.requires_grad for weight in lungs.parameters())
 
-    def test_begins_untrained_at_the_size_of_the_model(self):
-        lungs = LungsOnly(64)
+    def test_begins_untrained_at_a_size_of_its_own(self):
+        lungs = FrozenSegmenter(64)
         assert lungs.segmenter.image_size == 64
+        assert lungs(torch.zeros(2, 1, 40, 48)).shape == (2, 1, 40, 48)
         assert not lungs.state_dict()["trained"]

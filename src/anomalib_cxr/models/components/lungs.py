@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.models.components.twins import put_in_twins
 from anomalib_cxr.segmentation.network import LungSegmenter
+
+from .twins import put_in_twins
 
 
 def lung_masks(batch: Any, setting: str) -> torch.Tensor:
@@ -27,20 +28,23 @@ def lung_masks(batch: Any, setting: str) -> torch.Tensor:
         raise SettingError(
             f"{setting} and training images without lung masks",
             "batches with roi_mask, as anomalib_cxr.MontgomeryShenzhen and anomalib_cxr.ChestPhantom yield them",
-            "train on one of these data modules, or set target: image and, with input_region: lungs, a segmenter",
+            "train on one of these data modules, or without masks: a segmenter by its path where one is needed, and "
+            "target: image where there is a target",
         )
     return masks.unsqueeze(1).to(torch.float32)
 
 
-class LungsOnly(nn.Module):
-    """Finds the lungs. It is no part of what is trained: frozen, and always set to inference.
+class FrozenSegmenter(nn.Module):
+    """Finds the lungs inside a model. It is no part of what is trained: frozen, and always set to inference.
 
     Args:
-        image_size: Side of the square at which a new segmenter works.
+        image_size: Side of the square at which a new segmenter works, whatever the size of the X-rays that it is shown;
+            64 finds lungs nearly as well as 256, for a fraction of the time.
 
     Example:
-        >>> LungsOnly(32).train().segmenter.training
-        False
+        >>> lungs = FrozenSegmenter(32).train()
+        >>> lungs.segmenter.training, lungs(torch.zeros(1, 1, 100, 80)).shape
+        (False, torch.Size([1, 1, 100, 80]))
     """
 
     trained: torch.Tensor
@@ -55,12 +59,17 @@ class LungsOnly(nn.Module):
         put_in_twins(segmenter)
         self.segmenter = segmenter.requires_grad_(requires_grad=False).eval()
 
-    def train(self, mode: bool = True) -> LungsOnly:
+    def train(self, mode: bool = True) -> FrozenSegmenter:
         """Stay set to inference, whatever the surrounding model is set to."""
         del mode
         return super().train(mode=False)
 
     def forward(self, grey: torch.Tensor) -> torch.Tensor:
-        """Return 1 where lung is more likely than not, 0 elsewhere, for X-rays in [-1, 1], both `(B, 1, H, W)`."""
+        """Return the probability of lung in [0, 1], for X-rays in [-1, 1], both `(B, 1, H, W)`."""
         probability: torch.Tensor = self.segmenter(grey)
+        return probability
+
+    def region(self, grey: torch.Tensor) -> torch.Tensor:
+        """Return 1 where lung is more likely than not, 0 elsewhere, for X-rays in [-1, 1], both `(B, 1, H, W)`."""
+        probability: torch.Tensor = self(grey)
         return (probability > 0.5).to(grey.dtype)  # noqa: PLR2004  # more likely than not

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from anomalib_cxr import RoiSureGanomaly
 from anomalib_cxr.errors import SegmenterError, SettingError
-from anomalib_cxr.models.roi_sure_ganomaly import lungs_first
+from anomalib_cxr.models.components import lungs_first
 from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
 from anomalib_cxr.segmentation.training import fit_lungs
 
@@ -99,7 +99,7 @@ class TestWithoutAPath:
         assert all(same) == (seed is not None)
 
     def test_images_without_lung_masks_are_refused(self, fit, first, films):
-        with pytest.raises(SettingError, match="input_region = 'lungs', no segmenter, and training images without"):
+        with pytest.raises(SettingError, match="segmenter = None and training images without"):
             fit(first(), 1, films(masks=False))
 
 
@@ -157,7 +157,7 @@ class TestTarget:
         model = make_tiny(input_region=input_region, target=target, seed=0)
         if input_region == "lungs":
             model.model.lungs.trained.fill_(True)
-            monkeypatch.setattr(model.model.lungs, "forward", upper.expand_as)
+            monkeypatch.setattr(model.model.lungs, "region", upper.expand_as)
         given, judged = [], []
         model.reconstruction_loss.register_forward_hook(lambda _, inputs, __: given.append(inputs))
         model.discriminator.register_forward_hook(lambda _, inputs, __: judged.append(inputs[0]))

@@ -9,12 +9,12 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule
 
-from anomalib_cxr.models.components import drawn_from, to_grey
 from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
 from anomalib_cxr.segmentation.training import fit_lungs
 
-from .lungs import lung_masks
-from .torch_model import RoiSureGanomalyModel
+from .lungs import FrozenSegmenter, lung_masks
+from .module import to_grey
+from .reproducible import drawn_from
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +23,14 @@ MOST_IMAGES = 1000
 
 
 class LungsFirst(LightningModule):
-    """Has the segmenter ready before the first epoch, and keeps it in the checkpoints."""
+    """Has the segmenter ready before the first epoch, and keeps it in the checkpoints.
 
-    model: RoiSureGanomalyModel
+    For models whose torch model has it as `lungs`: a :class:`anomalib_cxr.models.components.FrozenSegmenter`, or None
+    where the settings need none. Their settings `segmenter` (path of a segmenter, None trains one), `segmenter_steps`
+    and `seed` are attributes of the same names. It comes before other bases that have these hooks.
+    """
+
+    model: Any
     pre_processor: Any
     segmenter: str | None
     segmenter_steps: int
@@ -34,7 +39,7 @@ class LungsFirst(LightningModule):
     def on_fit_start(self) -> None:
         """Read the segmenter or train it; one that came with a checkpoint stays."""
         super().on_fit_start()
-        lungs = self.model.lungs
+        lungs: FrozenSegmenter | None = self.model.lungs
         if lungs is None or lungs.trained:
             return
         given = None if self.segmenter is None else load_segmenter(self.segmenter).to(self.device)
@@ -58,7 +63,7 @@ class LungsFirst(LightningModule):
         for batch in cast("Iterable[Any]", self.trainer.train_dataloader):
             if self.pre_processor is not None:
                 self.pre_processor.on_train_batch_start(self.trainer, self, batch, 0)
-            masks.append(lung_masks(batch, "input_region = 'lungs', no segmenter,").bool())
+            masks.append(lung_masks(batch, "segmenter = None").bool())
             images.append(to_grey(batch.image).half())
             if sum(map(len, images)) >= MOST_IMAGES:
                 break
