@@ -1,0 +1,10 @@
+"""Synthetic lesions, painted into aligned healthy lungs: what a network learns to find without having seen a disease.
+
+A frame shows both lungs side by side, dense tissue is bright. Lengths and places are shares of the frame's height, so
+that lesions keep their shape in frames that are not square.
+"""
+
+from .levels import Levels, grey_levels
+from .painting import KINDS, WEIGHTS, Painter, paint_lesions
+
+__all__ = ["KINDS", "WEIGHTS", "Levels", "Painter", "grey_levels", "paint_lesions"]
