@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .data.predict import RadiographFolder
     from .evaluation.report import TrainingReport
     from .models.fanogan.lightning_model import Fanogan
+    from .models.lung_atlas.lightning_model import LungAtlas
     from .models.roi_sure_ganomaly.lightning_model import RoiSureGanomaly
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ChestPhantom",
     "Fanogan",
+    "LungAtlas",
     "MontgomeryShenzhen",
     "NihChestXray14",
     "RadiographFolder",
@@ -36,6 +38,7 @@ __all__ = [
 _HOMES = {
     "ChestPhantom": "data.phantom",
     "Fanogan": "models.fanogan.lightning_model",
+    "LungAtlas": "models.lung_atlas.lightning_model",
     "MontgomeryShenzhen": "data.montgomery_shenzhen",
     "NihChestXray14": "data.nih_chest_xray14",
     "RadiographFolder": "data.predict",

@@ -22,7 +22,7 @@ LEAST_WIDTH = 0.45
 """A row of a lung counts as at least this share of the lung's width, as apex and recess do not."""
 SMOOTH = 0.03
 """Standard deviation of the smoothing of the lungs' edges along the rows, a share of the height."""
-LEAST_MASS = 0.005
+LEAST_MASS = 0.015
 """Share of the image below which a lung counts as not found."""
 MARGIN = 0.06
 """What a frame shows beyond the lungs on each side, as a share of them."""
@@ -125,6 +125,22 @@ def _sure(lungs: torch.Tensor) -> torch.Tensor:
     return lungs * (lungs > 0.5).to(lungs.dtype)  # noqa: PLR2004  # more likely than not
 
 
+def are_found(lungs: torch.Tensor) -> torch.Tensor:
+    """Tell which lungs are found at all, `(B, 2)`, the one on the image's left first.
+
+    Args:
+        lungs: Probability of lung, `(B, 1, R, C)`.
+
+    Example:
+        >>> lungs = torch.zeros(1, 1, 10, 10)
+        >>> lungs[..., 2:8, 1:4] = 1
+        >>> lungs[..., 0, 9] = 1  # a speck
+        >>> are_found(lungs).tolist()
+        [[True, False]]
+    """
+    return split_lungs(_sure(lungs)).mean(dim=(2, 3)) > LEAST_MASS
+
+
 def find_rows(lungs: torch.Tensor, standard: Rows) -> Rows:
     """Find each lung's ends, and its smoothed edges in each row.
 
@@ -141,7 +157,7 @@ def find_rows(lungs: torch.Tensor, standard: Rows) -> Rows:
         [0.2, 0.8, 0.6, 0.9]
     """
     each = split_lungs(_sure(lungs))  # (B, 2, R, C)
-    found = each.mean(dim=(2, 3)) > LEAST_MASS  # (B, 2)
+    found = are_found(lungs)
     of_row = each.sum(dim=3)  # (B, 2, R)
     top, bottom = _ends(of_row)
     left, right = _smooth_along_rows(torch.stack(_ends(each)), of_row)

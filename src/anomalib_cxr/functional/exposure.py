@@ -34,14 +34,25 @@ def exposure_of(frames: torch.Tensor, inside: torch.Tensor, outside: torch.Tenso
         tensor([[0.5500, 0.8000, 0.3000]])
     """
     flat = frames.flatten(1)  # (B, H * W)
-    in_lungs = flat[:, inside.flatten().nonzero().squeeze(1)]
-    around = flat[:, outside.flatten().nonzero().squeeze(1)]
-    gap = _quantile(flat, _BRIGHT) - _quantile(in_lungs, 0.5) + _GAP_FLOOR
-    figures = torch.stack([gap, around.mean(dim=1), in_lungs.mean(dim=1)], dim=1)
+    in_lungs, around = (region.flatten().to(flat.dtype) for region in (inside, outside))
+    bright = _quantile(flat, torch.ones_like(in_lungs), _BRIGHT)
+    gap = bright - _quantile(flat, in_lungs, 0.5) + _GAP_FLOOR
+    figures = torch.stack([gap, _mean(flat, around), _mean(flat, in_lungs)], dim=1)
     return (figures.clamp(min=0) + _FLOOR).log()
 
 
-def _quantile(values: torch.Tensor, share: float) -> torch.Tensor:
-    """Return a quantile of each row, `(B, N)` to `(B,)`; torch's own cannot be exported."""
-    above = values.topk(max(1, round((1 - share) * values.shape[1])), dim=1).values
-    return above[:, -1]
+def _mean(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Return the mean of those values of each row, `(B, N)`, that count, `(N,)`: `(B,)`."""
+    return values @ (counts / counts.sum().clamp(min=1))
+
+
+def _quantile(values: torch.Tensor, counts: torch.Tensor, share: float) -> torch.Tensor:
+    """Return a quantile of those values of each row, `(B, N)`, that count, `(N,)`: `(B,)`.
+
+    Sums over all values take the place of a choice among them, whose number an exported graph would not know.
+    """
+    falling, order = values.sort(dim=1, descending=True)
+    wanted = ((1 - share) * counts.sum()).round().clamp(min=1)
+    passed = counts[order].cumsum(dim=1) < wanted  # (B, N)
+    place = passed.sum(dim=1, keepdim=True).clamp(max=values.shape[1] - 1)
+    return falling.gather(1, place).squeeze(1)

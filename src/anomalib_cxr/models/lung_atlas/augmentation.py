@@ -1,0 +1,43 @@
+"""Healthy lungs as they might have been taken on another day: moved a little in the frame, and exposed otherwise."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+SCALE, TURN, SHIFT = 0.1, 0.07, 0.06
+"""Greatest change of a side, greatest turn in radians, greatest shift in shares of half the frame."""
+GAMMA, SHARPNESS = 0.5, 0.8
+"""Greatest logarithm of the exponent, and greatest multiple of the fine detail that is added or taken off."""
+
+
+def uniform(count: int, low: float, high: float, draw: torch.Generator) -> torch.Tensor:
+    """Draw one number for each image, `(B, 1, 1, 1)`."""
+    return torch.rand(count, 1, 1, 1, generator=draw) * (high - low) + low
+
+
+def move(pictures: torch.Tensor, strength: float, draw: torch.Generator) -> torch.Tensor:
+    """Scale, turn and shift pictures, `(B, C, H, W)`, all channels alike; the border goes on beyond itself.
+
+    Args:
+        pictures: Of any range.
+        strength: 1 for the full range of the draws, 0 for none.
+        draw: Source of the draws.
+    """
+
+    def vary(width: float) -> torch.Tensor:
+        return uniform(len(pictures), -strength * width, strength * width, draw).flatten()
+
+    scale_x, scale_y, turn, shift_x, shift_y = 1 + vary(SCALE), 1 + vary(SCALE), vary(TURN), vary(SHIFT), vary(SHIFT)
+    rows = [turn.cos() * scale_x, -turn.sin() * scale_x, shift_x, turn.sin() * scale_y, turn.cos() * scale_y, shift_y]
+    theta = torch.stack(rows, dim=1).reshape(-1, 2, 3).to(pictures)
+    grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
+    return functional.grid_sample(pictures, grid, align_corners=False, padding_mode="border")
+
+
+def expose(frames: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """Change exponent and sharpness of frames in [0, 1], `(B, 1, H, W)`."""
+    count = len(frames)
+    frames = frames.clamp(1e-3, 1) ** uniform(count, -GAMMA, GAMMA, draw).exp().to(frames)
+    blurred = functional.avg_pool2d(functional.pad(frames, [1] * 4, mode="reflect"), 3, stride=1)
+    return (frames + uniform(count, -SHARPNESS, SHARPNESS, draw).to(frames) * (frames - blurred)).clamp(0, 1)

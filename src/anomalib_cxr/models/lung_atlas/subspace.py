@@ -1,0 +1,46 @@
+"""What healthy lungs have in common, as a linear subspace, and what does not lie in it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class HealthySubspace(nn.Module):
+    """The mean of healthy images and the directions in which they differ most: principal components.
+
+    Args:
+        n_values: Values of an image.
+        n_components: Directions that are kept; images in lesser number span fewer.
+
+    Example:
+        >>> line = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+        >>> subspace = HealthySubspace(n_values=2, n_components=1)
+        >>> subspace.fit(line)
+        >>> subspace.residual(torch.tensor([[3.0, 3.0], [1.0, 0.0]])).round(decimals=3).abs()
+        tensor([[0.0000, 0.0000],
+                [0.5000, 0.5000]])
+    """
+
+    mean: torch.Tensor
+    components: torch.Tensor
+
+    def __init__(self, n_values: int, n_components: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_values))
+        self.register_buffer("components", torch.zeros(n_values, n_components))
+
+    def fit(self, values: torch.Tensor) -> None:
+        """Learn from healthy images, `(N, n_values)`, by the eigenvectors of their products with each other."""
+        self.mean.copy_(values.mean(dim=0))
+        away = (values - self.mean).double()
+        variances, directions = torch.linalg.eigh(away @ away.T)  # ascending
+        kept = min(self.components.shape[1], len(values) - 1)
+        lengths = variances[-kept:].clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+        self.components.zero_()
+        self.components[:, :kept] = (away.T @ directions[:, -kept:] / lengths).flip(1).to(self.components)
+
+    def residual(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what of images is not in the subspace, `(B, n_values)` to `(B, n_values)`."""
+        away = values - self.mean
+        return away - (away @ self.components) @ self.components.T

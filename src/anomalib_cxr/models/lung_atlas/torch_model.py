@@ -1,0 +1,187 @@
+"""The atlas as one module: from an X-ray to lungs in their frame, to the findings of each part, to one score and a map.
+
+The way of an image is the same in training, validation and an exported graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import nn
+from torch.nn import functional
+
+from anomalib_cxr.functional.alignment import (
+    Rows,
+    are_found,
+    box_grid,
+    find_box,
+    find_rows,
+    from_rows,
+    rows_grid,
+    standard_rows,
+    to_frame,
+)
+from anomalib_cxr.functional.exposure import exposure_of
+from anomalib_cxr.models.components.exposure_calibration import ExposureCalibration
+from anomalib_cxr.models.components.lungs import FrozenSegmenter
+from anomalib_cxr.models.components.module import to_grey
+
+from . import lesion_view, parts
+from .lesions import N_SCORES, LesionFinder
+from .neighbours import PatchNeighbours
+from .parts import LEAST, AtlasPart, by_lungs, locally
+from .residuals import SubspaceResidual, TextureResidual
+from .views import View
+
+BOX = (64, 64)
+"""Rows and columns of the frame in which the exposure is measured."""
+
+
+class Findings(NamedTuple):
+    """What all parts say."""
+
+    scores: torch.Tensor
+    """One of each part, two of the lesion nets, `(B, 7)`; the higher the less healthy."""
+    places: list[torch.Tensor]
+    """Each part's map, at least 0, `(B, 1, h, w)`, of sizes of their own."""
+
+
+class LungAtlasModel(nn.Module):
+    """Compares lungs, warped into one frame, with what healthy ones look like there.
+
+    Args:
+        image_size: Side of the square image.
+        segmenter_size: Side of the square at which a new segmenter works.
+        n_folds: Lesion nets, each trained without one fold of the healthy images.
+        n_components: Dimensions of the subspaces of healthy grey values.
+        n_textures: Dimensions of the subspace of healthy textures.
+        n_dims: Dimensions of a patch's description.
+        n_bank: Healthy patches that are kept for each place.
+
+    Example:
+        >>> model = LungAtlasModel(n_folds=2, n_bank=8).eval()
+        >>> scores = model(torch.zeros(2, 3, 128, 128))
+        >>> scores.pred_score.shape, scores.anomaly_map.shape
+        (torch.Size([2]), torch.Size([2, 1, 128, 128]))
+    """
+
+    def __init__(
+        self,
+        image_size: int = 128,
+        segmenter_size: int = 64,
+        n_folds: int = 4,
+        n_components: int = 90,
+        n_textures: int = 40,
+        n_dims: int = 24,
+        n_bank: int = 1024,
+    ) -> None:
+        super().__init__()
+        self.lungs = FrozenSegmenter(segmenter_size)
+        self.parts = nn.ModuleDict(
+            {
+                "residual_local": SubspaceResidual(locally, n_components),
+                "residual_lungs": SubspaceResidual(by_lungs, n_components),
+                "neighbours_local": PatchNeighbours(locally, n_dims, n_bank),
+                "neighbours_lungs": PatchNeighbours(by_lungs, n_dims, n_bank),
+                "texture": TextureResidual(n_textures),
+            }
+        )
+        self.finders = nn.ModuleList(LesionFinder() for _ in range(n_folds))
+        self.calibration = ExposureCalibration(len(self.parts) + N_SCORES)
+        self.image_size = image_size
+        self.register_buffer("weights", torch.ones(len(self.parts) + N_SCORES))
+        for name, value in zip(Rows._fields, standard_rows(image_size), strict=True):
+            self.register_buffer(f"standard_{name}", value.contiguous())
+        self.register_buffer("inside", torch.zeros(BOX, dtype=torch.bool))
+        self.register_buffer("outside", torch.ones(BOX, dtype=torch.bool))
+        sizes = [part.grid for part in self.atlas_parts] + [lesion_view.MAP]
+        for name, size in zip((*self.parts, "lesions"), sizes, strict=True):
+            self.register_buffer(f"usual_{name}", torch.ones(1, 1, *size))
+
+    weights: torch.Tensor
+    inside: torch.Tensor
+    outside: torch.Tensor
+
+    @property
+    def atlas_parts(self) -> list[AtlasPart]:
+        """Return the linear parts in their order."""
+        return [part for part in self.parts.values() if isinstance(part, AtlasPart)]
+
+    @property
+    def lesion_finders(self) -> list[LesionFinder]:
+        """Return the lesion nets in their order."""
+        return [finder for finder in self.finders if isinstance(finder, LesionFinder)]
+
+    @property
+    def standard(self) -> Rows:
+        """Return where healthy lungs are, for images in which a lung is not found."""
+        return Rows(*(getattr(self, f"standard_{name}") for name in Rows._fields))
+
+    def see(self, images: torch.Tensor) -> View:
+        """Warp X-rays in [-1, 1], `(B, C, H, W)`, into the frames of the parts."""
+        grey = to_grey(images)
+        probability = self.lungs(grey)  # (B, 1, H, W)
+        both = torch.cat([(grey + 1) / 2, probability], dim=1)
+        rows = find_rows(probability, self.standard)
+        fine = to_frame(both, rows_grid(rows, lesion_view.FRAME))
+        return View(
+            rows,
+            are_found(probability),
+            to_frame(both[:, :1], rows_grid(rows, parts.FRAME)),
+            fine[:, :1],
+            fine[:, 1:],
+            to_frame(both, box_grid(find_box(probability), BOX)),
+        )
+
+    def take_usual(self, places: list[torch.Tensor]) -> None:
+        """Count maps from now on in units of their means over healthy images, each `(N, 1, h, w)`."""
+        for name, each in zip((*self.parts, "lesions"), places, strict=True):
+            getattr(self, f"usual_{name}").copy_(each.mean(dim=0, keepdim=True).clamp(min=LEAST))
+
+    def exposure(self, box: torch.Tensor) -> torch.Tensor:
+        """Measure the exposure in boxes, `(B, 2, 64, 64)`: `(B, 3)`."""
+        return exposure_of(box[:, :1], self.inside, self.outside)
+
+    def find(self, view: View) -> Findings:
+        """Ask all parts, and the mean of the lesion nets."""
+        findings = [part(view.lungs) for part in self.atlas_parts]
+        lesions = [finder(view.fine) for finder in self.lesion_finders]
+        scores = torch.stack([finding.score for finding in findings], dim=1)
+        of_lesions = torch.stack([each.scores for each in lesions]).mean(dim=0)
+        places = torch.stack([each.places for each in lesions]).mean(dim=0)
+        return Findings(torch.cat([scores, of_lesions], dim=1), [*(finding.places for finding in findings), places])
+
+    def forward(self, images: torch.Tensor) -> InferenceBatch:
+        """Score images.
+
+        Args:
+            images: X-rays in [-1, 1], `(B, C, H, W)`, their channels alike.
+
+        Returns:
+            `pred_score` `(B,)`: by how many standard deviations of healthy images of such an exposure the findings are
+            less healthy than their mean. `anomaly_map` `(B, 1, H, W)`: how many times as much each place deviates as
+            it does in healthy lungs, at least 0; 0 outside the lungs.
+        """
+        return self.judge(self.see(images), images.shape[-2:])
+
+    def judge(self, view: View, size: Sequence[int]) -> InferenceBatch:
+        """Score what was seen of images of this height and width; see :meth:`forward`."""
+        findings = self.find(view)
+        deviations = self.calibration(findings.scores, self.exposure(view.box))  # (B, 7)
+        return InferenceBatch(
+            pred_score=deviations @ self.weights,
+            anomaly_map=from_rows(self._map(findings.places), view.rows, (size[0], size[1])),
+        )
+
+    def _map(self, places: list[torch.Tensor]) -> torch.Tensor:
+        """Join the parts' maps in the frame, `(B, 1, 96, 96)`, each in units of healthy lungs."""
+        joined = []
+        for name, each in zip((*self.parts, "lesions"), places, strict=True):
+            relative = each / getattr(self, f"usual_{name}")
+            joined.append(
+                functional.interpolate(relative, size=lesion_view.FRAME, mode="bilinear", align_corners=False)
+            )
+        return torch.cat(joined, dim=1).mean(dim=1, keepdim=True)
