@@ -102,7 +102,6 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        self.automatic_optimization = False
         self.segmenter = segmenter
         self.segmenter_steps = segmenter_steps
         self.lesion_steps = lesion_steps
@@ -121,11 +120,12 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
         """Return what the trainer must be given: one epoch, on one device."""
         return {**super().trainer_arguments, "max_epochs": 1, "devices": 1}
 
-    def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Keep what the atlas is to learn from."""
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> torch.Tensor:
+        """Keep what the atlas is to learn from; the loss is none, and only lets Lightning count and save."""
         del batch_idx
         with torch.no_grad():
             self._views.append(self.model.see(cast("torch.Tensor", batch.image)))
+        return torch.zeros((), device=self.device, requires_grad=True)
 
     def on_validation_start(self) -> None:
         """Fit the atlas before it is validated."""
