@@ -16,6 +16,7 @@ from anomalib_cxr.errors import DatasetError, refuse_settings
 from .dataset import RoiDataset
 from .lung_masks import FOLDER, predict_masks
 from .samples import make_samples
+from .split_table import assign_by_table, check_filled
 from .splits import PROTOCOLS, Protocol, assign_splits, describe_splits
 from .verification import ON_ERROR, OnError, verify_samples
 
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 Masks = Literal["required", "optional", "predict"]
 MASKS: tuple[str, ...] = get_args(Masks)
+TABLE: Literal["table"] = "table"
+"""The protocol of a user's own splits."""
 PLACE = "data.init_args"
 
 
@@ -45,7 +48,8 @@ class RoiDataModule(AnomalibDataModule):
     Args:
         root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.layouts`.
         sources: Hospitals to take; None for all.
-        protocol: `holdout` (train, validation and test disjoint) or `dissertation` (validation is the test set).
+        protocol: `holdout` (train, validation and test disjoint), `dissertation` (validation is the test set), or
+            `table`: as `split_table` says.
         masks: `required`: only images with a lung mask train, as target `lungs` needs it; `optional`: all normal ones
             may; `predict`: as `required`, after `segmenter` has predicted the masks that are missing.
         on_error: What to do about files that cannot be used: `raise` names them all, `skip` leaves them out.
@@ -56,13 +60,15 @@ class RoiDataModule(AnomalibDataModule):
         val_augmentations: The same for validation.
         test_augmentations: The same for test.
         augmentations: Used where no augmentation of the stage is given.
-        seed: Seed of the draw.
+        seed: Seed of the draw, or column of `split_table`.
+        split_table: Table of splits for protocol `table`, see :func:`anomalib_cxr.data.split_table.read_split_table`.
         segmenter: File of the lung segmenter that predicts masks; null where none is to.
         predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Masks that lie there serve
             images without a true one, whatever `masks` is.
 
     Raises:
-        SettingError: If a choice is unknown, a number under its least value, or `segmenter` missing or of no use.
+        SettingError: If a choice is unknown, a number under its least value, or `split_table` or `segmenter` missing or
+            of no use.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -82,7 +88,7 @@ class RoiDataModule(AnomalibDataModule):
         self,
         root: Path | str,
         sources: tuple[str, ...] | None = None,
-        protocol: Protocol = "holdout",
+        protocol: Protocol | Literal["table"] = "holdout",
         masks: Masks = "required",
         on_error: OnError = "raise",
         train_batch_size: int = 32,
@@ -93,16 +99,20 @@ class RoiDataModule(AnomalibDataModule):
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
         seed: int = 0,
+        split_table: Path | str | None = None,
         segmenter: Path | str | None = None,
         predicted_masks: Path | str | None = None,
     ) -> None:
-        check_choices(protocol=(protocol, PROTOCOLS), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
+        check_choices(protocol=(protocol, (*PROTOCOLS, TABLE)), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
         check_least(
             train_batch_size=(train_batch_size, 1),
             eval_batch_size=(eval_batch_size, 1),
             num_workers=(num_workers, 0),
             seed=(seed, 0),
         )
+        if (protocol == TABLE) != (split_table is not None):
+            wanted = "a CSV file with protocol: table, null without"
+            refuse_settings({"split_table": split_table}, {"split_table": wanted}, PLACE)
         if (masks == "predict") != (segmenter is not None):
             wanted = "a file of `anomalib-cxr segment train` with masks: predict, null without"
             refuse_settings({"segmenter": segmenter}, {"segmenter": wanted}, PLACE)
@@ -124,6 +134,7 @@ class RoiDataModule(AnomalibDataModule):
         self.protocol = protocol
         self.masks = masks
         self.on_error = on_error
+        self.split_table = split_table
         self.segmenter = segmenter
         self.predicted_masks = self.root / FOLDER if predicted_masks is None else Path(predicted_masks)
 
@@ -155,8 +166,18 @@ class RoiDataModule(AnomalibDataModule):
         """
         samples = self.list_samples()
         self._check_normal(samples)
+        if self.protocol == TABLE:
+            return self._split_by_table(samples)
         samples = verify_samples(samples, self.on_error)
         return assign_splits(samples, self.protocol, self.seed, require_masks=self.needs_masks)
+
+    def _split_by_table(self, samples: pd.DataFrame) -> pd.DataFrame:
+        """Split by the table, before files that cannot be used are left out: these are not missing."""
+        table = Path(str(self.split_table))
+        placed = assign_by_table(samples, table, self.seed, require_masks=self.needs_masks, sources=self.sources)
+        usable = verify_samples(placed, self.on_error)
+        check_filled(usable, table, self.seed)
+        return usable
 
     def _of_sources(self, samples: pd.DataFrame) -> pd.DataFrame:
         """Keep the X-rays of the chosen hospitals, of which one at least must be there."""

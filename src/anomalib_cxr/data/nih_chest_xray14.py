@@ -21,6 +21,7 @@ from .lung_masks import with_predicted_masks
 from .nih_draw import deal_at_random, deal_by_lists, draw_images
 from .nih_files import FINDINGS, HEALTHY, find_images, read_entries
 from .radiograph import intact_size
+from .splits import PROTOCOLS
 from .verification import verify_samples
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ class NihChestXray14(RoiDataModule):
         masks: Masks = "optional",
         **kwargs: Any,
     ) -> None:
-        check_choices(draw=(draw, DRAWS), view=(view, VIEWS))
+        protocol = kwargs.get("protocol", PROTOCOLS[0])  # its splits are by patient: no table of images
+        check_choices(draw=(draw, DRAWS), view=(view, VIEWS), protocol=(protocol, PROTOCOLS))
         numbers = {"n_train": n_train, "n_val": n_val, "n_test": n_test}
         check_least(**{name: (number, 1) for name, number in numbers.items() if number is not None})
         _check_findings(findings)

@@ -66,7 +66,8 @@ def _split_hospital(protocol: Protocol, trainable: _Rows, sick: _Rows, other: _R
     yield "train", trainable[n_val + n_test :]
 
 
-def _names(paths: pd.Series[str]) -> pd.Series[str]:
+def file_names(paths: pd.Series[str]) -> pd.Series[str]:
+    """Return the names of files without their folders."""
     return paths.map(lambda path: Path(path).name)
 
 
@@ -104,7 +105,7 @@ def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, requi
         >>> print(describe_splits(assign_splits(samples, "holdout", seed=0, require_masks=True)))
         phantom: train 7 normal; val 1 normal + 1 sick; test 2 normal + 3 sick; unused 0
     """
-    samples = samples.assign(split="unused").sort_values("image_path", key=_names, ignore_index=True)
+    samples = samples.assign(split="unused").sort_values("image_path", key=file_names, ignore_index=True)
     normal = samples.label_index == 0
     trainable = normal & (samples.roi_mask_paths.map(len) > 0) if require_masks else normal
     _check_counts(samples, trainable, protocol)
@@ -139,7 +140,7 @@ def hold_out(samples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
         >>> print(describe_splits(hold_out(samples, share=0.2, seed=0)))
         phantom: train 8 normal + 8 sick; val 0; test 2 normal + 2 sick; unused 0
     """
-    samples = samples.assign(split="train").sort_values("image_path", key=_names, ignore_index=True)
+    samples = samples.assign(split="train").sort_values("image_path", key=file_names, ignore_index=True)
     for source, hospital in samples.groupby("source"):
         rng = np.random.default_rng([seed, *str(source).encode()])
         for _, rows in hospital.groupby("label_index"):
