@@ -78,7 +78,7 @@ def paint_lesions(
     _check(kinds, weights, share, most)
     levels = grey_levels(lungs, inside)
     painted = lungs.clone()
-    chances = torch.tensor([weights[kind] for kind in kinds])
+    chances = torch.tensor([float(weights[kind]) for kind in kinds])
     sick = torch.rand(len(lungs), generator=generator) < share
     for number in range(most):
         again = torch.rand(len(lungs), generator=generator) < (ANOTHER if number else 1)
