@@ -53,6 +53,8 @@ class Data:
         systems: The same for single systems, by name, before `model`.
         shifts: Transforms of the test images by name, each scored too by the weights chosen on validation. For noise at
             the network's resolution, a `Compose` of a resize and :class:`anomalib_cxr.data.noise.DetectorNoise`.
+        exposure: Whether to give AUROC among images of similar exposure too, which needs a true lung mask of each image
+            that validates or tests; see :mod:`anomalib_cxr.evaluation.exposure`.
         note: A few words for the table.
     """
 
@@ -61,6 +63,7 @@ class Data:
     model: Plain = field(default_factory=dict)
     systems: dict[str, Plain] = field(default_factory=dict)
     shifts: dict[str, Plain] = field(default_factory=dict)
+    exposure: bool = False
     note: str = ""
 
     def placed(self, root: Path | None) -> Data:
@@ -117,7 +120,8 @@ class Run:
     split: int
     seed: int
     settings: Settings
-    """`model` and `data` (`class_path`, `init_args`), `trainer`, `shifts` and `threads`: all that the figures need."""
+    """`model` and `data` (`class_path`, `init_args`), `trainer`, `shifts`, `threads`; `exposure` where it is measured:
+    all that the figures need."""
 
     @property
     def place(self) -> Path:

@@ -22,6 +22,7 @@ from lightning.pytorch import seed_everything
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose
 
+from anomalib_cxr.evaluation.exposure import measure_exposure
 from anomalib_cxr.evaluation.provenance import code_record, write_record
 
 from .checks import make
@@ -113,13 +114,15 @@ def _output_to(path: Path) -> Iterator[None]:
 
 
 def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, folder: Path) -> dict[str, Any]:
-    """Do the run, write `epochs.csv`, `scores.csv` and `residuals.png`, and return what its record says of it."""
+    """Do the run, write its tables and `residuals.png`, and return what its record says of it."""
     torch.set_num_threads(settings["threads"])
     seed_everything(seed, workers=True)
     made = make(settings)
     model, datamodule = made.model, made.data
     datamodule.prepare_data()
     datamodule.setup()
+    if settings.get("exposure"):
+        _write_exposure(datamodule, folder / "exposure.csv")
     recorder = ScoreRecorder(_sources(datamodule))
     with TemporaryDirectory() as scratch, PeakMemory() as memory:
         engine = Engine(
@@ -145,6 +148,12 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
         "best_epoch": recorder.best_epoch,
         "last_epoch": recorder.epochs[-1]["epoch"],
     }
+
+
+def _write_exposure(datamodule: Any, path: Path) -> None:
+    """Measure the exposure of the images of validation and test, which are the same ones in some protocols."""
+    scored = pd.concat([datamodule.val_data.samples, datamodule.test_data.samples]).drop_duplicates("image_path")
+    measure_exposure(datamodule.train_data.samples, scored).to_csv(path, index=False)
 
 
 def _sources(datamodule: Any) -> dict[str, str]:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from anomalib_cxr.evaluation.combine import combine
+from anomalib_cxr.evaluation.exposure import ADJUSTED_AUROC, evaluate_adjusted
+from anomalib_cxr.evaluation.scores import NORMAL
 from anomalib_cxr.evaluation.screening_metrics import AUROC, HOSPITAL_AUROC, POOLED, evaluate_scores
 
 from .results import AS_IS, BEST, LAST, TEST, VAL, Outcome, Results
@@ -28,7 +30,8 @@ def measure_runs(results: Results) -> pd.DataFrame:
 
         - `protocol`: `dissertation`, the highest AUROC of all epochs on validation; or `honest`, on test images that no
           weights were chosen by.
-        - `group` to `note`: see :func:`anomalib_cxr.evaluation.screening_metrics.evaluate_scores`. Images that went
+        - `group` to `note`: see :func:`anomalib_cxr.evaluation.screening_metrics.evaluate_scores`, and
+          :func:`anomalib_cxr.evaluation.exposure.evaluate_adjusted` where exposure was measured. Images that went
           through a shift have AUROC only.
     """
     tables = [table for outcome in results.done for table in _measure_run(outcome)]
@@ -58,11 +61,23 @@ def _measure_as_dissertation(outcome: Outcome) -> pd.DataFrame:
 def _measure_honestly(outcome: Outcome) -> Iterator[pd.DataFrame]:
     """Yield all metrics of the test images as they are, and AUROC of what was made of them."""
     for weights in (BEST, LAST):
-        table = evaluate_scores(outcome.part(TEST, weights))
-        yield table.assign(protocol=HONEST, weights=weights, subset=TEST, shift=AS_IS)
+        for table in (evaluate_scores(outcome.part(TEST, weights)), *_adjust(outcome, weights)):
+            yield table.assign(protocol=HONEST, weights=weights, subset=TEST, shift=AS_IS)
     for shift in sorted(set(outcome.scores["shift"]) - {AS_IS}):
         table = evaluate_scores(outcome.part(TEST, BEST, shift), [AUROC, HOSPITAL_AUROC])
         yield table.assign(protocol=HONEST, weights=BEST, subset=TEST, shift=shift)
+
+
+def _adjust(outcome: Outcome, weights: str) -> Iterator[pd.DataFrame]:
+    """Yield AUROC among images of similar exposure, where that was measured.
+
+    Of a few normal images hardly one may be of similar exposure: those of validation are added to those of test. None
+    of them has trained; where weights were chosen by them they may score a little too well.
+    """
+    if not outcome.exposure.empty:
+        tested, validated = outcome.part(TEST, weights), outcome.part(VAL, weights)
+        added = (validated.label == NORMAL) & ~validated.image.isin(tested.image)
+        yield evaluate_adjusted(pd.concat([tested, validated[added]]), outcome.exposure)
 
 
 def pick(measured: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
@@ -127,7 +142,7 @@ def _interval(known: pd.DataFrame) -> tuple[float, float]:
     if known.variance.isna().any():
         return math.nan, math.nan
     combined = combine(known.value.tolist(), known.variance.tolist())
-    if known.metric.iloc[0] == AUROC:
+    if known.metric.iloc[0] in {AUROC, ADJUSTED_AUROC}:
         return combined.auroc_interval
     low, high = combined.difference_interval  # the log odds of a figure near 0 or 1 know no bounds
     return max(0.0, low), high

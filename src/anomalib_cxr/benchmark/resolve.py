@@ -106,6 +106,8 @@ def _settings(
         "trainer": trainers[system],
         "shifts": here.shifts,
         "threads": grid.threads,
+        # Left out where it is not asked for, so that runs that finished before there was this setting stay valid.
+        **({"exposure": True} if here.exposure else {}),
     }
 
 

@@ -19,7 +19,8 @@ from anomalib_cxr.evaluation.scores import NORMAL, SICK
 from .grid import DONE, FAILED, MISSING, SCORE_COLUMNS, Run
 from .noise import NO_NOISE, Noise, find_noise
 
-CONFIG, RECORD, EPOCHS, SCORES, SHEET = "benchmark.yaml", "run.json", "epochs.csv", "scores.csv", "residuals.png"
+CONFIG, RECORD, EPOCHS, SCORES, EXPOSURE = "benchmark.yaml", "run.json", "epochs.csv", "scores.csv", "exposure.csv"
+SHEET = "residuals.png"
 VAL, TEST = "val", "test"
 BEST, LAST = "best", "last"
 AS_IS = ""
@@ -41,6 +42,8 @@ class Outcome:
     """A row for each epoch: `epoch`, `val_auroc` and the losses; empty where the run is not done."""
     scores: pd.DataFrame
     """A row for each image and choice of weights, see :func:`read_results`; empty where the run is not done."""
+    exposure: pd.DataFrame
+    """See :func:`anomalib_cxr.evaluation.exposure.measure_exposure`; empty where it was not measured."""
     sheet: Path | None
     """Its residual sheet, which may show patients."""
 
@@ -119,7 +122,7 @@ def read_results(folder: Path) -> Results:
     Args:
         folder: As `anomalib-cxr benchmark` writes it: `benchmark.yaml`, and for each run
             `runs/<data>/<system>/split<k>-seed<j>/` with `run.json`, `epochs.csv`, `scores.csv` and perhaps
-            `residuals.png`.
+            `exposure.csv` and `residuals.png`.
 
     Returns:
         The benchmark. The scores of a run have the columns
@@ -162,14 +165,16 @@ def _read_run(benchmark: Path, run: Run) -> Outcome:
         if record["status"] != DONE:
             return _not_done(run, FAILED, str(record.get("reason") or "no reason given"), record)
         scores, epochs = _read_scores(folder / SCORES), _read_epochs(folder / EPOCHS)
+        exposure = _read_exposure(folder / EXPOSURE)
     except (OSError, KeyError, ValueError) as error:  # JSON and CSV errors are ValueErrors
         return _not_done(run, FAILED, f"its files cannot be used: {type(error).__name__}: {error}")
     sheet = folder / SHEET
-    return Outcome(run, DONE, "", record, epochs, scores, sheet if sheet.is_file() else None)
+    return Outcome(run, DONE, "", record, epochs, scores, exposure, sheet if sheet.is_file() else None)
 
 
 def _not_done(run: Run, status: str, reason: str, record: Mapping[str, Any] | None = None) -> Outcome:
-    return Outcome(run, status, reason, record or {}, pd.DataFrame(), pd.DataFrame(columns=list(SCORE_COLUMNS)), None)
+    scores = pd.DataFrame(columns=list(SCORE_COLUMNS))
+    return Outcome(run, status, reason, record or {}, pd.DataFrame(), scores, pd.DataFrame(), None)
 
 
 def _read_scores(path: Path) -> pd.DataFrame:
@@ -184,6 +189,12 @@ def _read_scores(path: Path) -> pd.DataFrame:
     broken = int((~np.isfinite(table.score.astype(float))).sum())
     if broken:
         raise ValueError(f"{broken} of {len(table)} scores in {path.name} are not finite")
+    return table
+
+
+def _read_exposure(path: Path) -> pd.DataFrame:
+    """Return the exposure of the images; nothing where it was not measured."""
+    table: pd.DataFrame = pd.read_csv(path, dtype={"image": str}) if path.is_file() else pd.DataFrame()
     return table
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from anomalib_cxr.evaluation.exposure import ADJUSTED_AUROC
 from anomalib_cxr.evaluation.screening_metrics import AUROC, AVERAGE_PRECISION, HOSPITAL_AUROC, POOLED, SPECIFICITIES
 
 from .comparisons import SIGNIFICANT
@@ -36,6 +37,8 @@ def auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
     hospitals = [group for group in honest.group.unique() if group != POOLED]
     told_apart = pick(here, metric=HOSPITAL_AUROC, weights=BEST, subset=TEST)
     pairs = list(told_apart.group.unique())
+    adjusted = pick(here, metric=ADJUSTED_AUROC, weights=BEST, group=POOLED)
+    was_adjusted = [adjusted] if len(adjusted) else []
     rows = []
     for system in results.systems(data):
         own = pick(honest, system=system)
@@ -48,12 +51,14 @@ def auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
                 cell(pick(here, system=system, protocol=DISSERTATION, group=POOLED)),
                 cell(pick(best, group=POOLED)),
                 *(cell(pick(best, group=hospital)) for hospital in hospitals),
+                *(cell(pick(table, system=system)) for table in was_adjusted),
                 cell(pick(own, weights=LAST, group=POOLED)),
                 *(cell(either_way(pick(told_apart, system=system, group=pair))) for pair in pairs),
             ]
         )
     columns = ["system", "reported by the dissertation", "runs", "(a) best epoch on validation"]
-    columns += ["(b) test, pooled", *(f"(b) test, {hospital}" for hospital in hospitals), "(b) test, last epoch"]
+    columns += ["(b) test, pooled", *(f"(b) test, {hospital}" for hospital in hospitals)]
+    columns += [*("(b) test, adjusted for exposure" for _ in was_adjusted), "(b) test, last epoch"]
     columns += [f"hospitals told apart, {pair}, either way" for pair in pairs]
     caption = f"AUROC on {data}: {CELL}. {_sizes(honest)}"
     return Table(caption.strip(), columns, rows, "figures")

@@ -86,11 +86,27 @@ def estimate_auroc(is_sick: np.ndarray, scores: np.ndarray) -> AurocEstimate:
         AurocEstimate(value=0.75, variance=0.125, low=0.06..., high=0.99...)
     """
     (value,), ((variance,),) = delong_covariance(is_sick, scores[None])
-    if variance > 0:
-        return AurocEstimate(float(value), float(variance), *logit_interval(float(value), float(variance)))
     n_sick = int(np.count_nonzero(is_sick))
-    low, high = newcombe_interval(float(value), len(is_sick) - n_sick, n_sick)
-    return AurocEstimate(float(value), ((high - low) / (2 * QUANTILE)) ** 2, low, high)
+    return with_interval(float(value), float(variance), len(is_sick) - n_sick, n_sick)
+
+
+def with_interval(value: float, variance: float, n_normal: int, n_sick: int) -> AurocEstimate:
+    """Return an AUROC with its interval; one without a variance, 0 or NaN, by Newcombe's, see :func:`estimate_auroc`.
+
+    Args:
+        value: The AUROC.
+        variance: Its variance.
+        n_normal: Normal images, 1 at least.
+        n_sick: Sick images, 1 at least.
+
+    Example:
+        >>> with_interval(1.0, 0.0, 35, 35)
+        AurocEstimate(value=1.0, variance=0.00..., low=0.94..., high=1.0)
+    """
+    if variance > 0:
+        return AurocEstimate(value, variance, *logit_interval(value, variance))
+    low, high = newcombe_interval(value, n_normal, n_sick)
+    return AurocEstimate(value, ((high - low) / (2 * QUANTILE)) ** 2, low, high)
 
 
 def paired_delong(is_sick: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedDifference:

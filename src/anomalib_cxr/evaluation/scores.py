@@ -75,10 +75,20 @@ def score_table(
         1  xrays/b_1.png    2.0
     """
     table: pd.DataFrame = pd.DataFrame(scored, columns=list(Scored._fields))
-    table["image"] = ["/".join(PurePath(path).parts[-2:]) for path in table.image_path]
+    table["image"] = [image_name(path) for path in table.image_path]
     table["source"] = table.image_path.map(dict(sources or {}))
     table["probability"], table["predicted"] = _after(post_processor, table.score.to_numpy(dtype=np.float32))
     return table
+
+
+def image_name(path: str) -> str:
+    """Return what tables call an image: the last two parts of its path.
+
+    Example:
+        >>> image_name("/data/CXR_png/CHNCXR_0001_0.png")
+        'CXR_png/CHNCXR_0001_0.png'
+    """
+    return "/".join(PurePath(path).parts[-2:])
 
 
 def _after(post_processor: PostProcessor | None, scores: np.ndarray) -> tuple[Sequence[Any], Sequence[Any]]:

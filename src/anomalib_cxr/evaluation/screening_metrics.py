@@ -61,7 +61,7 @@ def evaluate_scores(table: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd
     _refuse(known, ~np.isfinite(known.score.astype(float)), "scores that are not finite", "finite scores")
     _refuse(known, ~known.label.isin([NORMAL, SICK]), "unknown labels", f"label {NORMAL} or {SICK}")
     of_groups = [metric for metric in metrics if metric != HOSPITAL_AUROC]
-    rows = [_measure(group, part, metric) for (group, part), metric in product(_groups(known), of_groups)]
+    rows = [_measure(group, part, metric) for (group, part), metric in product(groups_of(known), of_groups)]
     if HOSPITAL_AUROC in metrics:
         rows += _tell_hospitals_apart(known[known.label == NORMAL])
     measured: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
@@ -78,7 +78,7 @@ def _refuse(table: pd.DataFrame, wrong: pd.Series, found: str, expected: str) ->
         )
 
 
-def _groups(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def groups_of(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield all images, and those of each hospital where there are several."""
     yield POOLED, table
     hospitals = _hospitals(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
 
 N_COVARIATES = 3
 """Logarithms of the gap between the bright parts of the picture and the lungs, of the brightness around the lungs, and
@@ -10,6 +11,30 @@ of that in the lungs."""
 _BRIGHT = 0.9
 """Quantile of the picture that counts as bright: tissue, not a marker."""
 _GAP_FLOOR, _FLOOR = 0.05, 1e-4
+_MOST, _FEW, _AROUND = 0.5, 0.2, 2  # shares of healthy people with lung at a place; pixels
+
+
+def healthy_regions(lungs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return where most healthy people have lung, and where hardly any has, a little apart.
+
+    Args:
+        lungs: Lungs of healthy people in the frame of their box, bool or probability, `(N, 1, H, W)`.
+
+    Returns:
+        `inside`, lung of more than half of them, and `outside`, more than two pixels from what is lung of a fifth of
+        them; bool, `(H, W)`.
+
+    Example:
+        >>> lungs = torch.zeros(10, 1, 1, 8)
+        >>> lungs[:, ..., :2] = 1
+        >>> lungs[:3, ..., 2] = 1
+        >>> inside, outside = healthy_regions(lungs)
+        >>> inside.int().tolist(), outside.int().tolist()
+        ([[1, 1, 0, 0, 0, 0, 0, 0]], [[0, 0, 0, 0, 0, 1, 1, 1]])
+    """
+    share = (lungs > _MOST).float().mean(dim=0)  # (1, H, W)
+    near = functional.max_pool2d((share > _FEW).float(), 2 * _AROUND + 1, stride=1, padding=_AROUND)
+    return share[0] > _MOST, near[0] == 0
 
 
 def exposure_of(frames: torch.Tensor, inside: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
