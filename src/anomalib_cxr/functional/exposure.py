@@ -68,7 +68,7 @@ def exposure_of(frames: torch.Tensor, inside: torch.Tensor, outside: torch.Tenso
 
 def _mean(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Return the mean of those values of each row, `(B, N)`, that count, `(N,)`: `(B,)`."""
-    return values @ (counts / counts.sum().clamp(min=1))
+    return (values * (counts / counts.sum().clamp(min=1))).sum(dim=1)
 
 
 def _quantile(values: torch.Tensor, counts: torch.Tensor, share: float) -> torch.Tensor:

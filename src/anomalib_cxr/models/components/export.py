@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
-from xml.etree import ElementTree as ET  # reads only the file that the export has just written
+from typing import Any
 
 from anomalib.models.components.base.export_mixin import ExportMixin
 from torch import nn
@@ -32,33 +31,20 @@ def _export_whole(export: Callable[..., Path], export_root: Path | str, *args: A
     return target / written.name
 
 
-def _keep_float32(model: Path) -> None:
-    """Mark each operation of an OpenVINO model such that it is computed in float32.
-
-    On processors with bfloat16 instructions OpenVINO computes in bfloat16 unless told otherwise, which moves scores
-    by some per cent from one machine to the next. The mark is OpenVINO's own runtime attribute against the change of
-    precision.
-    """
-    tree = ET.parse(model)  # noqa: S314  # see the import
-    for layer in tree.getroot().iter("layer"):
-        marks = layer.find("rt_info")
-        if marks is None:
-            marks = ET.Element("rt_info")
-            layer.insert(1 if layer.find("data") is not None else 0, marks)
-        ET.SubElement(marks, "attribute", {"name": "precise", "version": "0"})
-    tree.write(model)
-
-
 class WholeExport(ExportMixin):
     """anomalib's exports, moved into place only when complete: an interrupted one leaves the former model as it was.
 
     A subclass names in `training_only` the networks that scoring does without, beside its `model`.
     """
 
-    training_only: ClassVar[tuple[str, ...]] = ()
+    training_only: tuple[str, ...] = ()
+
+    def check_exportable(self) -> None:
+        """Refuse to export a model that cannot score yet; to be extended where there are such."""
 
     def to_torch(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
         """Export to PyTorch, without what only training needs; see anomalib's `ExportMixin.to_torch`."""
+        self.check_exportable()
         parts = {name: getattr(self, name) for name in self.training_only}
         try:
             for name in parts:
@@ -70,6 +56,7 @@ class WholeExport(ExportMixin):
 
     def to_onnx(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
         """Export to ONNX; see anomalib's `ExportMixin.to_onnx`. The operator set is what torch's exporter writes."""
+        self.check_exportable()
         kwargs.setdefault("opset_version", 18)
         return _export_whole(super().to_onnx, export_root, *args, **kwargs)
 
@@ -79,7 +66,9 @@ class WholeExport(ExportMixin):
         def export(folder: str, *args: Any, **kwargs: Any) -> Path:
             model = exporter(folder, *args, **kwargs)
             if kwargs.get("compression_type") is None:
-                _keep_float32(model)
+                from .float32 import keep_float32  # noqa: PLC0415  # OpenVINO is a second that only exporting is to cost
+
+                keep_float32(model)
             return model
 
         exporter: Callable[..., Path] = super().to_openvino

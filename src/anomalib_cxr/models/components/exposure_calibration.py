@@ -68,5 +68,6 @@ class ExposureCalibration(nn.Module):
 
     def forward(self, scores: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
         """Return how far scores, `(B, n_scores)`, are above those of healthy images of such exposures, `(B, 3)`."""
-        expected = self.offset + ((exposures - self.centre) / self.spread) @ self.slope.to(exposures)
-        return (scores - expected) / self.deviation
+        # The expected score is added, of the opposite: a product and a difference in one would lose OpenVINO's float32.
+        opposite = ((self.centre - exposures) / self.spread) @ self.slope.to(exposures)
+        return (scores - self.offset + opposite) / self.deviation

@@ -5,10 +5,30 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from anomalib_cxr.functional.row_frames import apart, together
+
 SCALE, TURN, SHIFT = 0.1, 0.07, 0.06
 """Greatest change of a side, greatest turn in radians, greatest shift in shares of half the frame."""
 GAMMA, SHARPNESS = 0.5, 0.8
 """Greatest logarithm of the exponent, and greatest multiple of the fine detail that is added or taken off."""
+
+ENOUGH, MOST_COPIES, STRENGTH, _SEED = 2500, 9, 0.5, 0
+"""Images from which on a subspace of healthy lungs learns no more from moved copies, copies of each at most, and how
+far these are moved."""
+
+
+def moved_copies(frames: torch.Tensor) -> torch.Tensor:
+    """Add copies to few frames, each lung moved a little, so that a subspace knows how lungs may lie in it.
+
+    Args:
+        frames: Healthy lungs, `(N, 1, H, W)`.
+
+    Returns:
+        The frames, and at most 9 copies of each after them, of other places, sizes and turns each time.
+    """
+    draw = torch.Generator().manual_seed(_SEED)
+    copies = min(MOST_COPIES, ENOUGH // len(frames))
+    return torch.cat([frames, *(together(move(apart(frames), STRENGTH, draw)) for _ in range(copies))])
 
 
 def uniform(count: int, low: float, high: float, draw: torch.Generator) -> torch.Tensor:

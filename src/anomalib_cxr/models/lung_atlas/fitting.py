@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 import torch
-from torch.nn import functional
 
 from anomalib_cxr.functional.alignment import Rows
+from anomalib_cxr.functional.exposure import healthy_regions
 from anomalib_cxr.functional.lesions import paint_lesions
 from anomalib_cxr.models.components.reproducible import drawn_from
 
@@ -22,9 +22,6 @@ logger = logging.getLogger(__name__)
 
 W_LESIONS = 0.5
 """Weight of the lesion nets beside the other parts together."""
-MOST_INSIDE, LEAST_OUTSIDE, AROUND = 0.5, 0.2, 2
-"""Share of healthy people who have lung at a place that counts as lung, share below which it counts as none, and pixels
-that must lie between the two."""
 
 
 def fit_atlas(model: LungAtlasModel, view: View, steps: int, seed: int) -> None:
@@ -42,7 +39,8 @@ def fit_atlas(model: LungAtlasModel, view: View, steps: int, seed: int) -> None:
     lesions = fit_finders(model, view, fold, steps, seed)
     model.take_usual([*(finding.places for finding in findings), lesions.places])
     scores = torch.cat([torch.stack([finding.score for finding in findings], dim=1), lesions.scores], dim=1)
-    fit_regions(model, view.box[:, 1:])
+    for known, found in zip((model.inside, model.outside), healthy_regions(view.box[:, 1:]), strict=True):
+        known.copy_(found)
     fit_standard(model, view.rows)
     exposures = model.exposure(view.box)
     model.calibration.fit(scores, exposures)
@@ -63,14 +61,6 @@ def fit_finders(model: LungAtlasModel, view: View, fold: torch.Tensor, steps: in
         order.append((fold == number).nonzero().squeeze(1))
     back = torch.cat(order).argsort()
     return LesionFinding(*(torch.cat(each)[back] for each in zip(*findings, strict=True)))
-
-
-def fit_regions(model: LungAtlasModel, probability: torch.Tensor) -> None:
-    """Learn where healthy people have lung in their box, `(N, 1, 64, 64)`, and where none."""
-    share = (probability > 0.5).float().mean(dim=0)  # noqa: PLR2004  # more likely than not
-    around = functional.max_pool2d((share > LEAST_OUTSIDE).float(), 2 * AROUND + 1, stride=1, padding=AROUND)
-    model.inside.copy_(share[0] > MOST_INSIDE)
-    model.outside.copy_(around[0] == 0)
 
 
 def fit_standard(model: LungAtlasModel, rows: Rows) -> None:

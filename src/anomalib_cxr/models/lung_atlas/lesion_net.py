@@ -8,6 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.models.components.twins import MaxPoolTwin
+
 WIDTHS = (16, 32, 48, 64)
 DROPPED = 0.1
 """Share of the coarsest features that are dropped in training."""
@@ -50,6 +53,7 @@ class LesionNet(nn.Module):
         self.down = nn.ModuleList(_block(*each) for each in zip((widths[0], *widths[:-1]), widths, strict=True))
         rising = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(_block(coarse + fine, fine) for coarse, fine in rising)
+        self.pool = MaxPoolTwin()
         self.drop = nn.Dropout2d(DROPPED)
         self.head = nn.Conv2d(widths[0], 2, 1)
         self.judge = nn.Linear(2 * widths[-1], 1)
@@ -59,13 +63,15 @@ class LesionNet(nn.Module):
         features = self.stem(functional.pixel_unshuffle(frames, 2))  # (B, widths[0], H / 2, W / 2)
         levels: list[torch.Tensor] = []
         for block in self.down:
-            features = block(features if not levels else functional.max_pool2d(features, 2))
+            features = block(self.pool(features) if levels else features)
             levels.append(features)
         features = self.drop(levels.pop())  # (B, widths[-1], H / 16, W / 16)
-        image = self.judge(torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)).squeeze(1)
+        pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
+        # A sum, not the layer's own matrix product, which OpenVINO would not leave in float32.
+        image = (pooled * self.judge.weight).sum(dim=1) + self.judge.bias
         for block in self.up:
             finer = levels.pop()
-            risen = functional.interpolate(features, size=finer.shape[-2:], mode="bilinear", align_corners=False)
+            risen = antialiased_resize(features, (finer.shape[-2], finer.shape[-1]))
             features = block(torch.cat([risen, finer], dim=1))
-        places, clean = self.head(features).chunk(2, dim=1)
-        return Answer(places, clean, image)
+        painted = self.head(features)
+        return Answer(painted[:, :1], painted[:, 1:], image)

@@ -31,7 +31,7 @@ UNITS = 0.35
 GRAIN = 0.02
 """Greatest standard deviation of the noise that is added, of grey values in [0, 1]."""
 _FOLDS = 3
-_COPIES = 4  # of each image, moved a little, that the subspace learns from
+_COPIES = 9  # of each image, moved a little, that the subspace learns from
 
 
 class Example(NamedTuple):

@@ -6,14 +6,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .parts import inside_of
+from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.functional.row_frames import inside_of
+
 from .subspace import HealthySubspace
 
 FRAME = (96, 96)
 """Rows and columns of the frame that the lesion nets see."""
 MAP = (FRAME[0] // 2, FRAME[1] // 2)
 """Rows and columns of their maps."""
-N_COMPONENTS = 80
+N_COMPONENTS = 300
 GREATEST = 3.0
 """Bound of what is seen, in units of healthy lungs' spread."""
 
@@ -37,7 +39,7 @@ class LesionView(nn.Module):
         super().__init__()
         self.subspace = HealthySubspace(MAP[0] * MAP[1], n_components)
         self.register_buffer("unit", torch.ones(()))
-        inside = inside_of(FRAME)
+        inside = inside_of(FRAME, torch.zeros(()))
         self.register_buffer("inside", inside, persistent=False)
         looked_at = torch.zeros_like(inside)
         looked_at[::3, ::3] = inside[::3, ::3]  # enough for quantiles
@@ -66,7 +68,7 @@ class LesionView(nn.Module):
         """Return what of normalised frames is not in the subspace, `(B, 1, H, W)`."""
         small = functional.avg_pool2d(normalised, 2)
         residual = self.subspace.residual(small.flatten(1)).reshape_as(small)
-        return functional.interpolate(residual, scale_factor=2, mode="bilinear", align_corners=False)
+        return antialiased_resize(residual, FRAME)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Return what a lesion net sees of frames in [0, 1], `(B, 1, H, W)`: `(B, 2, H, W)`."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from .parts import FRAME, AtlasPart, Finding, Normalise, apart, together, worst_of
+from anomalib_cxr.functional.row_frames import apart, together
+
+from .parts import FRAME, AtlasPart, Finding, Normalise, worst_of
 
 PATCH, STEP, SHIFT = 10, 6, 3
 """Side of a patch, distance of neighbouring places, and how far a healthy patch may lie beside its place; px."""
@@ -61,9 +63,9 @@ class PatchNeighbours(AtlasPart):
         lungs = apart(self.normalise(frames))[..., SHIFT : FRAME[0] - SHIFT, SHIFT : FRAME[1] // 2 - SHIFT]
         described = together(functional.conv2d(lungs, self.basis, stride=STEP))  # (B, n_dims, rows, 2 columns)
         patches = described.flatten(2).permute(2, 0, 1)  # (places, B, n_dims)
-        products = patches @ self.bank.transpose(1, 2)  # (places, B, n_bank)
+        products = (patches * -2) @ self.bank.transpose(1, 2)  # (places, B, n_bank)
         lengths = (patches**2).sum(dim=2, keepdim=True) + (self.bank**2).sum(dim=2).unsqueeze(1)
-        nearest = (products * -2 + lengths).topk(N_NEAREST, dim=2, largest=False).values
+        nearest = (products + lengths).topk(N_NEAREST, dim=2, largest=False).values
         distances = nearest.clamp(min=0).sqrt().mean(dim=2).T  # (B, places)
         return Finding(worst_of(distances), distances.reshape(-1, 1, *self.grid))
 

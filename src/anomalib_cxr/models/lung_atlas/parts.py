@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from anomalib_cxr.functional.alignment import MARGIN
 from anomalib_cxr.functional.normalisation import normalise_by_lungs, normalise_locally, smooth
+from anomalib_cxr.functional.row_frames import apart, inside_of, together
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]
 
@@ -46,31 +45,6 @@ class AtlasPart(nn.Module, ABC):
     @abstractmethod
     def forward(self, frames: torch.Tensor) -> Finding:
         """Score frames in [0, 1], `(B, 1, H, W)`."""
-
-
-def inside_of(size: tuple[int, int], like: torch.Tensor | None = None) -> torch.Tensor:
-    """Return 1 where a frame of rows shows lung, 0 in the margins around each of them, `(H, W)`.
-
-    Example:
-        >>> inside_of((10, 20)).int()[:2, :10].tolist()
-        [[0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1, 1, 1, 1, 0]]
-    """
-    share = MARGIN / (1 + 2 * MARGIN)
-    rows, columns = (round(share * count) for count in (size[0], size[1] // 2))
-    lung = torch.ones(size[0] - 2 * rows, size[1] // 2 - 2 * columns)
-    one = functional.pad(lung, (columns, columns, rows, rows))
-    both = torch.cat([one, one], dim=1)
-    return both if like is None else both.to(like)
-
-
-def apart(frames: torch.Tensor) -> torch.Tensor:
-    """Part the two lungs, so that neither reaches into the other: `(B, C, H, W)` to `(2B, C, H, W / 2)`."""
-    return torch.cat(frames.chunk(2, dim=3), dim=0)
-
-
-def together(lungs: torch.Tensor) -> torch.Tensor:
-    """Put lungs side by side again, `(2B, C, H, W)` to `(B, C, H, 2W)`; the inverse of :func:`apart`."""
-    return torch.cat(lungs.chunk(2, dim=0), dim=3)
 
 
 def locally(frames: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,12 @@ import torch
 from torch.nn import functional
 
 from anomalib_cxr.functional.normalisation import normalise_by_lungs
+from anomalib_cxr.functional.row_frames import apart, inside_of, together
 
-from .parts import FRAME, LEAST, AtlasPart, Finding, Normalise, apart, inside_of, together
+from .augmentation import moved_copies
+from .parts import FRAME, LEAST, AtlasPart, Finding, Normalise
 from .subspace import HealthySubspace
-from .texture import POOLED, texture_filters
+from .texture import POOLED, mirrored, texture_filters
 
 CELL = 8
 """Side of the squares, in pixels of the frame, whose mean squared residuals make the map."""
@@ -23,27 +25,42 @@ class SubspaceResidual(AtlasPart):
         n_components: Dimensions of the subspace.
     """
 
-    inside: torch.Tensor
+    pixels: torch.Tensor
+    cells: torch.Tensor
 
     def __init__(self, normalise: Normalise, n_components: int) -> None:
         super().__init__()
         self.normalise = normalise
         self.grid = (FRAME[0] // CELL, FRAME[1] // CELL)
-        self.subspace = HealthySubspace(FRAME[0] * FRAME[1], n_components)
-        self.register_buffer("inside", inside_of(FRAME), persistent=False)
+        inside = inside_of(FRAME, torch.zeros(()))
+        self.register_buffer("pixels", inside.flatten().nonzero().squeeze(1), persistent=False)
+        self.register_buffer("cells", cells_of(inside), persistent=False)
+        self.subspace = HealthySubspace(len(self.pixels), n_components)
 
     def fit(self, frames: torch.Tensor) -> None:
         """Find the subspace."""
-        self.subspace.fit(self._values(frames))
+        self.subspace.fit(self._values(moved_copies(frames)))
 
     def forward(self, frames: torch.Tensor) -> Finding:
         """Compare each cell with the nearest healthy lungs."""
         squared = self.subspace.residual(self._values(frames)) ** 2
-        places = functional.avg_pool2d(squared.reshape(-1, 1, *FRAME), CELL)
-        return Finding((squared.mean(dim=1) + LEAST).log(), places)
+        return Finding((squared.mean(dim=1) + LEAST).log(), (squared @ self.cells).reshape(-1, 1, *self.grid))
 
     def _values(self, frames: torch.Tensor) -> torch.Tensor:
-        return (self.normalise(frames) * self.inside).flatten(1)
+        return self.normalise(frames).flatten(1)[:, self.pixels]
+
+
+def cells_of(inside: torch.Tensor) -> torch.Tensor:
+    """Return weights that take means over cells, `(pixels inside, cells)`, of a frame in which 1 is inside, `(H, W)`.
+
+    Example:
+        >>> cells_of(torch.ones(8, 16)).shape
+        torch.Size([128, 2])
+    """
+    rows, columns = (torch.arange(count) // CELL for count in inside.shape)
+    cell = (rows.reshape(-1, 1) * (inside.shape[1] // CELL) + columns)[inside > 0]
+    member = functional.one_hot(cell, inside.numel() // CELL**2).to(inside.dtype)
+    return member / member.sum(dim=0).clamp(min=1)
 
 
 class TextureResidual(AtlasPart):
@@ -64,17 +81,17 @@ class TextureResidual(AtlasPart):
 
     def fit(self, frames: torch.Tensor) -> None:
         """Find the subspace of healthy energies."""
-        self.subspace.fit(self._energies(frames))
+        self.subspace.fit(self._energies(moved_copies(frames)))
 
     def forward(self, frames: torch.Tensor) -> Finding:
         """Compare the energies of each place with healthy ones."""
         squared = self.subspace.residual(self._energies(frames)) ** 2
-        places = squared.reshape(len(squared), len(self.filters), *self.grid).mean(dim=1, keepdim=True)
+        places = torch.unflatten(squared, 1, (len(self.filters), *self.grid)).mean(dim=1, keepdim=True)
         return Finding((squared.mean(dim=1) + LEAST).log(), places)
 
     def _energies(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the logarithms of the filters' root mean squares in squares of `POOLED` pixels, `(B, n_values)`."""
         reach = self.filters.shape[-1] // 2
-        lungs = functional.pad(apart(normalise_by_lungs(frames, inside_of(FRAME, frames))), [reach] * 4, mode="reflect")
+        lungs = mirrored(apart(normalise_by_lungs(frames, inside_of(FRAME, frames))), reach)
         energies = functional.avg_pool2d(functional.conv2d(lungs, self.filters) ** 2, POOLED)
         return together((energies.sqrt() + 1e-3).log()).flatten(1)

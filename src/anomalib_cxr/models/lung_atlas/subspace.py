@@ -42,5 +42,7 @@ class HealthySubspace(nn.Module):
 
     def residual(self, values: torch.Tensor) -> torch.Tensor:
         """Return what of images is not in the subspace, `(B, n_values)` to `(B, n_values)`."""
-        away = values - self.mean
-        return away - (away @ self.components) @ self.components.T
+        # In this form an export keeps float32, and the components only once: the projection of the opposite is added,
+        # as a product from the left.
+        opposite = (self.mean - values) @ self.components  # (B, n_components)
+        return values - self.mean + (self.components @ opposite.T).T

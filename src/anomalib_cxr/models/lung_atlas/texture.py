@@ -39,3 +39,21 @@ def _line(x: torch.Tensor, y: torch.Tensor, sigma: float, turn: float) -> torch.
     line = (across**2 / sigma**4 - 1 / sigma**2) * torch.exp(-(across**2 / sigma**2 + along**2 / (2 * sigma) ** 2) / 2)
     line = line - line.mean()
     return line / line.abs().sum()
+
+
+def mirrored(images: torch.Tensor, reach: int) -> torch.Tensor:
+    """Go on beyond the borders of images, `(B, C, H, W)`, by so many pixels, mirrored at the outermost ones.
+
+    As torch's own padding does, by indices: OpenVINO does not keep a padding in float32.
+
+    Example:
+        >>> mirrored(torch.tensor([[[[1.0, 2.0, 3.0]] * 3]]), 2)[0, 0, 0]
+        tensor([3., 2., 1., 2., 3., 2., 1.])
+    """
+    rows, columns = (_mirror(count, reach).to(images.device) for count in images.shape[-2:])
+    return images[:, :, rows][..., columns]
+
+
+def _mirror(count: int, reach: int) -> torch.Tensor:
+    from_first = torch.arange(-reach, count + reach).abs()
+    return count - 1 - (count - 1 - from_first).abs()

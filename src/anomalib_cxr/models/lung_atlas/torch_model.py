@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
-from torch.nn import functional
 
+from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.alignment import (
     Rows,
     are_found,
@@ -44,7 +44,7 @@ class Findings(NamedTuple):
     """What all parts say."""
 
     scores: torch.Tensor
-    """One of each part, two of the lesion nets, `(B, 7)`; the higher the less healthy."""
+    """One of each part, two of the lesion nets, `(B, 6)`; the higher the less healthy."""
     places: list[torch.Tensor]
     """Each part's map, at least 0, `(B, 1, h, w)`, of sizes of their own."""
 
@@ -73,8 +73,8 @@ class LungAtlasModel(nn.Module):
         image_size: int = 128,
         segmenter_size: int = 64,
         n_folds: int = 4,
-        n_components: int = 90,
-        n_textures: int = 40,
+        n_components: int = 400,
+        n_textures: int = 200,
         n_dims: int = 24,
         n_bank: int = 1024,
     ) -> None:
@@ -84,8 +84,7 @@ class LungAtlasModel(nn.Module):
             {
                 "residual_local": SubspaceResidual(locally, n_components),
                 "residual_lungs": SubspaceResidual(by_lungs, n_components),
-                "neighbours_local": PatchNeighbours(locally, n_dims, n_bank),
-                "neighbours_lungs": PatchNeighbours(by_lungs, n_dims, n_bank),
+                "neighbours": PatchNeighbours(locally, n_dims, n_bank),
                 "texture": TextureResidual(n_textures),
             }
         )
@@ -170,7 +169,7 @@ class LungAtlasModel(nn.Module):
     def judge(self, view: View, size: Sequence[int]) -> InferenceBatch:
         """Score what was seen of images of this height and width; see :meth:`forward`."""
         findings = self.find(view)
-        deviations = self.calibration(findings.scores, self.exposure(view.box))  # (B, 7)
+        deviations = self.calibration(findings.scores, self.exposure(view.box))  # (B, 6)
         return InferenceBatch(
             pred_score=deviations @ self.weights,
             anomaly_map=from_rows(self._map(findings.places), view.rows, (size[0], size[1])),
@@ -181,7 +180,5 @@ class LungAtlasModel(nn.Module):
         joined = []
         for name, each in zip((*self.parts, "lesions"), places, strict=True):
             relative = each / getattr(self, f"usual_{name}")
-            joined.append(
-                functional.interpolate(relative, size=lesion_view.FRAME, mode="bilinear", align_corners=False)
-            )
+            joined.append(antialiased_resize(relative, lesion_view.FRAME))
         return torch.cat(joined, dim=1).mean(dim=1, keepdim=True)
