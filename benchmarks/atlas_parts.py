@@ -179,4 +179,4 @@ def main(root: Path, output: Path, splits: tuple[int, ...] = (0, 1, 2, 3, 4)) ->
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    auto_cli(main, as_positional=False)
