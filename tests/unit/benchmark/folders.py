@@ -37,7 +37,7 @@ class BenchmarkFolder:
     def fail(self, system, reason, **place):
         self._record(self.place(system, **place), {"status": "failed", "reason": reason})
 
-    def done(self, system, scores, epochs=None, sheet=False, record=None, **place):
+    def done(self, system, scores, epochs=None, sheet=False, record=None, exposure=None, **place):
         run = self.place(system, **place)
         facts = {
             "status": "done", "train_seconds": 90.0, "seconds_per_image": 0.004, "parameters": 1_234_567,
@@ -50,6 +50,8 @@ class BenchmarkFolder:
         self._record(run, {**facts, **(record or {})})
         scores.to_csv(run / "scores.csv", index=False)
         epochs.to_csv(run / "epochs.csv", index=False)
+        if exposure is not None:
+            exposure.to_csv(run / "exposure.csv", index=False)
         if sheet:
             Image.new("RGB", (64, 48), "grey").save(run / "residuals.png")
 
@@ -94,6 +96,13 @@ def drawn_scores(rng, sickness, hospitals=HOSPITALS, confounding=0.0, shifts=(""
                 scores = mean / (1 + 0.3 * step) + common + rng.normal(0, 0.7, len(labels))
                 tables.append(score_rows(labels, scores, sources, subset, weights, shift))
     return pd.concat(tables)
+
+
+def drawn_exposure(scores):
+    """Draw the exposure of each image of a run, which its score may follow a little."""
+    images = scores.image.drop_duplicates()
+    values = np.random.default_rng(5).normal(size=(len(images), 3))
+    return pd.DataFrame(values, columns=["gap", "around", "inside"]).assign(image=list(images))
 
 
 def drawn_epochs(rng, scores, count=30, terms=("l_gen", "l_dc")):

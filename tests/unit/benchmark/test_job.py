@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,6 +16,7 @@ from anomalib_cxr.benchmark.checks import make
 from anomalib_cxr.benchmark.job import RunJob
 from anomalib_cxr.data.dataset import RoiDataset
 from anomalib_cxr.data.samples import make_samples
+from anomalib_cxr.evaluation.exposure import measure_exposure
 
 from .runs import GOING_WRONG, MODULE, run_of
 
@@ -27,7 +29,7 @@ def auroc_of(scores):
 
 @pytest.fixture(scope="module")
 def run(phantom_root):
-    return run_of(phantom_root, shifts={"blurred": BLUR})
+    return run_of(phantom_root, shifts={"blurred": BLUR}, exposure=True)
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +101,17 @@ class TestDone:
 
     def test_a_sheet_and_nothing_unfinished(self, folder):
         assert {path.name for path in folder.iterdir()} == {
-            "run.json", "epochs.csv", "scores.csv", "residuals.png", "log.txt"
+            "run.json", "epochs.csv", "scores.csv", "exposure.csv", "residuals.png", "log.txt"
         }  # fmt: skip
         assert [path.name for path in folder.parent.iterdir()] == ["split0-seed0"]
+
+    def test_exposure_of_each_image_that_was_scored(self, folder, scores, run, phantom_root):
+        exposure = pd.read_csv(folder / "exposure.csv")
+        assert sorted(exposure.image) == sorted(scores.image.unique())
+        drawn = make(run.settings).data.make_samples()
+        trained, scored = drawn[drawn.split == "train"], drawn[drawn.split.isin(["val", "test"])]
+        expected = measure_exposure(trained, scored).set_index("image").loc[exposure.image]
+        assert np.allclose(exposure.drop(columns="image"), expected)
 
     def test_the_same_again(self, run, tmp_path, scores):
         RunJob(run, tmp_path).run()

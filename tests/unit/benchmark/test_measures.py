@@ -12,9 +12,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_cxr.benchmark.measures import COLUMNS, DISSERTATION, HONEST, either_way, measure_runs, over_runs, pick
 from anomalib_cxr.benchmark.results import BEST, LAST, read_results
+from anomalib_cxr.evaluation.exposure import ADJUSTED_AUROC, adjusted_auroc
 from anomalib_cxr.evaluation.screening_metrics import AUROC, AVERAGE_PRECISION, HOSPITAL_AUROC, POOLED, SPECIFICITIES
 
-from .folders import drawn_epochs, drawn_scores, score_rows
+from .folders import drawn_epochs, drawn_exposure, drawn_scores, score_rows
 
 NORMAL, SICK = [1.0, 2.0, 3.0, 4.0], [2.5, 3.5, 4.5, 5.5]  # 13 of the 16 pairs are in order
 LABELS = ["normal"] * 4 + ["sick"] * 4
@@ -133,6 +134,37 @@ class TestHospitals:
         assert groups == {"b over a", "c over a", "c over b"}
 
 
+class TestAdjusted:
+    def test_sick_test_images_are_ranked_among_normal_ones_of_test_and_validation(self, benchmark_folder, drawn):
+        exposure = drawn_exposure(drawn)
+        written = benchmark_folder(["a"])
+        written.done("a", drawn, exposure=exposure)
+        for weights in (BEST, LAST):
+            part = drawn[(drawn.weights == weights) & (drawn["shift"] == "")]
+            part = part[(part.subset == "test") | (part.label == "normal")].sort_values("subset", kind="stable")
+            expected = adjusted_auroc(
+                (part.label == "sick").to_numpy(),
+                part.score.to_numpy(),
+                exposure.set_index("image").loc[part.image, ["gap", "around", "inside"]].to_numpy(),
+                part.source.to_numpy(dtype=str),
+            )
+            found = row(measured(written), metric=ADJUSTED_AUROC, weights=weights, group=POOLED)
+            assert found[["value", "variance"]].tolist() == pytest.approx([expected.value, expected.variance])
+            assert (found.n_normal, found.n_sick, found.protocol, found["shift"]) == (56 + 34, 56, HONEST, "")
+
+    def test_images_that_validate_and_test_count_once(self, benchmark_folder):
+        tables = [score_rows(LABELS, NORMAL + SICK, subset=subset) for subset in ("val", "test")]
+        scores = pd.concat(tables).assign(image=[f"x/{number}.png" for number in range(8)] * 2)
+        written = benchmark_folder(["a"])
+        exposure = drawn_exposure(scores).assign(gap=0.0, around=0.0, inside=0.0)
+        written.done("a", scores, exposure=exposure)
+        found = row(measured(written), metric=ADJUSTED_AUROC, weights=BEST)
+        assert (found.value, found.n_normal, found.n_sick) == (13 / 16, 4, 4)
+
+    def test_not_where_exposure_was_not_measured(self, table):
+        assert ADJUSTED_AUROC not in set(table.metric)
+
+
 class TestObstacles:
     def test_one_class_only_is_said_and_no_metric_invented(self, benchmark_folder):
         written = benchmark_folder(["a"])
@@ -153,6 +185,12 @@ class TestOverRuns:
         over = over_runs(self.rows([0.7, 0.8, np.nan], [0.001, 0.001, np.nan]))
         assert over.value == pytest.approx(0.75)
         assert (over.smallest, over.largest, over.n_runs) == (0.7, 0.8, 2)
+
+    def test_an_adjusted_auroc_has_an_interval_within_0_and_1_as_auroc_has(self):
+        values = [0.97, 0.95], [0.002, 0.002]
+        plain, adjusted = (over_runs(self.rows(*values, metric)) for metric in (AUROC, ADJUSTED_AUROC))
+        assert adjusted == plain
+        assert adjusted.high < 1
 
     def test_runs_that_agree_have_the_interval_of_their_images(self):
         over = over_runs(self.rows([0.5, 0.5], [0.01, 0.01], "average_precision"))

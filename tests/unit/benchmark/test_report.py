@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from anomalib_cxr.benchmark.report import write_report
 from anomalib_cxr.errors import CxrError
 
-from .folders import BenchmarkFolder, drawn_epochs, drawn_scores, score_rows
+from .folders import BenchmarkFolder, drawn_epochs, drawn_exposure, drawn_scores, score_rows
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 LABELS = ["normal"] * 4 + ["sick"] * 4
@@ -283,6 +283,22 @@ class TestUnusual:
         alts = [attrs["alt"] for attrs in page.all("img")]
         assert "Against epoch, what a logged on xrays: l_one, l_two." in alts
         assert not any("what b logged" in alt for alt in alts)
+
+    def test_adjusted_for_exposure(self, benchmark_folder):
+        written = benchmark_folder(["a", "b"], splits=(0, 1))
+        for split in (0, 1):
+            scores = drawn_scores(np.random.default_rng(split), sickness=1.0)
+            written.done("a", scores, split=split, exposure=drawn_exposure(scores))
+            written.done("b", scores, split=split)
+        rows = read_page(written).table("auroc")
+        table = pd.read_csv(written.folder / "results.csv", keep_default_na=False)
+        chosen = (table.metric == "auroc_adjusted") & (table.group == "pooled") & (table.weights == "best")
+        values = table.value[chosen].astype(float)
+        mean, interval, span = rows["a"]["(b) test, adjusted for exposure"].split("\n")
+        assert mean == f"{values.mean():.3f}"
+        assert interval.startswith("[")
+        assert span == f"{values.min():.3f} to {values.max():.3f}"
+        assert rows["b"]["(b) test, adjusted for exposure"] == "-"
 
     def test_noise_in_training(self, benchmark_folder):
         written = benchmark_folder(["a", "b"], data=("clean", "noisy"))

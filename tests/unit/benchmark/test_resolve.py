@@ -75,6 +75,12 @@ class TestRuns:
         assert "train_batch_size" not in second
         assert "unknown_here" not in first
 
+    def test_exposure_only_where_it_is_asked_for(self, file):
+        data = {"with": Data(data=PHANTOMS.data, exposure=True), "without": PHANTOMS}
+        first, second = resolve_grid(grid({"a": System(config=file)}, data))
+        assert first.settings["exposure"] is True
+        assert "exposure" not in second.settings  # as in records of runs that finished before there was this setting
+
     def test_no_pictures_and_no_metrics_of_their_own(self, file):
         (run,) = resolve_grid(grid({"a": System(config=file)}))
         assert run.settings["model"]["init_args"]["visualizer"] is False

@@ -122,6 +122,17 @@ class TestTables:
         assert read_results(written.folder).done[0].epochs.empty
 
 
+class TestExposure:
+    def test_is_read_where_it_was_measured(self, benchmark_folder):
+        written = benchmark_folder(["a", "b"])
+        exposure = pd.DataFrame({"image": ["1", "2"], "gap": [0.1, 0.2], "around": 0.0, "inside": 0.0})
+        written.done("a", SCORES, exposure=exposure)
+        written.done("b", SCORES)
+        first, second = read_results(written.folder).done
+        pd.testing.assert_frame_equal(first.exposure, exposure, check_dtype=False)
+        assert second.exposure.empty
+
+
 class TestNoise:
     def test_shifts_of_data_in_the_order_of_their_configuration(self, benchmark_folder):
         shifts = {"strong": NOISE, "blur": {"class_path": "Blur"}, "never scored": NOISE}

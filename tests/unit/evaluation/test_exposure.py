@@ -1,4 +1,4 @@
-"""AUROC among images of similar exposure, against plain loops, closed cases and simulations; exposure of drawn images."""
+"""AUROC among images of similar exposure, against loops, closed cases and simulations; exposure of drawn images."""
 
 from __future__ import annotations
 
