@@ -16,6 +16,8 @@ import pytest
 import torch
 from anomalib.cli import AnomalibCLI
 
+from anomalib_cxr.data.phantom_files import write_phantoms
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = Path(sys.executable).parent
 # Several processes on few cores only lose by threads; a wide terminal breaks no message into lines.
@@ -169,6 +171,18 @@ def telling_images(trained, side_by_side_root):
     names = [Path(image).name for image in scores[scores.probability.between(0.05, 0.95)].image]
     assert names, scores
     return [path for path in sorted(side_by_side_root.rglob("CXR_png/*.png")) if path.name in names]
+
+
+@pytest.fixture(scope="session")
+def detection_data(tmp_path_factory):
+    """Settings of data that are split by a table: phantoms of two hospitals, as many as LungAtlas needs to train."""
+    root = tmp_path_factory.mktemp("detection")
+    for prefix in ("CHNCXR", "MCUCXR"):
+        write_phantoms(root / prefix, prefix=prefix, n_normal=45, n_sick=6, size=32)
+    names = sorted(path.name for path in root.rglob("CXR_png/*.png"))
+    splits = (["val"] * 3 + ["test"] * 3 + ["train"] * 39 + ["val"] * 2 + ["test"] * 4) * 2
+    pd.DataFrame({"image": names, "0": splits}).to_csv(root / "splits.csv", index=False)
+    return {"root": str(root), "split_table": str(root / "splits.csv")}
 
 
 @pytest.fixture

@@ -13,18 +13,21 @@ import yaml
 from anomalib_cxr.benchmark.grid import Grid
 from anomalib_cxr.benchmark.resolve import resolve_grid
 from anomalib_cxr.cli import _parser, main
+from anomalib_cxr.data.split_table import read_split_table
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMOKE = CONFIGS / "benchmark" / "smoke.yaml"
 SYSTEMS = yaml.safe_load(SMOKE.read_text())["systems"]
 LARGE = sorted(set(CONFIGS.glob("benchmark/*.yaml")) - {SMOKE})
+SMALL_ATLAS = {"segmenter_size": 32, "segmenter_steps": 2, "n_folds": 2, "n_bank": 16, "lesion_steps": 2}
 PHANTOMS = {"root": "phantoms", "n_normal": 20, "n_sick": 10, "size": 32}
 
 
 def small_system(name):
     """Return a system of `configs/model` at the size of a test."""
-    sizes = {"image_size": 32, "n_features": 4} | ({"gan_epochs": 1} if name == "fanogan" else {})
-    return {"config": str(CONFIGS / "model" / f"{name}.yaml"), "model": {"init_args": sizes}}
+    sizes = {"image_size": 32, "n_features": 4}
+    others = {"fanogan": sizes | {"gan_epochs": 1}, "lung_atlas": SMALL_ATLAS}
+    return {"config": str(CONFIGS / "model" / f"{name}.yaml"), "model": {"init_args": others.get(name, sizes)}}
 
 
 def records(folder):
@@ -136,9 +139,11 @@ class TestConfigurations:
     """The large grids: all of each resolves, and its first and last system and data run at a size that a test bears."""
 
     @pytest.fixture
-    def small_data(self, side_by_side_root, nih_root):
+    def small_data(self, side_by_side_root, nih_root, detection_data):
         nih = {"root": str(nih_root), "n_train": 20, "n_val": 2, "n_test": 4}
-        return {"montgomery_shenzhen": {"root": str(side_by_side_root)}, "nih_chest_xray14": nih}
+        official = {"root": str(side_by_side_root)}
+        by_table = {"montgomery_shenzhen_detection": detection_data}
+        return {"montgomery_shenzhen": official, "nih_chest_xray14": nih, **by_table}
 
     @pytest.mark.parametrize("file", LARGE, ids=lambda file: file.stem)
     def test_runs_small(self, file, monkeypatch, tmp_path, small_data):
@@ -150,6 +155,15 @@ class TestConfigurations:
             product(grid["systems"], grid["data"])
         )
         assert (tmp_path / "out" / "report.html").is_file()
+        figures = pd.read_csv(tmp_path / "out" / "results.csv")
+        assert ("auroc_adjusted" in set(figures.metric)) == any(part.get("exposure") for part in grid["data"].values())
+
+    def test_a_table_of_splits_is_seen_from_the_folder_that_holds_the_configurations(self, monkeypatch):
+        monkeypatch.chdir(CONFIGS.parent)
+        settings = yaml.safe_load((CONFIGS / "data" / "montgomery_shenzhen_detection.yaml").read_text())["data"]
+        for seed in range(5):
+            splits = read_split_table(settings["init_args"]["split_table"], seed)
+            assert splits.value_counts().to_dict() == {"test": 364, "train": 241, "val": 69}
 
     @pytest.mark.parametrize("file", LARGE, ids=lambda file: file.stem)
     def test_all_of_it_resolves(self, file):

@@ -12,7 +12,7 @@ import yaml
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA, MODELS = CONFIGS / "data", CONFIGS / "model"
-PHANTOMS = DATA / "chest_phantom.yaml"
+PHANTOMS, BY_TABLE = DATA / "chest_phantom.yaml", DATA / "montgomery_shenzhen_detection.yaml"
 OTHER_DATA = sorted(file for file in DATA.glob("*.yaml") if file != PHANTOMS)
 RUNS = [
     *((file,) for file in sorted(CONFIGS.glob("*.yaml"))),
@@ -59,12 +59,13 @@ def words(section, settings):
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory, side_by_side_root, nih_root):
-    """Settings that make the data of a configuration small, by the class of its data module."""
+def small_data(tmp_path_factory, side_by_side_root, nih_root, detection_data):
+    """Settings that make the data of a configuration small, by its file or the class of its data module."""
     phantoms = tmp_path_factory.mktemp("phantoms") / "set"
     return {
-        "anomalib_cxr.ChestPhantom": {"root": phantoms, "n_normal": 20, "n_sick": 10, "size": 32},
+        "anomalib_cxr.ChestPhantom": {"root": phantoms, "n_normal": 90, "n_sick": 10, "size": 32},
         "anomalib_cxr.MontgomeryShenzhen": {"root": side_by_side_root},
+        BY_TABLE: detection_data,
         "anomalib_cxr.NihChestXray14": {"root": nih_root, "n_train": 20, "n_val": 2, "n_test": 4},
     }
 
@@ -92,9 +93,10 @@ def test_trains_and_reports(in_process, tmp_path, results, small_data, asked, fi
     model = class_of(files, "model")
     settings = SMALL_MODELS[model]
     n_epochs = 1 + settings.get("gan_epochs", 0)
+    data = BY_TABLE if BY_TABLE in files else class_of(files, "data")
     in_process(
         *(tmp_path, "train", *(word for file in files for word in ("--config", file))),
-        *(*words("model", settings), *words("data", small_data[class_of(files, "data")])),
+        *(*words("model", settings), *words("data", small_data[data])),
         *("--data.init_args.num_workers", 0, "--trainer.accelerator", "cpu", "--trainer.max_epochs", n_epochs),
     )
     assert len(results.table("losses.csv")) == n_epochs
