@@ -12,7 +12,7 @@ class Generator(nn.Module, ABC):
     """Sees a grey image, writes a code of it, and paints.
 
     A new one is a subclass with the arguments of :class:`anomalib_cxr.models.components.DcganGenerator` and an entry in
-    :data:`anomalib_cxr.models.roi_sure_ganomaly.torch_model.GENERATORS`.
+    :data:`anomalib_cxr.models.roi_sure_ganomaly.members.GENERATORS`.
 
     Args:
         n_channels: Channels of the painting, and copies of the grey image that are seen.

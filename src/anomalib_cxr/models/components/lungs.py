@@ -68,8 +68,3 @@ class FrozenSegmenter(nn.Module):
         """Return the probability of lung in [0, 1], for X-rays in [-1, 1], both `(B, 1, H, W)`."""
         probability: torch.Tensor = self.segmenter(grey)
         return probability
-
-    def region(self, grey: torch.Tensor) -> torch.Tensor:
-        """Return 1 where lung is more likely than not, 0 elsewhere, for X-rays in [-1, 1], both `(B, 1, H, W)`."""
-        probability: torch.Tensor = self(grey)
-        return (probability > 0.5).to(grey.dtype)  # noqa: PLR2004  # more likely than not

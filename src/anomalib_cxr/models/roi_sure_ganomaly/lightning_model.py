@@ -6,9 +6,7 @@ University of Birmingham, 2022.
 
 from __future__ import annotations
 
-import logging
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import cast
 
 import torch
 from anomalib.data import ImageBatch
@@ -16,35 +14,40 @@ from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
-from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.functional import Distance, paint_region
+from anomalib_cxr.functional import Distance
+from anomalib_cxr.functional.alignment import Alignment
+from anomalib_cxr.functional.normalisation import Normalization
 from anomalib_cxr.models.components import (
     Discriminator,
-    Judgement,
     LungsFirst,
     RadiographModule,
     RoiPreProcessor,
-    SteppedTraining,
     drawn_from,
     initialise_dcgan,
     lung_masks,
     resolve_pre_processor,
 )
 
-from .adversary import AdversaryName, choose_adversary, instance_noise_level
-from .loss import RISKS, GeneratorLoss, Reconstruction, ReconstructionLoss, latent_agreement
-from .settings import ARCHITECTURE, ARCHITECTURE_BEFORE, Channels, InputRegion, Target, check_settings
-from .torch_model import GeneratorName, Painting, RoiSureGanomalyModel
+from .adversary import AdversaryName, choose_adversary
+from .contest import ContestTraining
+from .healthy_scores import HealthyScores
+from .loss import GeneratorLoss, Reconstruction, ReconstructionLoss
+from .members import GeneratorName
+from .scores import ScoreName
+from .settings import ARCHITECTURE, ARCHITECTURE_BEFORE, Calibration, Channels, InputRegion, Target, check_settings
+from .torch_model import RoiSureGanomalyModel
+from .view import LIKELY, Seen, View
 
-logger = logging.getLogger(__name__)
+FRAMED = 2
+"""Side of the X-rays from which a frame of the lungs is taken, in sides of the frame: lungs fill half of an X-ray or
+more, so that the frame is not blurred."""
 
 
-class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
+class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModule, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
     """Learns to paint healthy lungs, and scores by how far two encoders disagree about what was painted.
 
     An encoder-decoder sees the full X-ray and paints only its lungs; a second encoder reads the painting. Adversarial
@@ -59,15 +62,28 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
         reconstruction: `sure`, `pg_sure` (for Poisson-Gaussian noise), `l2` (the dissertation's Oracle) or `l1`.
         target: What is painted: `lungs` (training images need lung masks) or the whole `image` that is seen.
         input_region: What the network sees: the whole `image`, or the `lungs` that a segmenter cuts out.
-        segmenter: Path of a segmenter of `anomalib-cxr segment train`, for `input_region: lungs`; None trains one on
-            the lung masks of the training images before the first epoch. A checkpoint keeps it.
+        segmenter: Path of a segmenter of `anomalib-cxr segment train`, where one is needed: for `input_region: lungs`,
+            an alignment, `normalization: lung` and `calibration: exposure`; None trains one on the lung masks of the
+            training images before the first epoch. A checkpoint keeps it.
         segmenter_steps: Batches that it is trained on.
+        alignment: `none`; `box` shows the networks the rectangle around the lungs that the segmenter finds; `rows` both
+            lungs side by side, each row stretched from edge to edge. X-rays then come in at twice `image_size`.
+        normalization: Of what they see: `global` for grey values as they come; `lung` for standard deviations from the
+            mean in the lungs, `local` from that around each pixel, both clamped at three and scaled into [-1, 1].
+        score: `latent`, the distance of the two codes; `residual`, the logarithm of the mean squared difference between
+            what is seen and the painting, in the lungs of a `rows` frame, else where lungs were painted, or found;
+            `mahalanobis`, the logarithmic distance of the first code from those of the training images.
+        calibration: `none`, or `exposure`: the score in standard deviations above what healthy images of such an
+            exposure score, fitted to cross-fitted scores of the training images; of one hospital it knows that one.
+        n_folds: Members, each a painter, second encoder and discriminator of its own that learns from all training
+            images but those of one fold; the score is the mean of theirs, in logarithms. Time and memory grow with it.
         generator: Network that paints: `dcgan`, or `residual_unet` with skip connections.
         adversary: `feature_matching`, or `wgan_gp`: a Wasserstein critic with gradient penalty.
         distance: Distance of codes and features, in losses and score: `euclidean`, or `mean_squared` as GANomaly has.
         n_channels: Channels of the networks: 1, or 3 copies of the grey one as GANomaly's original settings have it.
         sigma: Standard deviation of the noise that `sure` assumes, in the scale of [-1, 1]; not known of real X-rays.
-            For `pg_sure` that of the noise in black.
+            It is that of what the networks see: in a frame that of the interpolated X-ray, and with `normalization:
+            lung` or `local` in units of three standard deviations. For `pg_sure` that of the noise in black.
         gain: Growth of the noise's variance with the intensity above black that `pg_sure` assumes, in the same scale.
         tau: Length of the finite difference of `sure` and `pg_sure`, in the scale of [-1, 1].
         w_adv: Weight of the adversary's term.
@@ -101,7 +117,7 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
     architecture = ARCHITECTURE
     architecture_before = ARCHITECTURE_BEFORE
     remedy = "lower lr, or sigma and gain where reconstruction is sure or pg_sure"
-    training_only = ("discriminator",)
+    training_only: tuple[str, ...] = ("discriminator",)
     model: RoiSureGanomalyModel
     discriminator: nn.Module
 
@@ -113,6 +129,11 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
         input_region: InputRegion = "image",
         segmenter: str | None = None,
         segmenter_steps: int = 300,
+        alignment: Alignment = "none",
+        normalization: Normalization = "global",
+        score: ScoreName = "latent",
+        calibration: Calibration = "none",
+        n_folds: int = 1,
         generator: GeneratorName = "dcgan",
         adversary: AdversaryName = "feature_matching",
         distance: Distance = "euclidean",
@@ -139,7 +160,9 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
     ) -> None:
         check_settings(locals())
         super().__init__(
-            pre_processor=resolve_pre_processor(pre_processor, image_size),
+            pre_processor=resolve_pre_processor(
+                pre_processor, image_size if alignment == "none" else FRAMED * image_size
+            ),
             post_processor=post_processor,
             evaluator=evaluator,
             visualizer=visualizer,
@@ -153,6 +176,7 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
         self.lr = lr
         self.betas = (float(betas[0]), float(betas[1]))  # Adam refuses 0 beside 0.9
         self.seed = seed
+        self.n_folds = n_folds
         self._rng_states_to_resume = {}
         self.adversary = choose_adversary(adversary, distance=distance, n_critic=n_critic, w_gp=w_gp)
         with drawn_from(seed):
@@ -165,19 +189,29 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
                 distance=distance,
                 n_channels=n_channels,
                 whole_image=target == "image",
-                lungs_only=input_region == "lungs",
+                view=View(image_size, alignment, normalization, lungs_only=input_region == "lungs"),
+                score=score,
+                exposure_calibrated=calibration == "exposure",
+                n_folds=n_folds,
             )
-            self.discriminator = Discriminator(
-                image_size, n_features, max_features, n_channels, self.adversary.norm
-            ).apply(initialise_dcgan)
+            discriminators = [
+                Discriminator(image_size, n_features, max_features, n_channels, self.adversary.norm).apply(
+                    initialise_dcgan
+                )
+                for _ in range(n_folds)
+            ]
+        self.discriminator = discriminators[0]
+        self.other_discriminators = nn.ModuleList(discriminators[1:]) if n_folds > 1 else None
+        if n_folds > 1:
+            self.training_only = ("discriminator", "other_discriminators")
         self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau, gain)
         self.generator_loss = GeneratorLoss(w_adv, w_enc, w_rec)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Return Adam for the generator (painter and second encoder) and for the discriminator."""
+        """Return Adam for each member's generator (painter and second encoder) and for its discriminator, in turn."""
+        pairs = zip(self.model.members, self.discriminators, strict=True)
         learning = [
-            [weight for weight in part.parameters() if weight.requires_grad]
-            for part in (self.model, self.discriminator)
+            weights for member, discriminator in pairs for weights in (member.learning, discriminator.parameters())
         ]
         return [Adam(weights, lr=self.lr, betas=self.betas) for weights in learning]
 
@@ -192,84 +226,30 @@ class RoiSureGanomaly(LungsFirst, SteppedTraining, RadiographModule, AnomalibMod
         super().on_fit_start()
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Update the generator, then the discriminator, from one pass over the networks.
+        """Update each member and its discriminator by the images that it is to see."""
+        seen = self.model.see(cast("torch.Tensor", batch.image))
+        mask, folds = self._target_mask(batch, seen), self.folds(batch)
+        contests, each_terms, each_value = [], [], []
+        for number, contest in enumerate(self.contests()):
+            known = slice(None) if folds is None else folds != number
+            image = seen.image[known]
+            if len(image):
+                terms, values = self.losses_of(contest, image, None if mask is None else mask[known], batch_idx)
+                contests.append(contest)
+                each_terms.append(terms)
+                each_value.append(values["l_dc"])
 
-        The discriminator learns from the painting that the generator was updated by, so both gradients can be taken
-        in one backward pass over disjoint parameters; Lightning's DDP then reduces once, and needs no search for
-        unused parameters. Where the adversary asks for more steps of the discriminator, they come first, from the same
-        painting.
-        """
-        image, region = self.model.see(cast("torch.Tensor", batch.image))
-        mask = self._target_mask(batch, region)
-        with self._precision_of_reconstruction():
-            painting = self.model.paint(image)
-            l_rec, divergence = self.reconstruction_loss(image, mask, painting.painted, self.model.painter)
-        real = paint_region(image, mask).expand_as(painting.painted)
-        self._step_discriminator_ahead(real, painting, batch_idx)
-        real, painted = self._with_instance_noise(real), self._with_instance_noise(painting.painted)
+        self.step_all(contests, torch.stack([terms["l_gen"] + terms["l_dc"] for terms in each_terms]).sum())
+        for contest, value in zip(contests, each_value, strict=True):
+            self.restart_winner(contest, value)
+        means = {name: torch.stack([terms[name] for terms in each_terms]).mean() for name in each_terms[0]}
+        self.log_dict(means, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(seen.image))
 
-        l_dc, judged_real = self.adversary.duel(self.discriminator, real, painted.detach())
-        l_adv = self.adversary.generator_term(judged_real, self._judge_with_frozen_weights(painted))
-        l_enc = latent_agreement(painting, self.distance)
-        l_gen = self.generator_loss(l_adv, l_enc, l_rec)
-        terms = {"l_adv": l_adv, "l_enc": l_enc, "l_rec": l_rec, "l_gen": l_gen, "l_dc": l_dc}
-        if divergence is not None:
-            terms["divergence"] = divergence
-        values = self.finite_values(terms, batch_idx)
-
-        self._step(l_gen + l_dc)
-        if self.adversary.reinitialise_below is not None and values["l_dc"] < self.adversary.reinitialise_below:
-            self._reinitialise_discriminator(values["l_dc"])
-        self.log_dict(terms, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(image))
-
-    def _target_mask(self, batch: ImageBatch, region: torch.Tensor | None) -> torch.Tensor | None:
-        """Return where there is something to paint, `(B, 1, H, W)`, or None where that is the whole image."""
+    def _target_mask(self, batch: ImageBatch, seen: Seen) -> torch.Tensor | None:
+        """Return where there is something to paint, `(B, 1, H, W)`, or None where that is all that is seen."""
         if self.target == "image":
-            return region
+            return seen.region
         mask = lung_masks(batch, "target = 'lungs'")
-        return mask if region is None else mask * region
-
-    def _step_discriminator_ahead(self, real: torch.Tensor, painting: Painting, batch_idx: int) -> None:
-        """Take those steps of the discriminator that have no step of the generator beside them."""
-        _, optimizer = cast("list[LightningOptimizer]", self.optimizers())
-        painted = painting.painted.detach()
-        for _ in range(self.adversary.n_critic - 1):
-            loss = self.adversary.duel(
-                self.discriminator, self._with_instance_noise(real), self._with_instance_noise(painted)
-            ).loss
-            self.finite_values({"l_dc": loss}, batch_idx)
-            self.take_step(optimizer, loss)
-
-    def _with_instance_noise(self, regions: torch.Tensor) -> torch.Tensor:
-        """Add the noise of this epoch to what the discriminator is to see."""
-        if not self.instance_noise:
-            return regions
-        level = instance_noise_level(self.instance_noise, self.current_epoch, cast("int", self.trainer.max_epochs))
-        return regions + level * torch.randn_like(regions)
-
-    def _precision_of_reconstruction(self) -> AbstractContextManager[Any]:
-        """Full precision for the risk estimate, which differences two passes; the trainer's own precision otherwise."""
-        if self.reconstruction_loss.reconstruction in RISKS:
-            return torch.autocast(self.device.type, enabled=False)
-        return nullcontext()
-
-    def _judge_with_frozen_weights(self, painted: torch.Tensor) -> Judgement:
-        """Judge a painting such that the gradient reaches the painter but not the discriminator."""
-        frozen = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
-        judgement: Judgement = functional_call(self.discriminator, frozen, (painted,))
-        return judgement
-
-    def _step(self, loss: torch.Tensor) -> None:
-        """Take one step of both optimisers."""
-        optimizers = cast("list[LightningOptimizer]", self.optimizers())
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        for optimizer in optimizers:
-            optimizer.step()
-
-    def _reinitialise_discriminator(self, loss: float) -> None:
-        """Start the discriminator again, alike in all processes."""
-        logger.info("Discriminator's loss at %g in epoch %d: it starts again.", loss, self.current_epoch)
-        self.discriminator.apply(initialise_dcgan)
-        self.discriminator.load_state_dict(self.trainer.strategy.broadcast(self.discriminator.state_dict()))
+        if seen.frame.place is not None:
+            mask = (seen.frame.of(mask) > LIKELY).to(mask.dtype)
+        return mask if seen.region is None else mask * seen.region

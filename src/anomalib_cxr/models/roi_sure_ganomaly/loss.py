@@ -19,7 +19,7 @@ from anomalib_cxr.functional import (
 )
 from anomalib_cxr.functional.risk import Denoiser
 
-from .torch_model import Painting
+from .members import Painting
 
 Reconstruction = Literal["sure", "l2", "l1", "pg_sure"]
 RECONSTRUCTIONS: tuple[str, ...] = get_args(Reconstruction)

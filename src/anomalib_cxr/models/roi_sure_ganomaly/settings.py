@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from anomalib_cxr.functional import DISTANCES
+from anomalib_cxr.functional.alignment import ALIGNMENTS
+from anomalib_cxr.functional.normalisation import NORMALIZATIONS
 from anomalib_cxr.models.components.settings import (
     ABOVE_ZERO,
     AT_LEAST_ONE,
@@ -19,13 +21,15 @@ from anomalib_cxr.models.components.settings import (
 
 from .adversary import AdversaryName
 from .loss import RECONSTRUCTIONS
-from .torch_model import GENERATORS
+from .members import GENERATORS
+from .scores import SCORES
 
 Target = Literal["lungs", "image"]
 TARGETS: tuple[str, ...] = get_args(Target)
 InputRegion = Literal["image", "lungs"]
 INPUT_REGIONS: tuple[str, ...] = get_args(InputRegion)
 Channels = Literal[1, 3]
+Calibration = Literal["none", "exposure"]
 IMAGE_SIZES = (32, 64, 128, 256, 512)
 
 ARCHITECTURE_BEFORE: dict[str, Any] = {
@@ -34,6 +38,11 @@ ARCHITECTURE_BEFORE: dict[str, Any] = {
     "distance": "euclidean",
     "n_channels": 1,
     "input_region": "image",
+    "alignment": "none",
+    "normalization": "global",
+    "score": "latent",
+    "calibration": "none",
+    "n_folds": 1,
 }
 """What checkpoints hold that were written before these settings were there."""
 ARCHITECTURE = ("image_size", "latent_dim", "n_features", "max_features", "target", *ARCHITECTURE_BEFORE)
@@ -46,6 +55,10 @@ _RULES: dict[str, Rule] = {
     "target": one_of(TARGETS),
     "input_region": one_of(INPUT_REGIONS),
     "segmenter_steps": AT_LEAST_ONE,
+    "alignment": one_of(ALIGNMENTS),
+    "normalization": one_of(NORMALIZATIONS),
+    "score": one_of(SCORES),
+    "n_folds": AT_LEAST_ONE,
     "generator": one_of(tuple(GENERATORS)),
     "adversary": one_of(get_args(AdversaryName)),
     "distance": one_of(tuple(DISTANCES)),
@@ -84,9 +97,25 @@ def check_settings(settings: Mapping[str, Any]) -> None:
           expected: sigma >= 0 and finite
           next step: correct it in the configuration under model.init_args
     """
-    cuts_out = settings.get("input_region") == "lungs"
     segmenter: Rule = (
-        lambda value: value is None or (cuts_out and isinstance(value, str)),
-        "null, or with input_region lungs the path of a segmenter",
+        lambda value: value is None or (needs_lungs(settings) and isinstance(value, str)),
+        "null, or with input_region lungs, an alignment, normalization lung or calibration exposure the path of one",
     )
-    check_rules(settings, {**_RULES, "segmenter": segmenter})
+    accepts, words = one_of(get_args(Calibration))
+    calibration: Rule = (
+        lambda value: accepts(value) and (value == "none" or settings.get("n_folds", 1) != 1),
+        f"{words}; exposure with n_folds >= 2: scores of images that were learned from say nothing of those of others",
+    )
+    check_rules(settings, {**_RULES, "segmenter": segmenter, "calibration": calibration})
+
+
+def needs_lungs(settings: Mapping[str, Any]) -> bool:
+    """Tell whether settings of the model ask for a segmenter inside it.
+
+    Example:
+        >>> needs_lungs({"alignment": "rows"}), needs_lungs({"target": "lungs"})
+        (True, False)
+    """
+    off = {"input_region": "image", "alignment": "none", "calibration": "none"}
+    asked = any(settings.get(name, value) != value for name, value in off.items())
+    return asked or settings.get("normalization") == "lung"

@@ -16,7 +16,7 @@ from anomalib_cxr import RoiImageBatch, RoiSureGanomaly
 from anomalib_cxr.errors import DivergenceError, SettingError
 from anomalib_cxr.functional import gaussian_sure
 from anomalib_cxr.models.components import RoiPreProcessor
-from anomalib_cxr.models.roi_sure_ganomaly import adversary, lightning_model
+from anomalib_cxr.models.roi_sure_ganomaly import adversary, contest
 
 from ..xrays import LUNGS, SIDE, Films
 
@@ -202,7 +202,7 @@ class TestDivergence:
 
     @pytest.mark.parametrize(
         ("place", "term", "others"),
-        [(adversary, "feature_matching", "l_adv"), (lightning_model, "latent_agreement", "l_enc")],
+        [(adversary, "feature_matching", "l_adv"), (contest, "latent_agreement", "l_enc")],
     )
     def test_names_the_broken_term_only(self, tmp_path, monkeypatch, place, term, others):
         monkeypatch.setattr(place, term, lambda *_: torch.tensor(float("inf"), requires_grad=True))

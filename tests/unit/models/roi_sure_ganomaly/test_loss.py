@@ -15,7 +15,7 @@ from anomalib_cxr.models.roi_sure_ganomaly.loss import (
     feature_matching,
     latent_agreement,
 )
-from anomalib_cxr.models.roi_sure_ganomaly.torch_model import Painting
+from anomalib_cxr.models.roi_sure_ganomaly.members import Painting
 
 IMAGE = torch.tensor([[[[0.5, 0.2], [-0.3, 0.9]]]])
 MASK = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])

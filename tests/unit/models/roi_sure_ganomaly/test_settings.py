@@ -13,6 +13,7 @@ from anomalib_cxr.errors import SettingError
 from anomalib_cxr.models.roi_sure_ganomaly.settings import check_settings
 
 SIZES = "one of 32, 64, 128, 256, 512"
+SEGMENTER = "null, or with input_region lungs, an alignment, normalization lung or calibration exposure the path of one"
 BAD = [
     ("image_size", 16, SIZES),
     ("image_size", 100, SIZES),
@@ -24,8 +25,19 @@ BAD = [
     ("reconstruction", ["sure"], "one of sure, l2, l1, pg_sure"),
     ("target", "lung", "one of lungs, image"),
     ("input_region", "lung", "one of image, lungs"),
-    ("segmenter", 3, "null, or with input_region lungs the path of a segmenter"),
-    ("segmenter", "a.pt", "null, or with input_region lungs the path of a segmenter"),
+    ("segmenter", 3, SEGMENTER),
+    ("segmenter", "a.pt", SEGMENTER),
+    ("alignment", "row", "one of none, box, rows"),
+    ("normalization", "lungs", "one of global, lung, local"),
+    ("score", "painting", "one of latent, residual, mahalanobis"),
+    ("calibration", True, "one of none, exposure"),
+    (
+        "calibration",
+        "exposure",
+        "one of none, exposure; exposure with n_folds >= 2: scores of images",
+    ),
+    ("n_folds", 0, ">= 1 and whole"),
+    ("n_folds", 2.0, ">= 1 and whole"),
     ("segmenter_steps", 0, ">= 1 and whole"),
     ("generator", "unet", "one of dcgan, residual_unet"),
     ("adversary", "wgan", "one of feature_matching, wgan_gp"),
@@ -85,7 +97,9 @@ class TestSettings:
     def test_the_ends_of_the_ranges_are_allowed(self):
         check_settings(GOOD)
         check_settings({"max_features": None, "betas": (0.0, 0.0), "sigma": np.float32(0.1), "n_features": np.int64(4)})
-        check_settings({"input_region": "lungs", "segmenter": "segmenter.pt"})
+        for needing in ({"input_region": "lungs"}, {"alignment": "box"}, {"normalization": "lung"}):
+            check_settings({**needing, "segmenter": "segmenter.pt"})
+        check_settings({"calibration": "exposure", "n_folds": 2, "segmenter": "segmenter.pt"})
         RoiSureGanomaly(**{**GOOD, "image_size": 32})
 
     @pytest.mark.parametrize("size", [32, 64, 128, 256, 512])
@@ -98,6 +112,7 @@ class TestSettings:
             "image_size": 256, "reconstruction": "sure", "target": "lungs", "w_adv": 1, "w_enc": 1, "w_rec": 50,
             "latent_dim": 100, "n_features": 64, "max_features": None, "lr": 2e-4, "betas": (0.5, 0.999),
             "generator": "dcgan", "adversary": "feature_matching", "distance": "euclidean", "n_channels": 1,
-            "input_region": "image", "instance_noise": 0,
+            "input_region": "image", "instance_noise": 0, "alignment": "none", "normalization": "global",
+            "score": "latent", "calibration": "none", "n_folds": 1,
         }  # fmt: skip
         assert {name: defaults[name] for name in expected} == expected

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from anomalib_cxr.models.roi_sure_ganomaly import RoiSureGanomalyModel
+from anomalib_cxr.models.roi_sure_ganomaly.view import View
 
 
 def lively(model):
@@ -120,7 +121,8 @@ class TestLungsOnly:
 
     @pytest.fixture(params=[False, True], ids=["lungs", "image"])
     def model(self, request, right, monkeypatch):
-        model = RoiSureGanomalyModel(32, latent_dim=6, n_features=4, whole_image=request.param, lungs_only=True)
+        view = View(32, lungs_only=True)
+        model = RoiSureGanomalyModel(32, latent_dim=6, n_features=4, whole_image=request.param, view=view)
         monkeypatch.setattr(model.lungs.segmenter, "forward", lambda grey: right.expand_as(grey) * 0.6)
         return lively(model)
 
@@ -132,7 +134,7 @@ class TestLungsOnly:
         assert not torch.equal(model(other).pred_score, model(images).pred_score)
 
     def test_the_rest_is_black_and_has_no_map(self, model, images, right):
-        image, region = model.see(images)
+        image, region, *_ = model.see(images)
         torch.testing.assert_close(image, torch.where(right.bool(), images[:, :1], -1.0))
         assert torch.equal(region, right.expand(4, -1, -1, -1))
         painted = model.painter(image)
@@ -147,7 +149,7 @@ def test_networks_are_the_same_with_and_without_a_segmenter():
     states = []
     for lungs_only in (False, True):
         torch.manual_seed(0)
-        states.append(RoiSureGanomalyModel(32, latent_dim=6, n_features=4, lungs_only=lungs_only).state_dict())
+        states.append(RoiSureGanomalyModel(32, 6, 4, view=View(32, lungs_only=lungs_only)).state_dict())
     without, with_one = states
     assert all(torch.equal(with_one[name], value) for name, value in without.items())
     assert {name.split(".")[0] for name in with_one.keys() - without.keys()} == {"lungs"}
