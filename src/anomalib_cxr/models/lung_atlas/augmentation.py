@@ -13,8 +13,8 @@ GAMMA, SHARPNESS = 0.5, 0.8
 """Greatest logarithm of the exponent, and greatest multiple of the fine detail that is added or taken off."""
 
 ENOUGH, MOST_COPIES, STRENGTH, _SEED = 2500, 9, 0.5, 0
-"""Images from which on a subspace of healthy lungs learns no more from moved copies, copies of each at most, and how
-far these are moved."""
+"""Images from which on a subspace of healthy lungs learns no more from moved copies, copies of each at most, how far
+these are moved, and the seed of that."""
 
 
 def moved_copies(frames: torch.Tensor) -> torch.Tensor:
@@ -24,7 +24,12 @@ def moved_copies(frames: torch.Tensor) -> torch.Tensor:
         frames: Healthy lungs, `(N, 1, H, W)`.
 
     Returns:
-        The frames, and at most 9 copies of each after them, of other places, sizes and turns each time.
+        The frames, and at most 9 copies of each after them, of other places, sizes and turns each time; fewer where
+        there would be more than 2500 copies in all.
+
+    Example:
+        >>> moved_copies(torch.rand(3, 1, 8, 8)).shape
+        torch.Size([30, 1, 8, 8])
     """
     draw = torch.Generator().manual_seed(_SEED)
     copies = min(MOST_COPIES, ENOUGH // len(frames))

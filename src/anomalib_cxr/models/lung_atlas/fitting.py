@@ -77,6 +77,11 @@ def weigh(deviations: torch.Tensor) -> torch.Tensor:
 
     Returns:
         `(n_scores,)`.
+
+    Example:
+        >>> deviations = torch.randn(50, 6)
+        >>> round((deviations @ weigh(deviations)).std().item(), 4)
+        1.0
     """
     weights = torch.ones(deviations.shape[1]).to(deviations)
     for group, weight in ((slice(None, -N_SCORES), 1.0), (slice(-N_SCORES, None), W_LESIONS)):

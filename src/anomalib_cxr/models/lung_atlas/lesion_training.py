@@ -61,7 +61,16 @@ class LesionTraining:
         frames: Healthy lungs in [0, 1], `(N, 1, H, W)`, on the device to train on.
         insides: How much of each pixel is lung, in [0, 1], `(N, 1, H, W)`.
         paint: Paints lesions.
-        seed: Seed of weights, order, augmentation and lesions.
+        seed: Seed of order, augmentation and lesions. What is dropped in training comes from torch's own random
+            numbers.
+
+    Example:
+        >>> from anomalib_cxr.functional.lesions import paint_lesions
+        >>> frames = torch.rand(6, 1, 96, 96)
+        >>> training = LesionTraining(frames, torch.ones_like(frames), paint_lesions, seed=0)
+        >>> net = training.run(LesionNet(2), steps=2)
+        >>> net(training.view(frames)).image.shape
+        torch.Size([6])
     """
 
     def __init__(self, frames: torch.Tensor, insides: torch.Tensor, paint: Paint, seed: int) -> None:

@@ -29,6 +29,14 @@ class LesionView(nn.Module):
 
     Args:
         n_components: Dimensions of the subspace.
+
+    Example:
+        >>> frames = torch.rand(6, 1, 96, 96)
+        >>> view = LesionView(n_components=4)
+        >>> view.fit_unit(frames)
+        >>> view.fit(frames)
+        >>> view(frames).shape
+        torch.Size([6, 2, 96, 96])
     """
 
     unit: torch.Tensor

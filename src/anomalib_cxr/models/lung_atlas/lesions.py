@@ -22,6 +22,7 @@ class LesionFinding(NamedTuple):
 
 
 N_SCORES = 2
+"""Scores of a frame by a net."""
 _AT_ONCE = 64  # frames that are scored together
 _LEAST_SPREAD = 1e-6
 
@@ -47,6 +48,11 @@ class LesionFinder(nn.Module):
         self.register_buffer("spread", torch.ones(N_SCORES))
         inside = functional.avg_pool2d(self.view.inside[None, None], 2)
         self.register_buffer("weight", inside / inside.sum(), persistent=False)
+
+    def train(self, mode: bool = True) -> LesionFinder:
+        """Stay set to inference, whatever the surrounding model is set to: what learns is a net of its own."""
+        del mode
+        return super().train(mode=False)
 
     def take(self, view: LesionView, net: LesionNet, healthy: torch.Tensor) -> None:
         """Look by this net from now on; `healthy` are frames that it has not seen, `(N, 1, H, W)`."""

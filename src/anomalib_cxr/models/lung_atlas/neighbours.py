@@ -26,7 +26,16 @@ class PatchNeighbours(AtlasPart):
     Args:
         normalise: What is done to frames first.
         n_dims: Dimensions of a patch's description, at most 100.
-        n_bank: Healthy patches that are kept for each place.
+        n_bank: Healthy patches that are kept for each place, at least 3; each frame gives 49, and of fewer than are
+            kept some are there more than once.
+
+    Example:
+        >>> frames = torch.rand(4, 1, 64, 80)
+        >>> part = PatchNeighbours(torch.clone, n_dims=8, n_bank=16)
+        >>> part.fit(frames)
+        >>> finding = part(frames)
+        >>> finding.score.shape, finding.places.shape
+        (torch.Size([4]), torch.Size([4, 1, 9, 10]))
     """
 
     basis: torch.Tensor

@@ -23,6 +23,14 @@ class SubspaceResidual(AtlasPart):
     Args:
         normalise: What is done to frames first.
         n_components: Dimensions of the subspace.
+
+    Example:
+        >>> frames = torch.rand(4, 1, 64, 80)
+        >>> part = SubspaceResidual(torch.clone, n_components=2)
+        >>> part.fit(frames)
+        >>> finding = part(frames)
+        >>> finding.score.shape, finding.places.shape
+        (torch.Size([4]), torch.Size([4, 1, 8, 10]))
     """
 
     pixels: torch.Tensor
@@ -68,6 +76,14 @@ class TextureResidual(AtlasPart):
 
     Args:
         n_components: Dimensions of the subspace of healthy energies.
+
+    Example:
+        >>> frames = torch.rand(4, 1, 64, 80)
+        >>> part = TextureResidual(n_components=2)
+        >>> part.fit(frames)
+        >>> finding = part(frames)
+        >>> finding.score.shape, finding.places.shape
+        (torch.Size([4]), torch.Size([4, 1, 16, 20]))
     """
 
     filters: torch.Tensor

@@ -7,7 +7,7 @@ from typing import Any
 
 from anomalib_cxr.models.components.settings import AT_LEAST_ONE, Rule, check_rules, is_count, one_of
 
-from .neighbours import PATCH
+from .neighbours import N_NEAREST, PATCH
 
 IMAGE_SIZES = (128, 256, 512)
 ARCHITECTURE = ("image_size", "n_folds", "n_components", "n_textures", "n_dims", "n_bank")
@@ -28,7 +28,7 @@ _RULES: dict[str, Rule] = {
     "n_components": AT_LEAST_ONE,
     "n_textures": AT_LEAST_ONE,
     "n_dims": (lambda value: is_count(value) and value <= PATCH**2, f"from 1 to {PATCH**2} and whole"),
-    "n_bank": AT_LEAST_ONE,
+    "n_bank": (lambda value: is_count(value) and value >= N_NEAREST, f">= {N_NEAREST} and whole"),
     "lesion_steps": (lambda value: is_count(value) and value > 1, ">= 2 and whole"),
     "max_images": (lambda value: is_count(value) and value >= LEAST_IMAGES, f">= {LEAST_IMAGES} and whole"),
 }

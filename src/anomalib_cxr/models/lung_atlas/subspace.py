@@ -31,14 +31,12 @@ class HealthySubspace(nn.Module):
         self.register_buffer("components", torch.zeros(n_values, n_components))
 
     def fit(self, values: torch.Tensor) -> None:
-        """Learn from healthy images, `(N, n_values)`, by the eigenvectors of their products with each other."""
-        self.mean.copy_(values.mean(dim=0))
-        away = (values - self.mean).double()
-        variances, directions = torch.linalg.eigh(away @ away.T)  # ascending
-        kept = min(self.components.shape[1], len(values) - 1)
-        lengths = variances[-kept:].clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+        """Learn from healthy images, `(N, n_values)`."""
+        mean = values.double().mean(dim=0)
+        found = _principal_directions(values - mean, self.components.shape[1])
+        self.mean.copy_(mean)
         self.components.zero_()
-        self.components[:, :kept] = (away.T @ directions[:, -kept:] / lengths).flip(1).to(self.components)
+        self.components[:, : found.shape[1]] = found
 
     def residual(self, values: torch.Tensor) -> torch.Tensor:
         """Return what of images is not in the subspace, `(B, n_values)` to `(B, n_values)`."""
@@ -46,3 +44,21 @@ class HealthySubspace(nn.Module):
         # as a product from the left.
         opposite = (self.mean - values) @ self.components  # (B, n_components)
         return values - self.mean + (self.components @ opposite.T).T
+
+
+def _principal_directions(away: torch.Tensor, most: int) -> torch.Tensor:
+    """Return the directions of greatest variance, the greatest first, `(n_values, at most as many as asked for)`.
+
+    They are the eigenvectors of the values' products with each other, or found by those of the images' products where
+    the images are fewer.
+
+    Args:
+        away: What images are away from their mean, `(N, n_values)`, in double precision.
+        most: Directions that are asked for; those without variance, beyond rounding, are left out.
+    """
+    few_images = len(away) < away.shape[1]
+    squares, vectors = torch.linalg.eigh(away @ away.T if few_images else away.T @ away)  # ascending
+    varied = squares > squares[-1] * max(away.shape) * torch.finfo(away.dtype).eps
+    varied[:-most] = False
+    chosen = vectors[:, varied]
+    return (away.T @ chosen / squares[varied].sqrt() if few_images else chosen).flip(1)

@@ -38,7 +38,7 @@ def choose_images(view: View, chosen: torch.Tensor) -> View:
 
 
 def keep_images(view: View, most: int, seed: int) -> View:
-    """Take a random sample of the images where there are more than so many."""
+    """Take a random sample of the images, in their order, where there are more than so many."""
     count = len(view.lungs)
     if count <= most:
         return view

@@ -1,0 +1,97 @@
+"""What a lesion net sees, against NumPy's quantiles, and the subspace beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from anomalib_cxr.models.lung_atlas.lesion_view import LesionView
+
+from .frames import draw_healthy
+
+N_FRAMES = 9
+
+
+def looked_at(frames):
+    """Return what of frames lies in the lungs, every third pixel each way, `(N, count)`."""
+    in_lungs = np.zeros((96, 96), dtype=bool)
+    in_lungs[5:91, 3:45] = in_lungs[5:91, 51:93] = True  # without the margins, 6 of 112 each
+    thinned = np.zeros_like(in_lungs)
+    thinned[::3, ::3] = in_lungs[::3, ::3]
+    return frames[:, 0].numpy()[:, thinned]
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return draw_healthy(N_FRAMES, (96, 96))
+
+
+@pytest.fixture(scope="module")
+def view(frames):
+    view = LesionView(n_components=20)
+    view.fit_unit(frames)
+    view.fit(frames)
+    return view
+
+
+def test_the_unit_is_the_usual_spread_of_the_lungs(view, frames):
+    low, high = np.quantile(looked_at(frames), (0.1, 0.9), axis=1)
+    assert view.unit.item() == pytest.approx(np.median(high - low) + 0.02, abs=2e-3)
+
+
+def test_grey_values_count_from_the_median_in_units(view, frames):
+    median = np.median(looked_at(frames), axis=1)[:, None, None, None]
+    expected = ((frames.numpy() - median) / view.unit.item()).clip(-3, 3)
+    np.testing.assert_allclose(view.normalise(frames).numpy(), expected, atol=0.01)
+
+
+def test_what_is_outside_the_lungs_does_not_move_the_median(view, frames):
+    bright = frames.clone()
+    bright[..., :5, :] = bright[..., 45:51] = 1
+    assert torch.equal(view.normalise(bright)[..., 5:45, :45], view.normalise(frames)[..., 5:45, :45])
+
+
+def test_a_hazy_lung_is_not_stretched(view, frames):
+    """Half the contrast stays half."""
+    torch.testing.assert_close(view.normalise(0.5 * frames + 0.3), 0.5 * view.normalise(frames), atol=1e-5, rtol=0)
+
+
+def test_is_bounded(view, frames):
+    extreme = frames.clone()
+    extreme[..., :30, :30], extreme[..., 60:, 60:] = 5, -5
+    seen = view.normalise(extreme)
+    assert (seen.min().item(), seen.max().item()) == (-3, 3)
+    assert (seen[..., :30, :30] == 3).all()
+
+
+def test_the_medians_of_others_may_be_taken(view, frames):
+    brighter = view.normalise(frames + 0.05, like=frames)
+    torch.testing.assert_close(brighter, view.normalise(frames) + 0.05 / view.unit, atol=1e-5, rtol=0)
+
+
+def test_frames_in_the_subspace_leave_no_residual(view, frames):
+    """Nine frames differ in eight directions, of twenty that there may be."""
+    assert view.residual(view.normalise(frames)).abs().max() < 1e-3
+    assert view.residual(view.normalise(draw_healthy(3, (96, 96), seed=1))).abs().mean() > 0.05
+
+
+def test_a_blot_stays_in_the_residual(view, frames):
+    sick = frames.clone()
+    sick[..., 20:32, 60:72] += 0.2
+    residual = view.residual(view.normalise(sick))[:, 0]
+    assert residual.shape == (N_FRAMES, 96, 96)
+    in_blot = residual[:, 20:32, 60:72].mean(dim=(1, 2))
+    assert (in_blot > 5 * residual.abs().mean(dim=(1, 2))).all()
+
+
+def test_both_are_seen_beside_each_other(view, frames):
+    seen, normalised = view(frames), view.normalise(frames)
+    assert torch.equal(seen[:, :1], normalised)
+    assert torch.equal(seen[:, 1:], view.residual(normalised))
+
+
+def test_it_travels_with_the_weights(view):
+    other, frames = LesionView(n_components=20), draw_healthy(2, (96, 96), seed=1)
+    other.load_state_dict(view.state_dict())
+    assert torch.equal(other(frames), view(frames))

@@ -1,0 +1,50 @@
+"""Which settings are refused, and in which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from anomalib_cxr.errors import SettingError
+from anomalib_cxr.models.lung_atlas.settings import check_settings
+
+WRONG = {
+    "image_size": (100, "one of 128, 256, 512"),
+    "segmenter": (3, "null, or the path of a segmenter"),
+    "segmenter_size": (40, "a multiple of 16, at least 32"),
+    "segmenter_steps": (0, ">= 1 and whole"),
+    "n_folds": (1, ">= 2 and whole"),
+    "n_components": (0, ">= 1 and whole"),
+    "n_textures": (2.5, ">= 1 and whole"),
+    "n_dims": (101, "from 1 to 100 and whole"),
+    "n_bank": (2, ">= 3 and whole"),
+    "lesion_steps": (1, ">= 2 and whole"),
+    "max_images": (59, ">= 60 and whole"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_out_of_range(name):
+    value, expected = WRONG[name]
+    with pytest.raises(SettingError, match=f"(?s)found: {name} = {value}.*expected: {name} {expected}"):
+        check_settings({name: value})
+
+
+def test_all_offending_ones_are_named_at_once():
+    with pytest.raises(SettingError) as error:
+        check_settings({name: value for name, (value, _) in WRONG.items()})
+    assert all(f"{name} = " in str(error.value) for name in WRONG)
+
+
+@pytest.mark.parametrize("value", [True, "128", None, -1, float("nan")])
+def test_what_is_no_whole_number_above_zero(value):
+    for name in ("n_folds", "n_dims", "n_bank", "segmenter_size", "max_images", "image_size"):
+        with pytest.raises(SettingError, match=name):
+            check_settings({name: value})
+
+
+def test_the_least_is_accepted():
+    check_settings({
+        "image_size": 128, "segmenter": None, "segmenter_size": 32, "segmenter_steps": 1, "n_folds": 2,
+        "n_components": 1, "n_textures": 1, "n_dims": 1, "n_bank": 3, "lesion_steps": 2, "max_images": 60, "seed": -3,
+    })  # fmt: skip
+    check_settings({"segmenter": "runs/segmenter.pt", "n_dims": 100})

@@ -1,0 +1,159 @@
+"""From X-rays to scores and maps, by an atlas that was fitted to drawn chests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from anomalib_cxr.models.lung_atlas.fitting import fit_standard
+from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel
+
+SIDE, N_HEALTHY = 128, 10
+
+
+class Dark(nn.Module):
+    """Takes for lung what is dark."""
+
+    def forward(self, grey):
+        return torch.sigmoid((-0.2 - functional.avg_pool2d(grey, 9, stride=1, padding=4, count_include_pad=False)) * 40)
+
+
+def draw_chests(count, seed=0):
+    """Draw X-rays in [-1, 1] of bright tissue and two dark lungs with ribs, `(count, 1, 128, 128)`."""
+    draw = torch.Generator().manual_seed(seed)
+    chests = torch.full((count, 1, SIDE, SIDE), 0.6)
+    rows = torch.arange(SIDE).reshape(-1, 1) / SIDE
+    ribs = 0.1 * torch.sin(60 * rows + 6 * torch.rand(count, 1, 1, 1, generator=draw))
+    for number, chest in enumerate(chests[:, 0]):
+        top, left = (int(torch.randint(14, 22, (), generator=draw)) for _ in range(2))
+        for lung in (left, left + 50):
+            chest[top : top + 90, lung : lung + 36] = (ribs[number, 0] - 0.6)[top : top + 90]
+    return chests + 0.03 * torch.randn(chests.shape, generator=draw)
+
+
+@pytest.fixture(scope="module")
+def chests():
+    return draw_chests(N_HEALTHY)
+
+
+@pytest.fixture(scope="module")
+def model(chests):
+    """An atlas fitted to chests, whose lesion nets have learned nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LungAtlasModel(SIDE, n_folds=2, n_components=6, n_textures=6, n_dims=8, n_bank=16).eval()
+    model.lungs = Dark()
+    with torch.no_grad():
+        view = model.see(chests)
+        for part in model.atlas_parts:
+            part.fit(view.lungs)
+        model.inside.copy_(view.box[:, 1].mean(dim=0) > 0.5)
+        model.outside.copy_(view.box[:, 1].mean(dim=0) < 0.1)
+        fit_standard(model, view.rows)
+        model.take_usual(model.find(view).places)
+        model.calibration.fit(model.find(view).scores, model.exposure(view.box))
+        model.weights.copy_(torch.tensor([1.0, 2, 3, 4, 0.5, 0.25]))
+    return model.requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="module")
+def others():
+    return draw_chests(4, seed=1)
+
+
+def test_sees_lungs_in_their_frames(model, others):
+    view = model.see(others)
+    assert view.found.all()
+    assert [each.shape[1:] for each in view[2:]] == [(1, 64, 80), (1, 96, 96), (1, 96, 96), (2, 64, 64)]
+    for frames in (view.lungs, view.fine, view.box):
+        assert frames.min() >= 0
+        assert frames.max() <= 1
+    middle = view.fine[..., 8:88, 8:40]
+    assert middle.mean().item() == pytest.approx(0.2, abs=0.02)  # grey -0.6, counted from 0
+    assert view.inside[..., 8:88, 8:40].min() > 0.9
+
+
+def test_one_score_and_one_map_for_each(model, others):
+    found = model(others)
+    assert found.pred_score.shape == (4,)
+    assert found.anomaly_map.shape == (4, 1, SIDE, SIDE)
+    assert found.anomaly_map.min() >= 0
+
+
+def test_the_score_is_the_weighted_sum_of_deviations(model, others):
+    view = model.see(others)
+    scores = model.find(view).scores
+    assert scores.shape == (4, 6)
+    deviations = model.calibration(scores, model.exposure(view.box))
+    expected = sum(deviations[:, number] * weight for number, weight in enumerate([1, 2, 3, 4, 0.5, 0.25]))
+    torch.testing.assert_close(model(others).pred_score, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_findings_are_those_of_the_parts_and_of_the_mean_net(model, others):
+    view, findings = model.see(others), model.find(model.see(others))
+    for number, part in enumerate(model.atlas_parts):
+        assert torch.equal(findings.scores[:, number], part(view.lungs).score)
+        assert torch.equal(findings.places[number], part(view.lungs).places)
+    one, other = (finder(view.fine) for finder in model.lesion_finders)
+    torch.testing.assert_close(findings.scores[:, 4:], (one.scores + other.scores) / 2)
+    torch.testing.assert_close(findings.places[4], (one.places + other.places) / 2)
+
+
+def test_the_map_is_0_outside_the_lungs(model, others):
+    """But for the margin of 6 % of a lung, here 5 rows and 2 columns, and what the segmenter's smoothing blurs."""
+    where = model(others).anomaly_map[:, 0] > 0
+    for chest, shown in zip(others[:, 0], where, strict=True):
+        lung = functional.max_pool2d(chest[None], 5, stride=1, padding=2)[0] < -0.2  # without its outermost 2 pixels
+        near = functional.max_pool2d((-chest[None] > 0.2).float(), 17, stride=1, padding=8)[0] > 0
+        assert not shown[~near].any()
+        assert shown[lung].all()
+        assert not near.all()
+
+
+def test_the_map_counts_in_healthy_lungs(model, chests):
+    """Its mean over the images whose means were taken is 1 at each place of the frame."""
+    joined = model._map(model.find(model.see(chests)).places)
+    assert joined.shape == (N_HEALTHY, 1, 96, 96)
+    torch.testing.assert_close(joined.mean(dim=0), torch.ones(1, 96, 96), atol=1e-3, rtol=0)
+
+
+def test_a_lesion_raises_score_and_map(model, others):
+    sick = others.clone()
+    sick[..., 60:74, 30:44] += 0.5
+    before, after = model(others), model(sick)
+    assert (after.pred_score > before.pred_score).all()
+    rise = (after.anomaly_map - before.anomaly_map)[:, 0]
+    assert (rise[:, 60:74, 30:44].mean(dim=(1, 2)) > 5 * rise.abs().mean(dim=(1, 2))).all()
+    left, right = rise[..., :64].abs().sum(), rise[..., 64:].abs().sum()
+    assert left > 3 * right
+
+
+@pytest.mark.parametrize(("picture", "found"), [("no lung", [False, False]), ("one lung", [True, False])])
+def test_the_place_of_healthy_lungs_stands_in(model, others, picture, found):
+    images = others[:1].clone()
+    images[..., 64 if picture == "one lung" else 0 :] = 0.6
+    view = model.see(images)
+    assert view.found.tolist() == [found]
+    for lung, is_found in enumerate(found):
+        for known, used in zip(model.standard, view.rows, strict=True):
+            assert torch.equal(known[:, lung], used[:, lung]) is not is_found
+    answer = model(images)
+    assert answer.pred_score.isfinite().all()
+    assert answer.anomaly_map.isfinite().all()
+
+
+def test_colours_that_are_alike_and_company_change_nothing(model, others):
+    found, coloured, alone = model(others), model(others.expand(-1, 3, -1, -1)), model(others[2:3])
+    torch.testing.assert_close(coloured.pred_score, found.pred_score, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(alone.pred_score, found.pred_score[2:3], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(alone.anomaly_map, found.anomaly_map[2:3], atol=1e-2, rtol=1e-2)
+
+
+def test_it_travels_with_the_weights(model, others):
+    other = LungAtlasModel(SIDE, n_folds=2, n_components=6, n_textures=6, n_dims=8, n_bank=16).eval()
+    other.lungs = Dark()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(other(others).pred_score, model(others).pred_score)
