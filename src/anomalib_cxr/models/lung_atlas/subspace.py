@@ -60,5 +60,5 @@ def _principal_directions(away: torch.Tensor, most: int) -> torch.Tensor:
     squares, vectors = torch.linalg.eigh(away @ away.T if few_images else away.T @ away)  # ascending
     varied = squares > squares[-1] * max(away.shape) * torch.finfo(away.dtype).eps
     varied[:-most] = False
-    chosen = vectors[:, varied]
-    return (away.T @ chosen / squares[varied].sqrt() if few_images else chosen).flip(1)
+    found: torch.Tensor = vectors[:, varied].flip(1)
+    return away.T @ found / squares[varied].flip(0).sqrt() if few_images else found

@@ -157,7 +157,7 @@ class LungAtlasModel(nn.Module):
         """Score images.
 
         Args:
-            images: X-rays in [-1, 1], `(B, C, H, W)`, their channels alike.
+            images: X-rays in [-1, 1], `(B, C, H, W)`, their channels alike, of `image_size` rows.
 
         Returns:
             `pred_score` `(B,)`: by how many standard deviations of healthy images of such an exposure the findings are

@@ -126,6 +126,14 @@ class TestExamples:
         assert (extra > 0.12 * 0.6).all()  # of 12 % of the unit, by contrasts from 0.70 to 1.42
         assert (extra < 0.12 * 1.6).all()
 
+    def test_clean_lungs_count_from_the_median_of_what_is_seen(self, make):
+        """Of lungs that are brighter everywhere, the net is to paint darker ones."""
+        training = make(lambda frames, insides, draw: frames + 0.1)
+        example = training.example(torch.arange(6))
+        halved = torch.nn.functional.avg_pool2d(example.seen[:, :1], 2)
+        extra = (halved - example.clean)[example.inside == 1].mean() * training.view.unit
+        assert 0.1 * 0.7 < extra < 0.1 * 1.42  # by contrasts from 0.70 to 1.42
+
     def test_each_time_another_one(self, training):
         first, second = (training.example(torch.arange(2)).seen for _ in range(2))
         assert not torch.allclose(first, second, atol=0.1)
