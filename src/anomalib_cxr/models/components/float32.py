@@ -29,6 +29,7 @@ def keep_float32(model: Path) -> None:
         form = _FORMS.get(operation.get_type_name())
         if form is not None and operation.output(0).get_element_type() == openvino.Type.f32:
             _replace(operation, form(operation))
+    _share_transposed(network)
     with TemporaryDirectory(dir=model.parent) as folder:  # the weights are mapped while the network lives
         rewritten = Path(folder) / model.name
         openvino.save_model(network, rewritten, compress_to_fp16=False)
@@ -61,6 +62,26 @@ def _reshaped(operation: openvino.Node) -> openvino.Node:
 
 
 _FORMS = {"Subtract": _difference, "Divide": _quotient, "Unsqueeze": _reshaped, "Squeeze": _reshaped}
+
+
+def _share_transposed(network: openvino.Model) -> None:
+    """Let products by a matrix and by its transpose read one copy of it, where OpenVINO has written two."""
+    known: dict[tuple[tuple[int, ...], bytes], openvino.Node] = {}
+    for product in network.get_ordered_ops():
+        if product.get_type_name() != "MatMul":
+            continue
+        sides, turned = product.input_values(), list(product.get_attributes().values())
+        for number, side in enumerate(sides):
+            matrix = side.get_node()
+            if matrix.get_type_name() != "Constant" or matrix.data.ndim != 2:  # noqa: PLR2004  # rows and columns
+                continue
+            known[matrix.data.shape, matrix.data.tobytes()] = matrix
+            twin = known.get((matrix.data.T.shape, matrix.data.T.tobytes()), matrix)
+            if twin is not matrix and twin.data.shape != matrix.data.shape:
+                known.pop((matrix.data.shape, matrix.data.tobytes()))
+                sides[number], turned[number] = twin.output(0), not turned[number]
+                _replace(product, op.matmul(*sides, *turned))
+                break
 
 
 def _constant(value: float) -> openvino.Node:
