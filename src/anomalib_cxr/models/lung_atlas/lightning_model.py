@@ -171,15 +171,23 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
                 count,
             )
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:
-        """Score a batch, and tell in which images a lung was not found."""
-        del batch_idx
+    def check_exportable(self) -> None:
+        """Refuse to export an atlas that has not been fitted."""
+        super().check_exportable()
+        self._check_fitted()
+
+    def _check_fitted(self) -> None:
         if not self.model.calibration.fitted:
             raise SettingError(
                 "a LungAtlas that has not seen healthy lungs",
                 "one that was trained",
                 "train it (`anomalib train`), or give its checkpoint by --ckpt_path",
             )
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:
+        """Score a batch, and tell in which images a lung was not found."""
+        del batch_idx
+        self._check_fitted()
         images = cast("torch.Tensor", batch.image)
         view = self.model.see(images)
         for number, found in enumerate(view.found.tolist()):
@@ -188,3 +196,13 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
                 path = batch.image_path[number] if batch.image_path else f"image {number} of the batch"
                 logger.warning("%s: lung not found: %s; its usual place was scored", path, ", ".join(missing))
         return batch.update(**self.model.judge(view, images.shape[-2:])._asdict())
+
+    def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        """Score a batch as in validation; anomalib's own step would not tell of lungs that are not found."""
+        del args, kwargs
+        return self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        """Score a batch as in validation."""
+        del dataloader_idx
+        return self.validation_step(batch, batch_idx)
