@@ -79,12 +79,12 @@ class NihChestXray14(RoiDataModule):
         masks: Masks = "optional",
         **kwargs: Any,
     ) -> None:
-        protocol = kwargs.get("protocol", PROTOCOLS[0])  # its splits are by patient: no table of images
-        check_choices(draw=(draw, DRAWS), view=(view, VIEWS), protocol=(protocol, PROTOCOLS))
+        check_choices(draw=(draw, DRAWS), view=(view, VIEWS))
         numbers = {"n_train": n_train, "n_val": n_val, "n_test": n_test}
         check_least(**{name: (number, 1) for name, number in numbers.items() if number is not None})
         _check_findings(findings)
         super().__init__(root=root, sources=None, masks=masks, **kwargs)
+        check_choices(protocol=(self.protocol, PROTOCOLS))  # its splits are by patient: no table of images
         self.draw = draw
         self.n_train = n_train
         self.n_val = n_val
