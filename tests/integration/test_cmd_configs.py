@@ -30,6 +30,10 @@ def resized(side):
 SMALL_MODELS = {
     "anomalib_cxr.RoiSureGanomaly": {"image_size": 32, "n_features": 4, "segmenter_steps": 2},
     "anomalib_cxr.Fanogan": {"image_size": 32, "n_features": 4, "gan_epochs": 1},
+    "anomalib_cxr.LungAtlas": {
+        **{"segmenter_size": 32, "segmenter_steps": 60, "n_folds": 2, "lesion_steps": 2},
+        **{"n_bank": 8, "n_components": 5, "n_textures": 5},
+    },
     "anomalib.models.Ganomaly": {"n_features": 4, "pre_processor": resized(32)},
     "anomalib.models.Patchcore": {"backbone": "resnet18", "pre_processor": resized(32)},
     "anomalib.models.Padim": {"pre_processor": resized(32)},

@@ -123,6 +123,42 @@ class TestGraph:
         np.testing.assert_array_equal(found, VALUES[:, None])
 
 
+class TestTransposed:
+    """A matrix by whose transpose something is multiplied, too."""
+
+    @pytest.fixture
+    def projection(self, tmp_path):
+        """What a subspace does: to its coordinates, and back."""
+        directions = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+        values = parameter([-1, 200], "values")
+        coordinates = op.matmul(values, op.constant(directions), transpose_a=False, transpose_b=False)
+        back = op.matmul(coordinates, op.constant(directions.T.copy()), transpose_a=False, transpose_b=False)
+        return directions, save(tmp_path, [back], [values])
+
+    def test_is_kept_once(self, projection):
+        directions, path = projection
+        before = path.with_suffix(".bin").stat().st_size
+        keep_float32(path)
+        assert before - path.with_suffix(".bin").stat().st_size == pytest.approx(directions.nbytes, abs=100)
+
+    def test_gives_the_same_products(self, projection):
+        directions, path = projection
+        keep_float32(path)
+        values = np.random.default_rng(1).normal(size=(4, 200)).astype(np.float32)
+        (found,) = openvino.Core().compile_model(path, "CPU")([values]).values()
+        np.testing.assert_allclose(found, values @ directions @ directions.T, rtol=1e-4, atol=1e-4)
+
+    def test_of_two_other_matrices_both_are_kept(self, tmp_path):
+        one, other = (np.random.default_rng(seed).normal(size=(20, 20)).astype(np.float32) for seed in (0, 1))
+        values = parameter([-1, 20], "values")
+        first = op.matmul(values, op.constant(one), transpose_a=False, transpose_b=False)
+        path = save(tmp_path, [op.matmul(first, op.constant(other), transpose_a=False, transpose_b=False)], [values])
+        keep_float32(path)
+        given = np.eye(20, dtype=np.float32)
+        (found,) = openvino.Core().compile_model(path, "CPU")([given]).values()
+        np.testing.assert_allclose(found, one @ other, rtol=1e-4, atol=1e-4)
+
+
 class TestFailure:
     @pytest.mark.parametrize("failing", ["_mark", "_replace"])
     def test_the_file_is_as_it_was(self, arithmetic, monkeypatch, failing):
