@@ -94,7 +94,7 @@ def _draw_scalar(panel: Axes, points: pd.DataFrame, name: str, best: BestEpoch |
         panel.set_ylim(0, 1.02)
     panel.set_title(f"{name}, last {values.iloc[-1]:.3g}" if len(values) else name, fontsize=9)
     panel.set_xlabel("epoch", fontsize=8)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # one epoch: one tick
     panel.tick_params(labelsize=8)
     panel.margins(y=0.15)
 

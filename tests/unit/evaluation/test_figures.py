@@ -72,6 +72,12 @@ class TestLossCurves:
     def test_an_epoch_without_validation_is_left_out(self, history):
         assert list(loss_curves(history).axes[4].lines[0].get_xdata()) == [0, 1]
 
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_epochs_are_whole(self, history, count):
+        axis = loss_curves(history[:count]).axes[0]
+        low, high = axis.get_xlim()
+        assert [tick for tick in axis.get_xticks() if low <= tick <= high] == list(range(count))
+
     def test_best_and_last_are_marked_and_said(self, history):
         figure = loss_curves(history)
         dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
