@@ -143,7 +143,12 @@ def are_found(lungs: torch.Tensor) -> torch.Tensor:
         >>> are_found(lungs).tolist()
         [[True, False]]
     """
-    return split_lungs(_sure(lungs)).mean(dim=(2, 3)) > LEAST_MASS
+    return _are_large(split_lungs(_sure(lungs)))
+
+
+def _are_large(each: torch.Tensor) -> torch.Tensor:
+    """Tell which of two lungs, `(B, 2, R, C)`, have the mass of one, `(B, 2)`."""
+    return each.mean(dim=(2, 3)) > LEAST_MASS
 
 
 def find_rows(lungs: torch.Tensor, standard: Rows) -> Rows:
@@ -162,7 +167,7 @@ def find_rows(lungs: torch.Tensor, standard: Rows) -> Rows:
         [0.2, 0.8, 0.6, 0.9]
     """
     each = split_lungs(_sure(lungs))  # (B, 2, R, C)
-    found = are_found(lungs)
+    found = _are_large(each)
     of_row = each.sum(dim=3)  # (B, 2, R)
     top, bottom = _ends(of_row)
     left, right = (_smooth_along_rows(edge, of_row) for edge in _ends(each))

@@ -62,7 +62,7 @@ def fit_lungs(
     # One step more: the last one of the cycle is at a rate of next to nothing, and a cycle needs two.
     schedule = OneCycleLR(optimiser, max_lr=LEARNING_RATE, total_steps=steps + 1)
     segmenter.train()
-    for step, chosen in enumerate(_batches(len(images), batch_size, steps, draw), start=1):
+    for step, chosen in enumerate(batches_in_turn(len(images), batch_size, steps, draw), start=1):
         image, mask = (segmenter.to_own_size(each[chosen].to(device).float()) for each in (images, masks))
         image, mask = augment(image, mask, draw)
         loss = criterion(segmenter.logits(image), mask)
@@ -74,8 +74,20 @@ def fit_lungs(
     segmenter.eval()
 
 
-def _batches(count: int, size: int, steps: int, draw: torch.Generator) -> list[torch.Tensor]:
-    """Return the images of each batch: all in turn, in a new order each time."""
+def batches_in_turn(count: int, size: int, steps: int, draw: torch.Generator) -> list[torch.Tensor]:
+    """Return the numbers of the images of each batch: all in turn, in a new order each time.
+
+    Args:
+        count: Images.
+        size: Images in a batch.
+        steps: Batches.
+        draw: Source of the order.
+
+    Example:
+        >>> batches = batches_in_turn(4, 2, 2, torch.Generator().manual_seed(0))
+        >>> torch.cat(batches).sort().values.tolist()
+        [0, 1, 2, 3]
+    """
     rounds = math.ceil(steps * size / count)
     order = torch.cat([torch.randperm(count, generator=draw) for _ in range(rounds)])
     return list(torch.split(order[: steps * size], size))

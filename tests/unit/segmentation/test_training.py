@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from anomalib_cxr.data.phantom_drawing import draw_phantom
 from anomalib_cxr.errors import DivergenceError
 from anomalib_cxr.segmentation.network import LungSegmenter
-from anomalib_cxr.segmentation.training import _batches, fit_lungs
+from anomalib_cxr.segmentation.training import batches_in_turn, fit_lungs
 
 SIZE = 32
 
@@ -79,7 +79,7 @@ def test_random_numbers_outside_go_on(phantoms):
 
 @pytest.mark.parametrize(("count", "size", "steps"), [(10, 4, 5), (3, 16, 2), (7, 7, 1)])
 def test_all_images_come_in_turn(count, size, steps):
-    batches = _batches(count, size, steps, torch.Generator().manual_seed(0))
+    batches = batches_in_turn(count, size, steps, torch.Generator().manual_seed(0))
     assert [len(batch) for batch in batches] == [size] * steps
     seen = torch.bincount(torch.cat(batches), minlength=count)
     assert seen.max() - seen.min() <= 1

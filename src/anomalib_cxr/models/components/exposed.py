@@ -28,8 +28,8 @@ class Boxed(NamedTuple):
 def boxed(grey: torch.Tensor, lungs: torch.Tensor) -> Boxed:
     """Warp X-rays in [-1, 1] and their probability of lung, both `(B, 1, H, W)`, into the frame of the lungs' box."""
     both = torch.cat([(grey + 1) / 2, lungs], dim=1)
-    light, probability = to_frame(both, box_grid(find_box(lungs), (SIDE, SIDE))).chunk(2, dim=1)
-    return Boxed(light, probability)
+    framed = to_frame(both, box_grid(find_box(lungs), (SIDE, SIDE)))
+    return Boxed(framed[:, :1], framed[:, 1:])
 
 
 class ExposedScore(nn.Module):

@@ -9,6 +9,8 @@ from anomalib_cxr.functional.exposure import N_COVARIATES
 
 RIDGE = 5.0
 """Penalty on the slopes, of standardised covariates."""
+LEAST_IMAGES = 60
+"""Healthy images from which on their scores tell what is usual: three covariates, and folds of at least 15."""
 _LEAST_SPREAD = 1e-6
 
 

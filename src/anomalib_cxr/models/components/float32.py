@@ -3,8 +3,8 @@
 On processors with bfloat16 instructions OpenVINO computes in bfloat16 unless told otherwise, which moves scores from
 one machine to the next, and positions in an image by whole pixels. OpenVINO's own runtime attribute on an operation
 forbids that, and anomalib's inferencer passes no setting; but operations that OpenVINO rewrites when it loads a model
-lose the attribute. So differences, quotients and changes of the number of axes are written here as what it
-leaves alone; layers that it rewrites otherwise have twins in :mod:`anomalib_cxr.models.components.twins`.
+lose the attribute. So differences, quotients and changes of the number of axes are written here as what it leaves
+alone; layers that it rewrites otherwise have twins in :mod:`anomalib_cxr.models.components.twins`.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def _share_transposed(network: openvino.Model) -> None:
             matrix = side.get_node()
             if matrix.get_type_name() != "Constant" or matrix.data.ndim != 2:  # noqa: PLR2004  # rows and columns
                 continue
-            known[matrix.data.shape, matrix.data.tobytes()] = matrix
-            twin = known.get((matrix.data.T.shape, matrix.data.T.tobytes()), matrix)
-            if twin is not matrix and twin.data.shape != matrix.data.shape:
-                known.pop((matrix.data.shape, matrix.data.tobytes()))
+            twin = known.get((matrix.data.T.shape, matrix.data.T.tobytes()))
+            if twin is None:
+                known[matrix.data.shape, matrix.data.tobytes()] = matrix
+            else:
                 sides[number], turned[number] = twin.output(0), not turned[number]
                 _replace(product, op.matmul(*sides, *turned))
                 break

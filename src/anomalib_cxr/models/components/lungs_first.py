@@ -14,7 +14,7 @@ from anomalib_cxr.segmentation.training import fit_lungs
 
 from .lungs import FrozenSegmenter, lung_masks
 from .module import to_grey
-from .reproducible import drawn_from
+from .reproducible import drawn_from, seed_or_state
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class LungsFirst(LightningModule):
 
     def _train(self, segmenter: LungSegmenter) -> LungSegmenter:
         """Train a segmenter on the lung masks of the training images; alike in all processes."""
-        seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
+        seed = seed_or_state(self.seed)
         with drawn_from(seed):
             images, masks = self._training_images()
         logger.info("No segmenter given: one is trained on the lungs of %d training images.", len(images))

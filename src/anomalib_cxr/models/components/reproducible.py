@@ -32,6 +32,16 @@ def drawn_from(seed: int | None) -> Iterator[None]:
         yield
 
 
+def seed_or_state(seed: int | None) -> int:
+    """Return a seed, or one that the state of torch's random numbers gives where there is none.
+
+    Example:
+        >>> seed_or_state(3)
+        3
+    """
+    return torch.initial_seed() % 2**31 if seed is None else seed
+
+
 class ReproducibleTraining(LightningModule):
     """Seeds a training, and keeps the state of the random numbers in its checkpoints.
 

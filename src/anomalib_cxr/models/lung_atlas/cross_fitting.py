@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -10,6 +12,8 @@ from .parts import AtlasPart, Finding
 
 AT_ONCE = 64
 """Frames that are scored together."""
+Told = TypeVar("Told", bound="tuple[torch.Tensor, ...]")
+"""What a part says of several frames: a named tuple of tensors, each `(B, ...)`."""
 
 
 def draw_folds(count: int, n_folds: int, seed: int) -> torch.Tensor:
@@ -22,11 +26,25 @@ def draw_folds(count: int, n_folds: int, seed: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed)) % n_folds
 
 
+def joined(findings: Sequence[Told]) -> Told:
+    """Put what was said of several batches together, tensor by tensor."""
+    make: Any = type(findings[0])
+    told: Told = make(*(torch.cat(each) for each in zip(*findings, strict=True)))
+    return told
+
+
+def in_order(findings: Sequence[Told], fold: torch.Tensor) -> Told:
+    """Put what was said of each fold in turn, into the order of the images, whose folds are `(N,)`."""
+    back = fold.argsort(stable=True).argsort()
+    make: Any = type(findings[0])
+    told: Told = make(*(each[back] for each in joined(findings)))
+    return told
+
+
 @torch.no_grad()
-def score_all(part: AtlasPart, frames: torch.Tensor) -> Finding:
-    """Score frames, `(N, 1, H, W)`, some at a time."""
-    findings = [part(some) for some in torch.split(frames, AT_ONCE)]
-    return Finding(*(torch.cat(each) for each in zip(*findings, strict=True)))
+def score_all(part: Callable[[torch.Tensor], Told], frames: torch.Tensor) -> Told:
+    """Ask a part of frames, `(N, 1, H, W)`, some at a time."""
+    return joined([part(some) for some in torch.split(frames, AT_ONCE)])
 
 
 @torch.no_grad()
@@ -41,12 +59,10 @@ def cross_fit(part: AtlasPart, frames: torch.Tensor, fold: torch.Tensor) -> Find
     Returns:
         Scores and places of all frames, in their order.
     """
-    order, findings = [], []
+    findings: list[Finding] = []
     for number in range(int(fold.max()) + 1):
         without = copy.deepcopy(part)
         without.fit(frames[fold != number])
         findings.append(score_all(without, frames[fold == number]))
-        order.append((fold == number).nonzero().squeeze(1))
     part.fit(frames)
-    back = torch.cat(order).argsort()
-    return Finding(*(torch.cat(each)[back] for each in zip(*findings, strict=True)))
+    return in_order(findings, fold)

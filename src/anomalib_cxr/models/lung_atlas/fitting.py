@@ -11,7 +11,7 @@ from anomalib_cxr.functional.exposure import healthy_regions
 from anomalib_cxr.functional.lesions import paint_lesions
 from anomalib_cxr.models.components.reproducible import drawn_from
 
-from .cross_fitting import cross_fit, draw_folds
+from .cross_fitting import cross_fit, draw_folds, in_order
 from .lesion_net import LesionNet
 from .lesion_training import LesionTraining
 from .lesions import N_SCORES, LesionFinding
@@ -49,18 +49,17 @@ def fit_atlas(model: LungAtlasModel, view: View, steps: int, seed: int) -> None:
 
 def fit_finders(model: LungAtlasModel, view: View, fold: torch.Tensor, steps: int, seed: int) -> LesionFinding:
     """Train the lesion nets, each without one fold, and return what they say of that fold's images, in their order."""
-    findings, order = [], []
+    findings = []
     for number, finder in enumerate(model.lesion_finders):
         seen, unseen = fold != number, view.fine[fold == number]
         logger.info("Lung atlas: lesion net %d of %d.", number + 1, len(model.finders))
-        with drawn_from(seed * len(model.finders) + number):
-            training = LesionTraining(view.fine[seen], view.inside[seen], paint_lesions, torch.initial_seed())
+        seed_of_net = seed * len(model.finders) + number
+        with drawn_from(seed_of_net):
+            training = LesionTraining(view.fine[seen], view.inside[seen], paint_lesions, seed_of_net)
             net = training.run(LesionNet(n_channels=2).to(unseen.device), steps)
         finder.take(training.view, net, unseen)
         findings.append(finder.score_all(unseen))
-        order.append((fold == number).nonzero().squeeze(1))
-    back = torch.cat(order).argsort()
-    return LesionFinding(*(torch.cat(each)[back] for each in zip(*findings, strict=True)))
+    return in_order(findings, fold)
 
 
 def fit_standard(model: LungAtlasModel, rows: Rows) -> None:

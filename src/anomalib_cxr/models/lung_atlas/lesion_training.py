@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +13,9 @@ from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from .augmentation import expose, move, uniform
+from anomalib_cxr.segmentation.training import batches_in_turn
+
+from .augmentation import MOST_COPIES, STRENGTH, expose, move, uniform
 from .lesion_net import Answer, LesionNet
 from .lesion_view import LesionView
 
@@ -31,7 +32,6 @@ UNITS = 0.35
 GRAIN = 0.02
 """Greatest standard deviation of the noise that is added, of grey values in [0, 1]."""
 _FOLDS = 3
-_COPIES = 9  # of each image, moved a little, that the subspace learns from
 
 
 class Example(NamedTuple):
@@ -85,7 +85,7 @@ class LesionTraining:
         view = LesionView().to(self.frames.device)
         view.fit_unit(self.frames)  # of all images: the unit is the same in all views
         frames = self.frames[chosen]
-        moved = [move(frames, 0.5, self.draw) for _ in range(_COPIES)]
+        moved = [move(frames, STRENGTH, self.draw) for _ in range(MOST_COPIES)]
         view.fit(torch.cat([frames, *moved]))
         return view
 
@@ -110,9 +110,7 @@ class LesionTraining:
 
     def _batches(self, steps: int) -> list[torch.Tensor]:
         """Return the images of each batch: all in turn, in a new order each time."""
-        rounds = math.ceil(steps * BATCH / len(self.frames))
-        order = torch.cat([torch.randperm(len(self.frames), generator=self.draw) for _ in range(rounds)])
-        return list(torch.split(order[: steps * BATCH], BATCH))
+        return batches_in_turn(len(self.frames), BATCH, steps, self.draw)
 
     def example(self, chosen: torch.Tensor) -> Example:
         """Make a batch of images: move, expose, paint lesions, and see."""

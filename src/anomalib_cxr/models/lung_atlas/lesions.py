@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .cross_fitting import score_all
 from .lesion_net import LesionNet
 from .lesion_view import LesionView
 
@@ -23,7 +24,6 @@ class LesionFinding(NamedTuple):
 
 N_SCORES = 2
 """Scores of a frame by a net."""
-_AT_ONCE = 64  # frames that are scored together
 _LEAST_SPREAD = 1e-6
 
 
@@ -64,11 +64,10 @@ class LesionFinder(nn.Module):
         self.usual.copy_(scores.mean(dim=0))
         self.spread.copy_(scores.std(dim=0).clamp(min=_LEAST_SPREAD))
 
-    @torch.no_grad()
     def score_all(self, frames: torch.Tensor) -> LesionFinding:
-        """Look for lesions in frames, `(N, 1, H, W)`, some at a time."""
-        findings = [self(some) for some in torch.split(frames, _AT_ONCE)]
-        return LesionFinding(*(torch.cat(each) for each in zip(*findings, strict=True)))
+        """Look for lesions in frames, `(N, 1, H, W)`, some at a time, without gradients."""
+        found: LesionFinding = score_all(self, frames)
+        return found
 
     def forward(self, frames: torch.Tensor) -> LesionFinding:
         """Look for lesions in frames in [0, 1], `(B, 1, H, W)`; scores in units of healthy images' spread."""

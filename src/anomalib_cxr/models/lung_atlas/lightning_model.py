@@ -23,9 +23,11 @@ from anomalib_cxr.models.components import (
     drawn_from,
     resolve_pre_processor,
 )
+from anomalib_cxr.models.components.exposure_calibration import LEAST_IMAGES
+from anomalib_cxr.models.components.reproducible import seed_or_state
 
 from .fitting import fit_atlas
-from .settings import ARCHITECTURE, LEAST_IMAGES, check_settings
+from .settings import ARCHITECTURE, check_settings
 from .torch_model import LungAtlasModel
 from .views import View, join_views, keep_images
 
@@ -141,7 +143,7 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
         """Fit the atlas to what was seen in this epoch, if that has not been done."""
         if not self._views:
             return
-        seed = torch.initial_seed() % 2**31 if self.seed is None else self.seed
+        seed = seed_or_state(self.seed)
         view = keep_images(join_views(self._views), self.max_images, seed)
         self._views = []
         self._check(view)

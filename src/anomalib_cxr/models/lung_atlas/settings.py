@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from anomalib_cxr.models.components.exposure_calibration import LEAST_IMAGES
 from anomalib_cxr.models.components.settings import AT_LEAST_ONE, Rule, check_rules, is_count, one_of
 
 from .neighbours import N_NEAREST, PATCH
@@ -12,8 +13,6 @@ from .neighbours import N_NEAREST, PATCH
 IMAGE_SIZES = (128, 256, 512)
 ARCHITECTURE = ("image_size", "n_folds", "n_components", "n_textures", "n_dims", "n_bank")
 """Settings without which a checkpoint's contents do not fit or mean something else."""
-LEAST_IMAGES = 60
-"""Healthy images from which on their scores tell what is usual: three covariates, and folds of at least 15."""
 
 _SEGMENTER_STEP = 16
 _RULES: dict[str, Rule] = {

@@ -16,8 +16,6 @@ from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.alignment import (
     Rows,
     are_found,
-    box_grid,
-    find_box,
     find_rows,
     from_rows,
     rows_grid,
@@ -25,6 +23,7 @@ from anomalib_cxr.functional.alignment import (
     to_frame,
 )
 from anomalib_cxr.functional.exposure import exposure_of
+from anomalib_cxr.models.components.exposed import SIDE, boxed
 from anomalib_cxr.models.components.exposure_calibration import ExposureCalibration
 from anomalib_cxr.models.components.lungs import FrozenSegmenter
 from anomalib_cxr.models.components.module import to_grey
@@ -35,9 +34,6 @@ from .neighbours import PatchNeighbours
 from .parts import LEAST, AtlasPart, by_lungs, locally
 from .residuals import SubspaceResidual, TextureResidual
 from .views import View
-
-BOX = (64, 64)
-"""Rows and columns of the frame in which the exposure is measured."""
 
 
 class Findings(NamedTuple):
@@ -90,12 +86,11 @@ class LungAtlasModel(nn.Module):
         )
         self.finders = nn.ModuleList(LesionFinder() for _ in range(n_folds))
         self.calibration = ExposureCalibration(len(self.parts) + N_SCORES)
-        self.image_size = image_size
         self.register_buffer("weights", torch.ones(len(self.parts) + N_SCORES))
         for name, value in zip(Rows._fields, standard_rows(image_size), strict=True):
             self.register_buffer(f"standard_{name}", value.contiguous())
-        self.register_buffer("inside", torch.zeros(BOX, dtype=torch.bool))
-        self.register_buffer("outside", torch.ones(BOX, dtype=torch.bool))
+        self.register_buffer("inside", torch.zeros(SIDE, SIDE, dtype=torch.bool))
+        self.register_buffer("outside", torch.ones(SIDE, SIDE, dtype=torch.bool))
         sizes = [part.grid for part in self.atlas_parts] + [lesion_view.MAP]
         for name, size in zip((*self.parts, "lesions"), sizes, strict=True):
             self.register_buffer(f"usual_{name}", torch.ones(1, 1, *size))
@@ -132,7 +127,7 @@ class LungAtlasModel(nn.Module):
             to_frame(both[:, :1], rows_grid(rows, parts.FRAME)),
             fine[:, :1],
             fine[:, 1:],
-            to_frame(both, box_grid(find_box(probability), BOX)),
+            torch.cat(boxed(grey, probability), dim=1),
         )
 
     def take_usual(self, places: list[torch.Tensor]) -> None:

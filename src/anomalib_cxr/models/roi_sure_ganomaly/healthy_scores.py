@@ -11,13 +11,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Subset
 
 from anomalib_cxr.errors import SettingError
+from anomalib_cxr.models.components.exposure_calibration import LEAST_IMAGES
 
 from .members import folds_of
 from .torch_model import Look, RoiSureGanomalyModel
 
 logger = logging.getLogger(__name__)
 
-FEWEST_IMAGES, MOST_IMAGES = 60, 1000
+FEWEST_IMAGES, MOST_IMAGES = LEAST_IMAGES, 1000
 """Healthy images without which neither a calibration nor a covariance means anything, and those that suffice."""
 
 
