@@ -126,3 +126,7 @@ class DivergenceError(CxrError):
 
 class ScoreError(CxrError):
     """Scores of images cannot be evaluated."""
+
+
+class ScreeningError(CxrError):
+    """A model cannot be calibrated or screened with, or a worklist cannot be used."""
