@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from xml.etree import ElementTree as ET  # reads only the file that is being written here
 
 import numpy as np
 import openvino
 from openvino import opset13 as op
+
+from anomalib_cxr.precision import mark_precise
 
 
 def keep_float32(model: Path) -> None:
@@ -34,7 +35,7 @@ def keep_float32(model: Path) -> None:
         rewritten = Path(folder) / model.name
         openvino.save_model(network, rewritten, compress_to_fp16=False)
         del network, operation
-        _mark(rewritten)
+        mark_precise(rewritten)
         for file in sorted(Path(folder).iterdir()):
             file.replace(model.parent / file.name)
 
@@ -95,16 +96,3 @@ def _replace(old: openvino.Node, new: openvino.Node) -> None:
     for reader in list(old.output(0).get_target_inputs()):
         reader.replace_source_output(new.output(0))
     new.set_friendly_name(old.get_friendly_name())
-
-
-def _mark(model: Path) -> None:
-    """Put OpenVINO's runtime attribute against a change of precision on each operation."""
-    tree = ET.parse(model)  # noqa: S314  # see the import
-    for layer in tree.getroot().iter("layer"):
-        marks = layer.find("rt_info")
-        if marks is None:
-            marks = ET.Element("rt_info")
-            layer.insert(1 if layer.find("data") is not None else 0, marks)
-        if all(mark.get("name") != "precise" for mark in marks):
-            ET.SubElement(marks, "attribute", {"name": "precise", "version": "0"})
-    tree.write(model)

@@ -160,7 +160,7 @@ class TestTransposed:
 
 
 class TestFailure:
-    @pytest.mark.parametrize("failing", ["_mark", "_replace"])
+    @pytest.mark.parametrize("failing", ["mark_precise", "_replace"])
     def test_the_file_is_as_it_was(self, arithmetic, monkeypatch, failing):
         def fail(*_):
             raise OSError(28, "No space left")
