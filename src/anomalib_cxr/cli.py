@@ -28,6 +28,7 @@ def phantom(
     bits: Literal[8, 16] = 8,
     gain: float = 0.0002,
     sigma: float = 0.01,
+    dicom: bool = False,
 ) -> None:
     """Draw synthetic chest X-rays with lung and lesion masks into a folder, in the merged layout.
 
@@ -40,12 +41,16 @@ def phantom(
         bits: Depth of the PNG files.
         gain: Strength of the Poisson noise, in the scale of [0, 1].
         sigma: Standard deviation of the Gaussian noise, in the scale of [0, 1].
+        dicom: Write them as DICOM files with a DICOMDIR, too.
     """
+    from .data.phantom_dicom import write_phantom_dicom  # noqa: PLC0415
     from .data.phantom_drawing import NoiseModel  # noqa: PLC0415
     from .data.phantom_files import write_phantoms  # noqa: PLC0415
 
     noise = NoiseModel(gain=gain, sigma=sigma)
     write_phantoms(root, n_normal=n_normal, n_sick=n_sick, size=size, seed=seed, bits=bits, noise=noise)
+    if dicom:
+        write_phantom_dicom(root)
     logger.info("%d phantoms in %s", n_normal + n_sick, root)
 
 

@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+from anomalib_cxr.data.dicomdir import dicomdir_files
+from anomalib_cxr.data.radiograph import read_radiograph
+
 SMALL = ["--n_normal", 3, "--n_sick", 2, "--size", 32]
 
 
@@ -51,6 +54,15 @@ class TestPhantom:
         code, output = command(root.parent, "anomalib-cxr", "phantom", "phantoms", *SMALL)
         assert code == 0, output
         assert stamps(root) == before
+
+    def test_dicom_beside_a_set_that_is_there(self, command, tmp_path):
+        first, second = (
+            command(tmp_path, "anomalib-cxr", "phantom", "phantoms", *SMALL, "--dicom", dicom)
+            for dicom in ("false", "true")
+        )
+        assert (first.code, second.code) == (0, 0), second.output
+        files = dicomdir_files(tmp_path / "phantoms" / "DICOM" / "DICOMDIR")
+        assert [read_radiograph(file).shape for file in files] == [(1, 32, 32)] * 5
 
     def test_other_settings_are_refused(self, drawn, command):
         root, _ = drawn

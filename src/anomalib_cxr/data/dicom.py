@@ -7,8 +7,6 @@ stored values -> modality table or rescale -> table or window of interest -> pol
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pydicom.pixels.processing import apply_windowing
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from anomalib_cxr.data.dicom_file import explained
 from anomalib_cxr.errors import RadiographError
 
 # Defined terms of Modality (0008,0060) whose pixels, if any, cannot be a projection through the chest.
@@ -71,7 +70,7 @@ def read_dicom(path: Path | str) -> torch.Tensor:
         torch.Size([1, 128, 128])
     """
     path = Path(path)
-    with _explained(path, "not readable as DICOM"):
+    with explained(path, "not readable as DICOM"):
         dataset = pydicom.dcmread(path)
         _refuse_other_subjects(path, dataset)
         _refuse_unreadable_pixels(path, dataset)
@@ -99,26 +98,10 @@ def dicom_size(path: Path | str) -> tuple[int, int]:
         (128, 128)
     """
     path = Path(path)
-    with _explained(path, "not readable as DICOM"):
+    with explained(path, "not readable as DICOM"):
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
         _refuse_missing(path, header, ("Rows", "Columns"))
         return int(header.Rows), int(header.Columns)
-
-
-@contextmanager
-def _explained(path: Path, reason: str) -> Iterator[None]:
-    """Turn whatever pydicom and its decoders raise, which is no closed list, into one error with the file's name."""
-    try:
-        yield
-    except (RadiographError, MemoryError):
-        raise
-    except Exception as error:
-        raise RadiographError(
-            path,
-            f"{reason}: {error or type(error).__name__}",
-            "a complete DICOM file (PS3.10) with valid values",
-            "export or download the file again",
-        ) from error
 
 
 def _named(keyword: str) -> str:
@@ -183,7 +166,7 @@ def _has_decoder(syntax: UID) -> bool:
 
 
 def _pixels(path: Path, dataset: Dataset) -> npt.NDArray[Any]:
-    with _explained(path, f"{_named('PixelData')} truncated, damaged or not to be decoded"):
+    with explained(path, f"{_named('PixelData')} truncated, damaged or not to be decoded"):
         return dataset.pixel_array  # (H, W)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .phantom_drawing import DEFAULT_NOISE, LARGEST, SMALLEST, NoiseModel, Phant
 from .phantom_findings import FINDINGS, Finding
 
 RECORD = "phantoms.json"  # written last: a folder that has it is complete
+DICOM = "DICOM"  # a copy of the images, by `phantom_dicom`: made from the set, and no part of its record
 IMAGES, LUNGS, LESIONS, READINGS = "CXR_png", "masks", "lesions", "ClinicalReadings"
 
 
@@ -147,20 +149,32 @@ def write_phantoms(
         ['PHANTOM_0000_0.png', 'PHANTOM_0001_1.png']
     """
     wanted, root = PhantomSet(n_normal, n_sick, size, seed, prefix, bits, noise), Path(root)
-    try:
+    with writing(root):
         if _is_complete(root, wanted):
             return root
         root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.with_name(f".{root.name}.lock")):
+        with lock_of(root):
             if not _is_complete(root, wanted):  # another process may have drawn it meanwhile
                 _draw_aside(root, wanted)
+    return root
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Tell in words what keeps a folder from being written."""
+    try:
+        yield
     except OSError as error:
         raise DatasetError(
             f"{root}: cannot be written ({error})",
             "a place with enough free space and the right to write",
             "choose another folder, or free space, and start again",
         ) from error
-    return root
+
+
+def lock_of(root: Path) -> FileLock:
+    """Return the lock that one process at a time holds to write a set."""
+    return FileLock(root.with_name(f".{root.name}.lock"))
 
 
 def _is_complete(root: Path, wanted: PhantomSet) -> bool:
@@ -193,10 +207,11 @@ def _refuse_other_settings(record: Path, wanted: PhantomSet) -> None:
 
 
 def _refuse_other_files(root: Path, wanted: PhantomSet) -> None:
-    """Compare the files with those of the set; hidden ones belong to the system and do not count."""
+    """Compare the files with those of the set; hidden ones, which belong to the system, and DICOM do not count."""
     expected = {RECORD} | {path for case in wanted.cases() for path in case.files().values()}
     paths = {path.relative_to(root) for path in root.rglob("*") if not path.is_dir()}
-    found = {path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)}
+    paths = {path for path in paths if path.parts[0] != DICOM and not any(part.startswith(".") for part in path.parts)}
+    found = {path.as_posix() for path in paths}
     offenders = {"foreign": sorted(found - expected), "missing": sorted(expected - found)}
     offenders = {reason: names for reason, names in offenders.items() if names}
     if offenders:

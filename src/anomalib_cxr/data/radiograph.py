@@ -13,6 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from anomalib_cxr.data.dicom import dicom_size, read_dicom
+from anomalib_cxr.data.dicom_file import is_dicom
 from anomalib_cxr.errors import RadiographError
 
 MIN_SIDE = 16  # px; smaller is a thumbnail or an icon
@@ -54,7 +55,7 @@ def read_radiograph(path: Path | str) -> torch.Tensor:
     """
     path = Path(path)
     image_size(path)  # refuses a wrong size before anything is decoded
-    if _is_dicom(path):
+    if is_dicom(path):
         return read_dicom(path)
     values, white = _decode(path)
     if white == _SIXTEEN_BIT and values.max() <= _TWELVE_BIT:
@@ -123,7 +124,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         (16, 32)
     """
     path = Path(path)
-    if _is_dicom(path):
+    if is_dicom(path):
         size = dicom_size(path)
     else:
         with _opened(path) as image:
@@ -166,22 +167,6 @@ def intact_size(path: Path | str) -> tuple[int, int]:
     with _opened(Path(path)) as image:
         image.verify()
     return size
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(132)
-    except OSError as error:
-        raise RadiographError(
-            path,
-            f"cannot be opened: {error.strerror}",
-            "an existing, readable file",
-            "check the path and the permissions",
-        ) from error
-    if not head:
-        raise RadiographError(path, "empty file (0 bytes)", "an image", "copy or download the file again")
-    return head[128:] == b"DICM"
 
 
 def _size_text(size: tuple[int, ...]) -> str:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 _LABELLED = re.compile(r"patient.?s\s+(?P<key>sex|age)\s*:(?P<value>.*)", re.IGNORECASE)
 _SEX = re.compile(r"\b(?:female|male|f|m)(?![a-z])", re.IGNORECASE)
-_AGE = re.compile(r"(?P<count>\d+)\s*(?P<unit>y|m|d)", re.IGNORECASE)
-_YEARS = {"y": 1.0, "m": 1 / 12, "d": 1 / 365.25}
+_AGE = re.compile(r"(?P<count>\d+)\s*(?P<unit>y|m|w|d)", re.IGNORECASE)
+_YEARS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}
 
 
 class Reading(NamedTuple):
@@ -35,7 +35,7 @@ def parse_age(text: str) -> float | None:
     """Read an age.
 
     Args:
-        text: A number with the first letter of its unit, years, months or days.
+        text: A number with the first letter of its unit, years, months, weeks or days.
 
     Returns:
         Age in years, or None where the text tells none.

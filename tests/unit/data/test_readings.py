@@ -24,6 +24,7 @@ from anomalib_cxr.data.readings import NO_READING, parse_reading, read_reading
             ("M", 13 / 12, "secondary PTB in the left upper field"),
         ),
         ("Female  , 20 days", ("F", 20 / 365.25, None)),
+        ("Male 6 weeks", ("M", 42 / 365.25, None)),
         ("male46yrs \n\nbilateral PTB", ("M", 46.0, "bilateral PTB")),
         ("female\nnormal", ("F", None, "normal")),
         ("\ufefffemale 24yrs\nnormal", ("F", 24.0, "normal")),

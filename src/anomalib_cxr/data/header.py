@@ -1,0 +1,111 @@
+"""What an image file says of its patient and its origin, without its pixels."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import pydicom
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from .dicom_file import explained, is_dicom
+from .readings import parse_age
+
+PICTURE = "picture"
+UNKNOWN = "unknown"
+_TAGS = (
+    *("Modality", "Manufacturer", "ManufacturerModelName", "StudyInstanceUID", "SOPInstanceUID", "PatientID"),
+    *("PatientName", "PatientSex", "PatientAge", "PatientBirthDate", "StudyDate", "ViewPosition"),
+)
+_QUIET = Lock()  # pydicom's checks of values are a setting of the whole process
+
+
+class Header(NamedTuple):
+    """Facts of a file; a text is empty where the file does not tell it."""
+
+    source: str
+    """Kind of source: `picture`, or `DICOM` with modality, manufacturer and model."""
+    study_uid: str = ""
+    """DICOM Study Instance UID."""
+    sop_uid: str = ""
+    """DICOM SOP Instance UID."""
+    patient_id: str = ""
+    """DICOM Patient ID."""
+    patient_name: str = ""
+    """DICOM Patient's Name."""
+    sex: str = ""
+    """`M`, `F`, or empty."""
+    age: float | None = None
+    """Age in years, or None where it is not told."""
+    view_position: str = ""
+    """DICOM View Position in capitals, such as `PA`."""
+
+
+def read_header(path: Path | str) -> Header:
+    """Read the header of a file; whether the image is of use is for `read_radiograph` to tell.
+
+    Args:
+        path: The file. One that is no DICOM is a picture, whatever is in it.
+
+    Returns:
+        What it tells. The age is Patient's Age (0010,1010), or else reckoned from Patient's Birth Date (0010,0030) and
+        Study Date (0008,0020). A manufacturer that is not told is `unknown`, and so is a modality.
+
+    Raises:
+        RadiographError: The file is missing or empty, or is a DICOM file with a damaged header.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> header = read_header(get_testdata_file("CT_small.dcm"))
+        >>> header.source, header.sex, header.age
+        ('DICOM CT, GE MEDICAL SYSTEMS RHAPSODE', '', 0.0)
+    """
+    path = Path(path)
+    if not is_dicom(path):
+        return Header(PICTURE)
+    # Its warnings of invalid values quote them, such as a date of birth; no log is to have that.
+    with explained(path, "damaged DICOM header"), _QUIET, disable_value_validation():
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        told = {keyword: _text(dataset, keyword) for keyword in _TAGS}
+    sex = told["PatientSex"].upper()
+    return Header(
+        source=_source(told["Modality"].upper(), told["Manufacturer"], told["ManufacturerModelName"]),
+        study_uid=told["StudyInstanceUID"],
+        sop_uid=told["SOPInstanceUID"],
+        patient_id=told["PatientID"],
+        patient_name=told["PatientName"],
+        sex=sex if sex in {"M", "F"} else "",
+        age=_age(told["PatientAge"], told["PatientBirthDate"], told["StudyDate"]),
+        view_position=told["ViewPosition"].upper(),
+    )
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """Return a value as one line of printable text, its blanks tidied."""
+    value = dataset.get(keyword)
+    parts = value if isinstance(value, MultiValue) else [value or ""]
+    text = " ".join(map(str, parts))
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def _source(modality: str, manufacturer: str, model: str) -> str:
+    return f"DICOM {modality or UNKNOWN}, {f'{manufacturer} {model}'.strip() or UNKNOWN}"
+
+
+def _age(age: str, born: str, study: str) -> float | None:
+    told = parse_age(age[:4])  # longer is no age string
+    if told is not None:
+        return told
+    birth, taken = _date(born), _date(study)
+    return None if birth is None or taken is None or taken < birth else (taken - birth).days / 365.25
+
+
+def _date(text: str) -> date | None:
+    try:
+        return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007  # a day has no zone
+    except ValueError:
+        return None
