@@ -19,56 +19,17 @@ from anomalib_cxr.data.readings import read_reading
 from anomalib_cxr.errors import DatasetError
 
 # Type 1 (with a value) and type 2 (may be empty) in the modules of PS3.3 A.26, and what their conditions make of it.
-WITH_VALUE = [
-    "StudyInstanceUID",
-    "Modality",
-    "SeriesInstanceUID",
-    "PresentationIntentType",
-    "ImageLaterality",
-    "ImageType",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelData",
-    "PixelIntensityRelationship",
-    "PixelIntensityRelationshipSign",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "RescaleType",
-    "PresentationLUTShape",
-    "LossyImageCompression",
-    "BurnedInAnnotation",
-    "PatientOrientation",
-    "ImagerPixelSpacing",
-    "WindowCenter",
-    "WindowWidth",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "AnatomicRegionSequence",
-    "DeidentificationMethod",
-]
-MAY_BE_EMPTY = [
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "AccessionNumber",
-    "SeriesNumber",
-    "Manufacturer",
-    "InstanceNumber",
-    "DetectorType",
-    "AcquisitionContextSequence",
-    "PositionerType",
-]
+WITH_VALUE = """
+StudyInstanceUID Modality SeriesInstanceUID PresentationIntentType ImageLaterality ImageType SamplesPerPixel
+PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation PixelData
+PixelIntensityRelationship PixelIntensityRelationshipSign RescaleIntercept RescaleSlope RescaleType
+PresentationLUTShape LossyImageCompression BurnedInAnnotation PatientOrientation ImagerPixelSpacing WindowCenter
+WindowWidth SOPClassUID SOPInstanceUID AnatomicRegionSequence DeidentificationMethod
+""".split()  # noqa: SIM905  # a list of words
+MAY_BE_EMPTY = """
+PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber
+SeriesNumber Manufacturer InstanceNumber DetectorType AcquisitionContextSequence PositionerType
+""".split()  # noqa: SIM905  # a list of words
 
 
 def drawn(folder, **settings):
