@@ -14,7 +14,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from .benchmark.grid import Data, Plain, System
-from .errors import CxrError
+from .errors import CxrError, SettingError
 
 logger = logging.getLogger(__name__)
 
@@ -142,20 +142,130 @@ def segment_predict(segmenter: Path, root: Path, predicted_masks: Path | None = 
     prediction.refuse_offenders()
 
 
+def calibrate(
+    model: Path,
+    data: Plain | None = None,
+    table: Path | None = None,
+    root: Path | None = None,
+    parts: tuple[Literal["val", "test"], ...] = ("val",),
+    sensitivity: float = 0.99,
+    confidence: float = 0.95,
+    prevalence: float = 0.05,
+    by: Literal["none", "hospital", "sex", "age"] = "none",
+    segmenter: Path | None = None,
+    device: str = "CPU",
+    seed: int = 0,
+) -> None:
+    """Find the threshold under which an X-ray is ruled out, and make a model ready to screen.
+
+    Writes screening.json, the gate and the lung finder beside the exported model, and its threshold into it. For
+    research, not a medical device.
+
+    Args:
+        model: Folder of a model exported to OpenVINO, or folder of a training, which is exported first.
+        data: Data module, whose held-out parts are calibrated with: `--config` with a file of configs/data has it.
+        table: In place of it, CSV with `image`, `label` (normal or sick), and perhaps `hospital`, `sex` and `age`.
+        root: Folder with the data, in place of that of the configuration.
+        parts: Parts of the data module to calibrate with.
+        sensitivity: Share of the sick that are to be read.
+        confidence: With which this is to hold, however few images there are.
+        prevalence: Share of sick people among those screened, for the probability.
+        by: One threshold for all, or for each hospital, sex or age group.
+        segmenter: File of a lung segmenter; without it, one is trained on the lung masks of the training images.
+        device: OpenVINO's name of the device.
+        seed: Of the gate, and of the segmenter that is trained.
+    """
+    from .screening.calibrate import Wish, describe_calibration  # noqa: PLC0415
+    from .screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
+    from .screening.labelled import labelled_by_datamodule, labelled_by_table  # noqa: PLC0415
+    from .screening.training_run import exported_of  # noqa: PLC0415
+
+    if (data is None) == (table is None):
+        raise SettingError(
+            "both data and table" if data else "neither data nor table",
+            "one of them",
+            "give --config with a file of configs/data, or --table",
+        )
+    settings = None if data is None else Data(data=data).placed(root).data
+    labelled = labelled_by_table(table) if table else labelled_by_datamodule(settings or {}, parts)
+    folder = exported_of(model)
+    wish = Wish(sensitivity, confidence, prevalence, by)
+    found = calibrate_exported(
+        folder, labelled, wish, segmenter=segmenter, data=settings or str(table), device=device, seed=seed
+    )
+    logger.info("%s", describe_calibration(found))
+    logger.info("Ready to screen: %s", folder)
+
+
+def screen(
+    inputs: list[Path],
+    model: Path,
+    output: Path,
+    device: str = "CPU",
+    hospital: str = "",
+    any_source: bool = False,
+    dicom: bool = False,
+    names: bool = False,
+    engine: Literal["local", "ray"] = "local",
+) -> None:
+    """Screen X-rays with a calibrated model into a worklist; goes on where it was stopped.
+
+    Writes worklist.csv, worklist.json and a heatmap of each X-ray. For research, not a medical device.
+
+    Args:
+        inputs: Files, folders and DICOMDIR files.
+        model: Folder of a calibrated model.
+        output: Folder of the worklist.
+        device: OpenVINO's name of the device.
+        hospital: Whose threshold holds, where the calibration has one for each.
+        any_source: Score X-rays of sources, too, that the model was not validated on.
+        dicom: Write a DICOM Secondary Capture and a structured report for each, too.
+        names: Tell patients' names and IDs in the tables.
+        engine: Where the work is done: here, or on a Ray cluster.
+    """
+    from .screening.inputs import find_inputs  # noqa: PLC0415
+    from .screening.run import screen as screen_into  # noqa: PLC0415
+    from .screening.screener import Screener, ScreenerSettings  # noqa: PLC0415
+
+    files = find_inputs(inputs, output)
+    screener = Screener(ScreenerSettings(model, output, device, hospital, any_source, dicom))
+    if engine == "ray":
+        from .screening.ray_engine import RayEngine  # noqa: PLC0415  # an extra that not everyone has
+
+        worklist = screen_into(files, output, screener.calibration, RayEngine(screener.settings), names=names)
+    else:
+        worklist = screen_into(files, output, screener.calibration, screener.cases, names=names)
+    counts = worklist.counts()
+    logger.info("%s", ", ".join(f"{count} {decision.value}" for decision, count in counts.items()))
+    logger.info("Worklist: %s", output)
+
+
 Verb = Callable[..., None]
 VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "benchmark": benchmark,
+    "calibrate": calibrate,
     "phantom": phantom,
+    "screen": screen,
     "segment": {"train": segment_train, "predict": segment_predict},
 }
 _GROUPS = {"segment": "Train a lung segmenter, or predict lung masks by it."}
-_POSITIONAL = {phantom}
+_POSITIONAL: Mapping[Verb, Mapping[str, Any]] = {
+    phantom: {"root": {"type": Path, "help": "Folder to make."}},
+    calibrate: {
+        "model": {"type": Path, "help": "Folder of an exported model, or of a training, which is exported first."}
+    },
+    screen: {"inputs": {"type": list[Path], "nargs": "+", "help": "Files, folders and DICOMDIR files."}},
+}
+"""Arguments without dashes, each with how it is read."""
 
 
 def _parser_of(verb: Verb) -> ArgumentParser:
     parser = ArgumentParser(description=(verb.__doc__ or "").split("\n")[0])
     parser.add_argument("--config", action="config", help="File with settings of this verb.")
-    parser.add_function_arguments(verb, as_positional=verb in _POSITIONAL)
+    positional = _POSITIONAL.get(verb, {})
+    parser.add_function_arguments(verb, as_positional=False, skip=set(positional))
+    for name, reading in positional.items():
+        parser.add_argument(name, **reading)
     return parser
 
 

@@ -24,12 +24,31 @@ _NO_PICTURES = frozenset({
     ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml",
 })
 # fmt: on
-_DISC_INDEX = "DICOMDIR"  # the table of contents of a DICOM disc or folder
+DISC_INDEX = "DICOMDIR"
+"""Name of the table of contents of a DICOM disc or folder."""
 
 
 def _may_be_radiograph(file: Path) -> bool:
     """Tell whatever may be a radiograph, of any name, from what clearly is none."""
-    return file.suffix.lower() not in _NO_PICTURES and file.name != _DISC_INDEX
+    return file.suffix.lower() not in _NO_PICTURES and file.name != DISC_INDEX
+
+
+def radiograph_files(folder: Path) -> tuple[list[Path], int]:
+    """Find whatever may be a radiograph in a folder and all folders in it.
+
+    Args:
+        folder: The folder. Hidden files, texts and tables by their suffix, and a `DICOMDIR` are passed over.
+
+    Returns:
+        The files, sorted, and how many others were passed over, hidden ones not counted.
+    """
+    files = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+    paths = [file for file in files if _may_be_radiograph(file)]
+    return paths, len(files) - len(paths)
 
 
 class RadiographFolder(Dataset[RoiImageItem]):
@@ -66,20 +85,15 @@ class RadiographFolder(Dataset[RoiImageItem]):
     def _find(path: Path) -> list[Path]:
         if path.is_file():
             return [path]
-        files = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]
-        paths = [file for file in files if _may_be_radiograph(file)]
+        paths, passed_over = radiograph_files(path)
         if not paths:
             raise DatasetError(
                 f"no radiograph in {path}" if path.exists() else f"no file or folder {path}",
                 "a radiograph or a folder of radiographs",
                 "correct data.init_args.path",
             )
-        if len(paths) < len(files):
-            logger.info("%s: passed over %d files that are no pictures", path, len(files) - len(paths))
+        if passed_over:
+            logger.info("%s: passed over %d files that are no pictures", path, passed_over)
         return paths
 
     def __len__(self) -> int:

@@ -1,0 +1,176 @@
+"""The gate before scoring: what no frontal chest X-ray is, or none that the model was validated on, is refused.
+
+A model scores whatever it is shown, and a photograph or an X-ray upside down may well score as normal. The gate looks
+at a thumbnail in two ways. It tells upright X-rays from the same ones turned, inverted or cropped and from drawn
+patterns, by logistic regression; and it tells how far the thumbnail is from the subspace of upright ones. Both learn
+from healthy X-rays only. Beside that, two lungs have to be where lungs are.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+
+from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.files import whole_file
+from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.segmentation.augmentation import augment
+from anomalib_cxr.segmentation.lungs import are_plausible, clean_lungs
+
+from .patterns import draw_patterns
+
+SIDE = 32
+"""Pixels of a thumbnail along each side."""
+LEAST_UPRIGHT = 0.1
+"""An X-ray is refused as turned, inverted or cropped if the probability that it is none of these is less."""
+LEAST_REFERENCES = 20
+_COPIES = 3  # moved and otherwise exposed, of each X-ray
+_VIEW_COMPONENTS = 100
+_COMPONENTS = 60
+
+
+def _quarters(images: torch.Tensor) -> torch.Tensor:
+    """Return a quarter of each image, the four in turn, at the full size."""
+    side = images.shape[-1]
+    half = side // 2
+    places = [(top, left) for top in (0, side - half) for left in (0, side - half)]
+    parts = [
+        image[:, top : top + half, left : left + half]
+        for image, (top, left) in zip(images, places * (len(images) // 4 + 1), strict=False)
+    ]
+    return antialiased_resize(torch.stack(parts), (side, side))
+
+
+# Each acts on `(N, 1, H, W)`. "upright" comes first; the last kind is drawn.
+_KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "upright": lambda images: images,
+    "turned by 90 degrees to the left": lambda images: images.rot90(1, (-2, -1)),
+    "turned by 180 degrees": lambda images: images.rot90(2, (-2, -1)),
+    "turned by 90 degrees to the right": lambda images: images.rot90(3, (-2, -1)),
+    "upside down as in a mirror": lambda images: images.flip(-2),
+    "inverted, dense tissue dark": lambda images: 1 - images,
+    "cropped to a part of the chest": _quarters,
+}
+_PATTERN = "no chest X-ray"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate has learned.
+
+    Args:
+        kinds: What a thumbnail may be, `upright` first, `(K,)`.
+        weights: Of each kind for each pixel, `(K, SIDE * SIDE)`.
+        bias: Of each kind, `(K,)`.
+        mean: Of upright thumbnails, `(SIDE * SIDE,)`.
+        components: Of upright thumbnails, `(C, SIDE * SIDE)`.
+        limit: Greatest distance from their subspace, root mean square.
+    """
+
+    kinds: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    mean: np.ndarray
+    components: np.ndarray
+    limit: np.ndarray
+
+    def refusals(self, reduced: torch.Tensor, lungs: np.ndarray) -> list[str]:
+        """Return why an image is no upright frontal chest X-ray; empty if it can be one.
+
+        Args:
+            reduced: The image in [0, 1], `(1, S, S)`.
+            lungs: Probability of lung there, `(S, S)`.
+        """
+        if float(reduced.max() - reduced.min()) < 1 / 255:
+            return ["blank"]
+        thumbnail = _thumbnails(reduced[None])  # (1, SIDE * SIDE)
+        found = []
+        chances = softmax(thumbnail @ self.weights.T + self.bias, axis=1)[0]
+        if chances[0] < LEAST_UPRIGHT:
+            found.append(str(self.kinds[1:][chances[1:].argmax()]))
+        if _distances(thumbnail, self.mean, self.components)[0] > self.limit:
+            found.append("unlike any X-ray that the gate has learned from")
+        if not are_plausible(clean_lungs(lungs > 0.5)):  # noqa: PLR2004  # more likely than not
+            found.append("no two lungs of plausible size and place")
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write what was learned, whole or not at all."""
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
+            np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> Gate:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ScreeningError: If the file is missing or something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                return cls(**{field.name: content[field.name] for field in fields(cls)})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ScreeningError(
+                f"{path}: {error}", "the gate that a calibration wrote", "run `anomalib-cxr calibrate` anew"
+            ) from error
+
+
+def fit_gate(reduced: torch.Tensor, lungs: np.ndarray, seed: int) -> Gate:
+    """Learn what upright frontal X-rays look like.
+
+    Args:
+        reduced: Healthy X-rays in [0, 1], `(N, 1, S, S)`.
+        lungs: Probability of lung there, `(N, S, S)`.
+        seed: Of the copies that are moved and exposed otherwise, and of the patterns.
+
+    Raises:
+        ScreeningError: If there are too few.
+    """
+    if len(reduced) < LEAST_REFERENCES:
+        raise ScreeningError(
+            f"{len(reduced)} healthy X-rays for the gate to learn from",
+            f"at least {LEAST_REFERENCES}",
+            "add healthy X-rays",
+        )
+    draw = torch.Generator().manual_seed(seed)
+    masks = torch.from_numpy(lungs)[:, None]
+    copies = [(augment(2 * reduced - 1, masks, draw)[0] + 1) / 2 for _ in range(_COPIES)]
+    upright = torch.cat([reduced, *copies])
+    kinds = {name: _thumbnails(make(upright)) for name, make in _KINDS.items()}
+    kinds[_PATTERN] = _thumbnails(draw_patterns(len(upright), reduced.shape[-1], seed))
+    weights, bias = _fit_kinds(kinds, seed)
+    thumbnails = kinds["upright"]
+    subspace = PCA(min(_COMPONENTS, len(reduced) // 2), random_state=seed).fit(thumbnails)
+    limit = _distances(thumbnails, subspace.mean_, subspace.components_).max()
+    return Gate(np.array(list(kinds)), weights, bias, subspace.mean_, subspace.components_, limit)
+
+
+def _fit_kinds(kinds: dict[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the regression on the main components, and return its weights on the pixels themselves."""
+    pixels = np.concatenate(list(kinds.values()))
+    labels = np.repeat(np.arange(len(kinds)), [len(each) for each in kinds.values()])
+    subspace = PCA(min(_VIEW_COMPONENTS, len(pixels) // 2), random_state=seed).fit(pixels)
+    fitted = LogisticRegression(C=0.1, class_weight="balanced", max_iter=500).fit(subspace.transform(pixels), labels)
+    weights = fitted.coef_ @ subspace.components_
+    return weights, fitted.intercept_ - weights @ subspace.mean_
+
+
+def _thumbnails(images: torch.Tensor) -> np.ndarray:
+    """Reduce images to thumbnails of mean 0 and standard deviation 1, `(N, 1, S, S)` to `(N, SIDE * SIDE)`."""
+    small = antialiased_resize(images, (SIDE, SIDE)).flatten(1).double().numpy()
+    return np.asarray((small - small.mean(1, keepdims=True)) / (small.std(1, keepdims=True) + 1e-3))
+
+
+def _distances(thumbnails: np.ndarray, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Return the root mean square of what the subspace leaves of each thumbnail, `(N,)`."""
+    moved = thumbnails - mean
+    rest = moved - moved @ components.T @ components
+    return np.asarray(np.sqrt((rest**2).mean(axis=1)))

@@ -1,0 +1,77 @@
+"""The worklist as `worklist.csv` and `worklist.json`, written whole from what is in the database."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from anomalib_cxr.files import whole_file
+
+from .case import Case
+from .record import Calibration
+from .worklist import Worklist
+
+CSV, JSON = "worklist.csv", "worklist.json"
+_COLUMNS = (
+    *("path", "study_uid", "sop_uid", "decision", "score", "threshold", "probability", "p_value", "findings"),
+    *("subgroup", "source", "heatmap", "screened", "model"),
+)
+_NAMES = ("patient_id", "patient_name")
+_PAGE = 5000  # rows in memory at once
+
+
+def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = False) -> None:
+    """Write both tables into the folder of the worklist.
+
+    Args:
+        worklist: The worklist.
+        calibration: What its rows go by.
+        names: Tell patients' names and IDs.
+    """
+    columns = (*_COLUMNS, *(_NAMES if names else ()))
+    with whole_file(worklist.folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        for row in _rows(worklist, columns):
+            table.writerow({name: harmless(value) for name, value in row.items()})
+    with whole_file(worklist.folder / JSON) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        _write_json(worklist, calibration, columns, file)
+
+
+def harmless(value: Any) -> Any:
+    """Return a cell that a spreadsheet will not take for a formula.
+
+    Example:
+        >>> harmless("=1+1"), harmless(-0.5)
+        ("'=1+1", -0.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def _rows(worklist: Worklist, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    offset = 0
+    while page := worklist.find(limit=_PAGE, offset=offset):
+        for _, case in page:
+            yield {name: _value(case, name) for name in columns}
+        offset += _PAGE
+
+
+def _value(case: Case, name: str) -> Any:
+    return case.decision_text if name == "decision" else getattr(case, name)
+
+
+def _write_json(worklist: Worklist, calibration: Calibration, columns: tuple[str, ...], file: Any) -> None:
+    head = {
+        "notice": calibration.notice,
+        "model": calibration.model,
+        "calibrated": calibration.date,
+        "prevalence": calibration.probability.prevalence,
+        "rule_out": {group: each.model_dump() for group, each in calibration.rule_out.items()},
+        "versions": calibration.versions,
+    }
+    file.write(json.dumps(head, indent=2)[:-2] + ',\n  "rows": [')
+    for number, row in enumerate(_rows(worklist, columns)):
+        file.write((",\n    " if number else "\n    ") + json.dumps(row, allow_nan=False))
+    file.write("\n  ]\n}\n")
