@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
+
+from pydicom.config import disable_value_validation
 
 from anomalib_cxr.errors import RadiographError
+
+_QUIET = Lock()  # pydicom's checks of values are a setting of the whole process
 
 
 def is_dicom(path: Path) -> bool:
@@ -68,3 +73,16 @@ def explained(path: Path, reason: str) -> Iterator[None]:
             "a complete DICOM file (PS3.10) with valid values",
             "export or download the file again",
         ) from error
+
+
+@contextmanager
+def unquoted() -> Iterator[None]:
+    """Keep pydicom from warnings that quote values: a date of birth that is no date must not get into a log.
+
+    Example:
+        >>> from pydicom.dataset import Dataset
+        >>> with unquoted():
+        ...     Dataset().PatientBirthDate = "long ago"
+    """
+    with _QUIET, disable_value_validation():
+        yield

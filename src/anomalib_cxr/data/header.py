@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 import pydicom
-from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from .dicom_file import explained, is_dicom
+from .dicom_file import explained, is_dicom, unquoted
 from .readings import parse_age
 
 PICTURE = "picture"
@@ -21,7 +19,6 @@ _TAGS = (
     *("Modality", "Manufacturer", "ManufacturerModelName", "StudyInstanceUID", "SOPInstanceUID", "PatientID"),
     *("PatientName", "PatientSex", "PatientAge", "PatientBirthDate", "StudyDate", "ViewPosition"),
 )
-_QUIET = Lock()  # pydicom's checks of values are a setting of the whole process
 
 
 class Header(NamedTuple):
@@ -67,8 +64,7 @@ def read_header(path: Path | str) -> Header:
     path = Path(path)
     if not is_dicom(path):
         return Header(PICTURE)
-    # Its warnings of invalid values quote them, such as a date of birth; no log is to have that.
-    with explained(path, "damaged DICOM header"), _QUIET, disable_value_validation():
+    with explained(path, "damaged DICOM header"), unquoted():
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
         told = {keyword: _text(dataset, keyword) for keyword in _TAGS}
     sex = told["PatientSex"].upper()
