@@ -1,0 +1,77 @@
+"""The server: where it listens, and who may reach it there."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.screening.worklist import Worklist
+
+from .app import create_app
+from .security import is_loopback
+
+SHORTEST = 16
+"""Characters of a token; a shorter one could be guessed."""
+logger = logging.getLogger(__name__)
+
+
+def run_server(
+    worklist: Worklist,
+    screen: Callable[[Path], None] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: str | None = None,
+) -> None:
+    """Show a worklist in the browser until the process is ended.
+
+    Args:
+        worklist: The worklist.
+        screen: See :func:`anomalib_cxr.web.app.create_app`.
+        host: Address to listen on.
+        port: Port to listen on; 0 for any that is free. The address that came of it is logged.
+        token: What readers sign in with; 16 characters at least.
+
+    Raises:
+        ScreeningError: If others could reach the server without a token, the token is short, or the address is taken.
+    """
+    _refuse_open_door(host, token)
+    with _listening(host, port) as listener:
+        app = create_app(worklist, screen, token)
+        # Addresses of pages hold what was searched for, which may be a patient: none are logged.
+        config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
+        name = f"[{host}]" if ":" in host else host
+        logger.info("Worklist: http://%s:%d/  (Ctrl-C ends it)", name, listener.getsockname()[1])
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _refuse_open_door(host: str, token: str | None) -> None:
+    if token is None and not is_loopback(host):
+        raise ScreeningError(
+            f"host = {host!r} without a token",
+            f"a token of {SHORTEST} characters at least where others can reach the page",
+            "give --token, or leave out --host, so that only this machine reaches it",
+        )
+    if token is not None and len(token) < SHORTEST:
+        raise ScreeningError(
+            f"a token of {len(token)} characters",
+            f"{SHORTEST} at least",
+            "make one by `python -c 'import secrets; print(secrets.token_urlsafe())'`",
+        )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise ScreeningError(
+            f"{host}, port {port}: {error}",
+            "an address of this machine and a free port",
+            "end the other server, or choose another --port or --host",
+        ) from error

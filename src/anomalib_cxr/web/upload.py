@@ -1,0 +1,66 @@
+"""One image, sent from the browser and screened at once."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from fastapi import APIRouter, HTTPException, Response
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import UploadFile
+
+from anomalib_cxr.errors import CxrError
+from anomalib_cxr.files import whole_file
+from anomalib_cxr.screening.worklist import Worklist
+
+from .security import UPLOAD, Form
+
+FOLDER = "uploads"
+"""In the folder of the worklist."""
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
+"""Endings that are kept of the sender's name, of which nothing else is: it may be a patient's."""
+
+
+def upload_pages(worklist: Worklist, screen: Callable[[Path], None]) -> APIRouter:
+    """Return the page that takes an image.
+
+    Args:
+        worklist: Where its case is found then.
+        screen: Adds the case of a file to the worklist; one call at a time.
+    """
+    router = APIRouter()
+    turn = threading.Lock()
+
+    @router.post(UPLOAD)
+    def take(form: Form) -> Response:
+        upload = form.get("image")
+        if not isinstance(upload, UploadFile) or not upload.size:
+            raise HTTPException(400, "Choose a file that is not empty. Nothing was kept.")
+        path = _store(upload, worklist.folder.resolve() / FOLDER)
+        number = None
+        try:
+            with turn:
+                screen(path)
+            number = worklist.number_of(path)
+        except CxrError as error:
+            raise HTTPException(422, f"The image could not be screened, and was not kept. {error}") from error
+        finally:
+            if number is None:
+                path.unlink(missing_ok=True)
+        if number is None:
+            raise HTTPException(422, "The image could not be screened, and was not kept.")
+        return RedirectResponse(f"/case/{number}?decision=all", status_code=303)
+
+    return router
+
+
+def _store(upload: UploadFile, folder: Path) -> Path:
+    """Write what was sent under a name of our own."""
+    suffix = PurePosixPath(upload.filename or "").suffix.lower()
+    path = folder / f"{secrets.token_hex(16)}{suffix if suffix in SUFFIXES else ''}"
+    with upload.file as source, whole_file(path) as unfinished, unfinished.open("wb") as target:
+        shutil.copyfileobj(source, target, 1024**2)
+    return path

@@ -1,0 +1,108 @@
+"""Worklists whose rows and pictures are known, and clients of their pages."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.web.app import create_app
+
+TOKEN = "a token that none guesses"  # noqa: S105
+HEIGHT, WIDTH = 60, 40
+
+
+def csrf_of(text):
+    return re.search(r'name="csrf" value="([0-9a-f]+)"', text)[1]
+
+
+def draw_case(folder, name, probability, **facts):
+    """Draw an X-ray with its layers: a bright right half, heat above, lungs in the middle."""
+    grey = np.full((HEIGHT, WIDTH), 50, np.uint8)
+    grey[:, WIDTH // 2 :] = 200
+    path = folder / "images" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(grey).save(path)
+    heat, lungs = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
+    heat[:8], lungs[4:12, 4:12] = 255, 255
+    (folder / "layers").mkdir(exist_ok=True)
+    for kind, layer in {"heat": heat, "lungs": lungs}.items():
+        Image.fromarray(layer).save(folder / "layers" / f"{name}-{kind}.png")
+    Image.fromarray(np.stack([grey] * 3, -1)).save(folder / "layers" / f"{name}.png")
+    known = {
+        "decision": Decision.TO_READ if probability >= 0.3 else Decision.RULED_OUT,
+        "score": probability / 2,
+        "threshold": 0.15,
+        "p_value": 1 - probability / 1.01,
+        "findings": "Unusual in the left upper zone.",
+        "study_uid": f"1.2.{name}",
+        "sop_uid": f"1.3.{name}",
+        "height": HEIGHT,
+        "width": WIDTH,
+        "heatmap": f"layers/{name}.png",
+        "layers": f"layers/{name}",
+        "model": "f" * 64,
+        "screened": "2026-01-31T10:00:00+00:00",
+    }
+    facts = {**known, **facts}
+    stat = path.stat()
+    return Case(str(path), stat.st_size, stat.st_mtime_ns, probability=probability, **facts)
+
+
+@pytest.fixture
+def worklist(tmp_path):
+    """Cases 1 to 3 with falling probability, and 4, which was refused."""
+    worklist = Worklist(tmp_path / "out", create=True)
+    cases = [draw_case(worklist.folder, f"c{index}", share) for index, share in enumerate((0.9, 0.5, 0.02), start=1)]
+    worklist.add([*cases, Case("/far/away.png", 1, 1, Decision.REFUSED, why="not a chest <X-ray>")])
+    return worklist
+
+
+class Client(TestClient):
+    """A browser that does as the forms on the page say."""
+
+    def submit(self, address, page="/", **fields):
+        """Send a form with what the page before it holds."""
+        csrf = csrf_of(self.get(page).text)
+        files = fields.pop("files", None)
+        return self.post(address, data={"csrf": csrf, **fields}, files=files, follow_redirects=False)
+
+    def give(self, number, verdict="abnormal", note="", reader="Ada", query="decision=all"):
+        page = f"/case/{number}?{query}"
+        return self.submit(f"/case/{number}/verdict?{query}", page, verdict=verdict, note=note, reader=reader)
+
+
+@pytest.fixture
+def browse():
+    """Open a worklist as a browser on the same machine does."""
+
+    def browse(worklist, screen=None, token=None, base_url="http://localhost:8765", **settings):
+        return Client(create_app(worklist, screen, token), base_url=base_url, **settings)
+
+    return browse
+
+
+@pytest.fixture
+def client(browse, worklist):
+    return browse(worklist)
+
+
+@pytest.fixture
+def screen(worklist):
+    """Screens by the file's mean brightness, and refuses what is no image."""
+
+    def screen(path):
+        stat = path.stat()
+        try:
+            bright = float(np.asarray(Image.open(path).convert("L")).mean()) / 255
+            facts = {"decision": Decision.TO_READ, "score": bright, "probability": bright, "height": 32, "width": 32}
+        except OSError:
+            facts = {"decision": Decision.REFUSED, "why": "not readable"}
+        worklist.add([Case(str(path), stat.st_size, stat.st_mtime_ns, **facts)])
+
+    return screen

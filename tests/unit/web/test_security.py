@@ -1,0 +1,190 @@
+"""Who may come in, and what a browser is told."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from anomalib_cxr.web import security
+from anomalib_cxr.web.security import Gate
+
+from .conftest import TOKEN, csrf_of
+
+EVERYWHERE = "http://192.168.0.7:8765"
+
+
+@pytest.fixture
+def outside(browse, worklist):
+    """A client that reaches the server from another machine."""
+    return browse(worklist, token=TOKEN, base_url=EVERYWHERE)
+
+
+def sign_in(client, token=TOKEN):
+    return client.submit("/login", "/login", token=token)
+
+
+class TestHeaders:
+    @pytest.mark.parametrize(
+        "path", ["/", "/case/1", "/case/1/xray.png", "/verdicts.csv", "/agreement", "/static/page.css", "/nowhere"]
+    )
+    def test_of_each_answer(self, client, path):
+        headers = client.get(path).headers
+        policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
+        assert policy["default-src"] == "'self'"
+        assert policy["frame-ancestors"] == "'none'"
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+
+    def test_of_a_failure(self, browse, worklist, monkeypatch):
+        client = browse(worklist, raise_server_exceptions=False)
+        monkeypatch.setattr(worklist, "agreement", lambda: 1 / 0)
+        answer = client.get("/agreement")
+        assert answer.status_code == 500
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert "ZeroDivision" not in answer.text
+        assert "Traceback" not in answer.text
+
+    def test_pages_have_no_script_or_style_of_their_own(self, client):
+        for path in ("/", "/case/1", "/agreement"):
+            text = client.get(path).text
+            assert " style=" not in text
+            assert "<style" not in text
+            assert re.findall(r" on\w+=", text) == []
+            assert text.count("<script") == text.count('<script src="/static/page.js" defer></script>') == 1
+
+    def test_session_cookie_is_strict(self, client):
+        cookie = client.get("/").headers["Set-Cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert "secure" not in cookie
+
+    def test_session_cookie_over_https_is_secure(self, browse, worklist):
+        assert "secure" in browse(worklist, base_url="https://localhost").get("/").headers["Set-Cookie"].lower()
+
+
+class TestHost:
+    @pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1:8765", "127.9.9.9", "[::1]:8765"])
+    def test_this_machine(self, client, host):
+        assert client.get("/", headers={"Host": host}).status_code == 200
+
+    @pytest.mark.parametrize(
+        "host", ["attacker.example", "localhost.attacker.example:8765", "192.168.0.7", "[::1", "localhost@evil", ""]
+    )
+    def test_another_name_is_refused(self, client, host):
+        answer = client.get("/", headers={"Host": host})
+        assert answer.status_code == 400
+        assert "c1.png" not in answer.text
+
+
+class TestForms:
+    FIELDS = {"verdict": "normal", "reader": "Ada"}  # noqa: RUF012
+
+    def post(self, client, **fields):
+        return client.post("/case/1/verdict", data={**self.FIELDS, **fields}, follow_redirects=False)
+
+    def test_without_a_session(self, client, worklist):
+        assert self.post(client).status_code == 403
+        assert worklist.verdicts() == []
+
+    @pytest.mark.parametrize("csrf", [None, "", "é", "0" * 64])
+    def test_without_the_word_of_the_page(self, client, worklist, csrf):
+        client.get("/")
+        answer = self.post(client, **({} if csrf is None else {"csrf": csrf}))
+        assert answer.status_code == 403
+        assert "load the page again" in answer.text
+        assert worklist.verdicts() == []
+
+    def test_with_the_word_of_another_session(self, browse, client, worklist):
+        client.get("/")
+        assert self.post(client, csrf=csrf_of(client.get("/case/1").text)).status_code == 303
+        other = browse(worklist)
+        assert self.post(client, csrf=csrf_of(other.get("/case/1").text)).status_code == 403
+        assert len(worklist.verdicts()) == 1
+
+    def test_a_long_form_is_refused(self, client, worklist):
+        assert client.give(1, note="x" * security.MAX_FORM).status_code == 413
+        assert worklist.verdicts() == []
+
+    def test_a_long_form_that_hides_its_length_is_refused(self, client):
+        client.get("/")
+
+        def endless():
+            yield b"note="
+            for _ in range(3):
+                yield b"x" * security.MAX_FORM
+
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert client.post("/case/1/verdict", content=endless(), headers=headers).status_code == 413
+
+
+class TestToken:
+    @pytest.mark.parametrize(
+        "path", ["/", "/case/1", "/case/1/xray.png", "/case/1/heat.png", "/verdicts.csv", "/agreement", "/next-unread"]
+    )
+    def test_is_asked_for(self, outside, path):
+        answer = outside.get(path, follow_redirects=False)
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/login")
+        assert "c1" not in answer.text
+
+    def test_nothing_is_kept_without(self, outside, worklist):
+        csrf = csrf_of(outside.get("/login").text)
+        data = {"csrf": csrf, "verdict": "normal", "reader": "Eve"}
+        assert outside.post("/case/1/verdict", data=data, follow_redirects=False).headers["Location"] == "/login"
+        assert worklist.verdicts() == []
+
+    @pytest.mark.parametrize("token", ["", TOKEN[:-1], TOKEN + " ", "é"])
+    def test_wrong_one(self, outside, token):
+        answer = sign_in(outside, token)
+        assert answer.status_code == 403
+        assert "not the token" in answer.text
+        assert outside.get("/", follow_redirects=False).status_code == 303
+
+    def test_right_one_opens_all_until_the_reader_leaves(self, outside):
+        outside.get("/login")
+        before = dict(outside.cookies)
+        assert sign_in(outside).headers["Location"] == "/"
+        assert dict(outside.cookies) != before  # a session known before must not become a signed-in one
+        assert "c1.png" in outside.get("/").text
+        assert outside.give(1).status_code == 303
+        assert outside.submit("/logout").headers["Location"] == "/login"
+        assert outside.get("/", follow_redirects=False).headers["Location"] == "/login"
+
+    def test_login_needs_a_form_of_ours(self, outside):
+        outside.get("/login")
+        assert outside.post("/login", data={"token": TOKEN}, follow_redirects=False).status_code == 403
+        assert outside.get("/", follow_redirects=False).status_code == 303
+
+    def test_style_is_open(self, outside):
+        assert outside.get("/static/page.css", follow_redirects=False).status_code == 200
+
+
+class TestGate:
+    def test_session_of_another_server_is_none(self, tmp_path):
+        cookie = Gate(TOKEN, tmp_path).new(signed_in=True).cookie
+        assert Gate(TOKEN, tmp_path).read(cookie) is None
+
+    @pytest.mark.parametrize("cookie", ["", ".", "...", "a.1.2.b", "é.1.1.1"])
+    def test_nonsense_is_none(self, tmp_path, cookie):
+        assert Gate(TOKEN, tmp_path).read(cookie) is None
+
+    def test_session_ends(self, tmp_path, monkeypatch):
+        gate = Gate(TOKEN, tmp_path)
+        session = gate.new(signed_in=True)
+        start = time.time()
+        monkeypatch.setattr(time, "time", lambda: start + security.HOURS * 3600 - 60)
+        assert gate.read(session.cookie) == session
+        monkeypatch.setattr(time, "time", lambda: start + security.HOURS * 3600 + 1)
+        assert gate.read(session.cookie) is None
+
+    def test_without_a_token_nothing_is_admitted(self, tmp_path):
+        assert not Gate(None, tmp_path).admits("")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/static/../app.py", "/static/%2e%2e/app.py"])
+def test_nothing_else_is_served(client, path):
+    assert client.get(path).status_code == 404

@@ -1,0 +1,62 @@
+"""Where the server listens."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.web import server
+
+from .conftest import TOKEN
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What would have been served, in place of serving it."""
+    seen = []
+
+    def run(self, sockets):
+        seen.append((self.config.app, sockets[0].getsockname()))
+
+    monkeypatch.setattr(server.uvicorn.Server, "run", run)
+    return seen
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "::", "screening.example"])  # noqa: S104
+def test_others_need_a_token(worklist, started, host):
+    with pytest.raises(ScreeningError, match="without a token"):
+        server.run_server(worklist, host=host, port=0)
+    assert started == []
+
+
+@pytest.mark.parametrize("token", ["", "short"])
+def test_token_must_be_long(worklist, started, token):
+    with pytest.raises(ScreeningError, match=f"a token of {len(token)} characters"):
+        server.run_server(worklist, host="0.0.0.0", port=0, token=token)  # noqa: S104
+    assert started == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_this_machine_needs_none(worklist, started, host):
+    server.run_server(worklist, host=host, port=0)
+    assert started[0][1][0] == "127.0.0.1"
+
+
+def test_others_with_a_token(worklist, started):
+    server.run_server(worklist, host="0.0.0.0", port=0, token=TOKEN)  # noqa: S104
+    assert started[0][1][0] == "0.0.0.0"  # noqa: S104
+
+
+def test_taken_port(worklist, started):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ScreeningError, match=f"port {port}: .*in use"):
+            server.run_server(worklist, port=port)
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("999.0.0.1", 0)])
+def test_no_address(worklist, started, host, port):
+    with pytest.raises(ScreeningError, match="next step"):
+        server.run_server(worklist, host=host, port=port, token=TOKEN)
