@@ -240,6 +240,29 @@ def screen(
     logger.info("Worklist: %s", output)
 
 
+def serve(
+    output: Path, model: Path | None = None, host: str = "127.0.0.1", port: int = 8765, token: str | None = None
+) -> None:
+    """Show a worklist in the browser, and keep what readers say of it, until Ctrl-C.
+
+    For research, not a medical device.
+
+    Args:
+        output: Folder of the worklist.
+        model: Folder of the calibrated model, to screen single images that are sent from the browser.
+        host: Address to listen on; any but this machine's own needs a token.
+        port: Port to listen on; 0 for any that is free.
+        token: What readers sign in with, 16 characters at least.
+    """
+    from .screening.worklist import Worklist  # noqa: PLC0415
+    from .web.server import run_server  # noqa: PLC0415
+    from .web.upload import screening_into  # noqa: PLC0415
+
+    worklist = Worklist(output)
+    screen_one = None if model is None else screening_into(worklist, model)
+    run_server(worklist, screen_one, host=host, port=port, token=token)
+
+
 Verb = Callable[..., None]
 VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "benchmark": benchmark,
@@ -247,6 +270,7 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "phantom": phantom,
     "screen": screen,
     "segment": {"train": segment_train, "predict": segment_predict},
+    "serve": serve,
 }
 _GROUPS = {"segment": "Train a lung segmenter, or predict lung masks by it."}
 _POSITIONAL: Mapping[Verb, Mapping[str, Any]] = {
@@ -255,6 +279,7 @@ _POSITIONAL: Mapping[Verb, Mapping[str, Any]] = {
         "model": {"type": Path, "help": "Folder of an exported model, or of a training, which is exported first."}
     },
     screen: {"inputs": {"type": list[Path], "nargs": "+", "help": "Files, folders and DICOMDIR files."}},
+    serve: {"output": {"type": Path, "help": "Folder of the worklist."}},
 }
 """Arguments without dashes, each with how it is read."""
 

@@ -24,6 +24,30 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
 """Endings that are kept of the sender's name, of which nothing else is: it may be a patient's."""
 
 
+def screening_into(worklist: Worklist, model: Path) -> Callable[[Path], None]:
+    """Return what screens one file by a calibrated model, and adds its case to a worklist.
+
+    Args:
+        worklist: The worklist.
+        model: Folder of the model.
+
+    Raises:
+        ScreeningError: If the model is not calibrated, or the worklist has rows of another one.
+    """
+    # They bring OpenVINO, for which a server without uploads need not wait.
+    from anomalib_cxr.screening.run import refuse_other_model  # noqa: PLC0415
+    from anomalib_cxr.screening.screener import Screener, ScreenerSettings  # noqa: PLC0415
+
+    screener = Screener(ScreenerSettings(model, worklist.folder))
+    refuse_other_model(worklist, screener.calibration)
+
+    def screen(path: Path) -> None:
+        for cases in screener.cases([path]):
+            worklist.add(cases)
+
+    return screen
+
+
 def upload_pages(worklist: Worklist, screen: Callable[[Path], None]) -> APIRouter:
     """Return the page that takes an image.
 
