@@ -64,9 +64,10 @@ def read_header(path: Path | str) -> Header:
     path = Path(path)
     if not is_dicom(path):
         return Header(PICTURE)
-    with explained(path, "damaged DICOM header"), unquoted():
+    with explained(path, "damaged DICOM header"):
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        told = {keyword: _text(dataset, keyword) for keyword in _TAGS}
+        with unquoted():  # values are converted, and checked, as they are asked for
+            told = {keyword: _text(dataset, keyword) for keyword in _TAGS}
     sex = told["PatientSex"].upper()
     return Header(
         source=_source(told["Modality"].upper(), told["Manufacturer"], told["ManufacturerModelName"]),

@@ -7,6 +7,7 @@ SNOMED has a code come from a private scheme, which the report declares.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 import highdicom as hd
 import numpy as np
@@ -87,7 +88,7 @@ def make_report(origin: Origin, capture: Dataset) -> sr.ComprehensiveSR:
         imaging_measurements=[_group(origin, capture)],
     )
     report[0].ContentSequence.append(_comment(NOTICE))
-    return sr.ComprehensiveSR(
+    document = sr.ComprehensiveSR(
         evidence=[capture, *_evidence(origin)],
         content=report,
         series_instance_uid=origin.uid("report series"),
@@ -102,6 +103,9 @@ def make_report(origin: Origin, capture: Dataset) -> sr.ComprehensiveSR:
         is_complete=True,
         coding_schemes=[CodingSchemeIdentificationItem(_SCHEME, name=f"Private codes of {_NAME}")],
     )
+    # highdicom takes whatever made the first evidence, here the capture, for the X-ray machine.
+    document.ContributingEquipmentSequence = deepcopy(capture.ContributingEquipmentSequence)
+    return document
 
 
 def _group(origin: Origin, capture: Dataset) -> sr.MeasurementsAndQualitativeEvaluations:

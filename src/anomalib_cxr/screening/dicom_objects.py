@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -126,14 +125,13 @@ def _text(value: object) -> str:
 def _date(made: Dataset, screened: datetime) -> None:
     """Put the time of screening, in the zone of this machine as DICOM has it, in place of now."""
     local = screened.astimezone()
-    day, time = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
-    for keyword in _dates_of(made):
-        setattr(made, keyword, day if "Date" in keyword else time)
-
-
-def _dates_of(made: Dataset) -> Iterator[str]:
+    now = {"Date": local.strftime("%Y%m%d"), "Time": local.strftime("%H%M%S")}
     for name in ("InstanceCreation{}", "Content{}", "{}OfSecondaryCapture"):
-        yield from (keyword for part in ("Date", "Time") if (keyword := name.format(part)) in made)
+        for part, value in now.items():
+            if name.format(part) in made:
+                setattr(made, name.format(part), value)
+    for equipment in made.ContributingEquipmentSequence:
+        equipment.ContributionDateTime = now["Date"] + now["Time"]
 
 
 def _write(made: Dataset, folder: Path) -> Path:
