@@ -163,7 +163,8 @@ def calibrate(
 
     Args:
         model: Folder of a model exported to OpenVINO, or folder of a training, which is exported first.
-        data: Data module, whose held-out parts are calibrated with: `--config` with a file of configs/data has it.
+        data: Data module, whose held-out parts are calibrated with; without it, that of the training. `--config` with a
+            file of configs/data has one.
         table: In place of it, CSV with `image`, `label` (normal or sick), and perhaps `hospital`, `sex` and `age`.
         root: Folder with the data, in place of that of the configuration.
         parts: Parts of the data module to calibrate with.
@@ -178,12 +179,13 @@ def calibrate(
     from .screening.calibrate import Wish, describe_calibration  # noqa: PLC0415
     from .screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
     from .screening.labelled import labelled_by_datamodule, labelled_by_table  # noqa: PLC0415
-    from .screening.training_run import exported_of  # noqa: PLC0415
+    from .screening.training_run import data_of, exported_of  # noqa: PLC0415
 
+    data = data or (None if table else data_of(model))
     if (data is None) == (table is None):
         raise SettingError(
-            "both data and table" if data else "neither data nor table",
-            "one of them",
+            f"{model}, no training, and {'both data and table' if table else 'neither data nor table'}",
+            "one of the two",
             "give --config with a file of configs/data, or --table",
         )
     settings = None if data is None else Data(data=data).placed(root).data
@@ -278,7 +280,7 @@ _POSITIONAL: Mapping[Verb, Mapping[str, Any]] = {
     calibrate: {
         "model": {"type": Path, "help": "Folder of an exported model, or of a training, which is exported first."}
     },
-    screen: {"inputs": {"type": list[Path], "nargs": "+", "help": "Files, folders and DICOMDIR files."}},
+    screen: {"inputs": {"type": Path, "nargs": "+", "help": "Files, folders and DICOMDIR files."}},
     serve: {"output": {"type": Path, "help": "Folder of the worklist."}},
 }
 """Arguments without dashes, each with how it is read."""

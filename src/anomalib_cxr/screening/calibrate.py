@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 MOST_REFERENCES = 1000
 """Healthy images that the gate learns from at most."""
-_SEGMENTER_SIDE, _SEGMENTER_STEPS = 128, 300
+_SEGMENTER_SIDE, _SEGMENTER_STEPS = 64, 300  # as the models themselves train theirs
 _LEAST_SIDE = 256  # px; a model is not refused images as large as the open ones because it was given larger ones
 
 

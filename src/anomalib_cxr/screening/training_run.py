@@ -1,4 +1,4 @@
-"""The exported model of a training, exported now where that has not been done."""
+"""The folder of a training: its exported model, exported now where that has not been done, and its data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from anomalib_cxr.errors import ScreeningError
 
 CHECKPOINT = Path("weights/lightning/model.ckpt")
 SETTINGS = Path("report/model.yaml")
+CONFIG = Path("config.yaml")
 EXPORT = Path("weights/openvino")
 
 
@@ -40,6 +41,15 @@ def exported_of(model: Path) -> Path:
         found: Any = _class_of(settings).load_from_checkpoint(checkpoint, map_location="cpu")
         found.eval().to_openvino(model)
     return model / EXPORT
+
+
+def data_of(model: Path) -> dict[str, Any] | None:
+    """Return the data module's settings of a training; None where the folder is none."""
+    config = model / CONFIG
+    if not config.is_file():
+        return None
+    found: dict[str, Any] | None = yaml.safe_load(config.read_text(encoding="utf-8")).get("data")
+    return found
 
 
 def _class_of(settings: Path) -> Any:

@@ -25,9 +25,9 @@ def describe(p_value: float, heat: np.ndarray, lungs: np.ndarray) -> str:
         >>> heat = np.zeros((12, 12))
         >>> heat[2, 3] = 1
         >>> describe(0.03, heat, lungs)
-        'As high a score has 3 % of healthy images. Most unusual: right lung, upper zone (left in the picture).'
+        '3 % of healthy images score as high. Most unusual: right lung, upper zone (left in the picture).'
     """
-    return f"As high a score has {_percent(p_value)} of healthy images. Most unusual: {_place(heat, lungs)}."
+    return f"{_percent(p_value)} of healthy images score as high. Most unusual: {_place(heat, lungs)}."
 
 
 def _percent(share: float) -> str:
