@@ -185,7 +185,8 @@ def _look_at(station: Station, images: pd.DataFrame) -> pd.DataFrame:
             "repair these files, or leave them out",
             unreadable,
         )
-    return images.join(pd.DataFrame(looks))
+    joined: pd.DataFrame = images.join(pd.DataFrame(looks))
+    return joined
 
 
 def _facts(look: Look) -> dict[str, Any]:
