@@ -45,14 +45,24 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"  # noqa: PLR2004
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Write a number with so many significant digits.
+def number(value: float | None) -> str:
+    """Write a number with two digits that tell something.
 
     Example:
-        >>> number(0.012345), number(0.5)
-        ('0.0123', '0.5')
+        >>> number(0.0123), number(0.5), number(41.0)
+        ('0.012', '0.5', '41')
     """
-    return NONE if value is None else f"{value:.{digits}g}"
+    return NONE if value is None else f"{value:.2g}"
+
+
+def score(value: float | None) -> str:
+    """Write a score or a threshold, which may be close to each other.
+
+    Example:
+        >>> score(0.5)
+        '0.5000'
+    """
+    return NONE if value is None else f"{value:.4f}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,10 @@ TheQuery = Annotated[Asked, Depends(_asked)]
 TheWorklist = Annotated[Worklist, Depends(_worklist)]
 
 
+def _file_name(path: str) -> str:
+    return PurePath(path).name
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("anomalib_cxr.web"),
@@ -112,7 +126,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "file_name": lambda path: PurePath(path).name}
+    environment.filters |= {"percent": percent, "number": number, "score": score, "file_name": _file_name}
     return environment
 
 

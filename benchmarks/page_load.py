@@ -1,0 +1,173 @@
+"""How fast the worklist's page answers: first byte of the table, and many readers at once.
+
+    python benchmarks/page_load.py --output results/page_load
+
+Starts `anomalib-cxr serve` on a worklist of 10 000 rows. First it asks for pages of the table one after the other, and
+times their first byte. Then 50 readers at once look at tables, cases and pictures, search, and give verdicts, each with
+a short pause after each answer. Server and readers share the machine. Writes `page_load.csv` and `page_load.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import numpy as np
+import pandas as pd
+from jsonargparse import auto_cli
+from served import csrf_of, fill_worklist, served
+
+from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.files import whole_file
+from anomalib_cxr.screening.worklist import Worklist
+
+
+class Times:
+    """Times of answers by what was asked for, and what went wrong."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, object]] = []
+
+    def note(self, what: str, seconds: float, error: str = "") -> None:
+        """Keep one answer."""
+        self.rows.append({"what": what, "ms": 1000 * seconds, "error": error})
+
+    def table(self) -> pd.DataFrame:
+        """Return requests, errors, median and 95th percentile by what was asked for."""
+        rows = pd.DataFrame(self.rows)
+        return rows.groupby("what", sort=False).agg(
+            requests=("ms", "size"),
+            errors=("error", lambda errors: int((errors != "").sum())),
+            median_ms=("ms", "median"),
+            p95_ms=("ms", lambda times: float(np.quantile(times, 0.95))),
+        )
+
+
+def first_bytes(address: str, requests: int, rows: int) -> Times:
+    """Time the first byte of pages of the table, one after the other."""
+    times = Times()
+    rng = np.random.default_rng(1)
+    with httpx.Client(base_url=address) as client:
+        client.get("/")  # the first one loads the templates
+        for _ in range(requests):
+            start = time.perf_counter()
+            page = int(rng.integers(1, rows // 50 + 1))
+            with client.stream("GET", "/", params={"decision": "all", "page": page}) as answer:
+                next(answer.iter_raw())
+                times.note("first byte of the table", time.perf_counter() - start, _error(answer, 200))
+                answer.read() if not answer.is_stream_consumed else None
+    return times
+
+
+def _error(answer: httpx.Response, wanted: int) -> str:
+    return "" if answer.status_code == wanted else f"status {answer.status_code}"
+
+
+class Reader:
+    """One reader: asks, waits for the answer, pauses.
+
+    Args:
+        client: Has the cookies of this reader alone.
+        times: Where the times go.
+        index: Of the reader.
+        rows: Cases of the worklist.
+        pause: Mean pause after an answer, in seconds.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, times: Times, index: int, rows: int, pause: float) -> None:
+        self.client, self.times, self.index, self.rows, self.pause = client, times, index, rows, pause
+        self.given = 0
+        self.rng = np.random.default_rng(index)
+
+    async def ask(self, what: str, address: str, form: dict[str, str] | None = None) -> str:
+        """Ask once, and return the text of the answer."""
+        start = time.perf_counter()
+        try:
+            answer = await self.client.request("GET" if form is None else "POST", address, data=form)
+        except httpx.HTTPError as error:
+            self.times.note(what, time.perf_counter() - start, type(error).__name__)
+            return ""
+        self.times.note(what, time.perf_counter() - start, _error(answer, 200 if form is None else 303))
+        await asyncio.sleep(self.rng.exponential(self.pause))
+        return answer.text if answer.headers["Content-Type"].startswith("text/html") else ""
+
+    async def read_on(self, end: float) -> None:
+        """Read until the end: a page of the table, a search, then cases with pictures and verdicts."""
+        while time.monotonic() < end:
+            await self.ask("table", f"/?decision=all&page={self.rng.integers(1, self.rows // 50 + 1)}")
+            await self.ask("search", f"/?decision=all&search={self.rng.integers(self.rows):06d}")
+            for _ in range(3):
+                await self._read_case()
+
+    async def _read_case(self) -> None:
+        number = self.rng.integers(1, self.rows + 1)
+        text = await self.ask("case", f"/case/{number}?decision=all")
+        for kind in ("xray", "heat"):
+            await self.ask(f"{kind} picture", f"/case/{number}/{kind}.png")
+        if text:
+            form = {"csrf": csrf_of(text), "verdict": "normal", "reader": f"reader {self.index}"}
+            await self.ask("verdict", f"/case/{number}/verdict?decision=all", form)
+            self.given += 1
+
+
+async def many_readers(address: str, users: int, seconds: float, rows: int, pause: float) -> tuple[Times, int]:
+    """Have readers at work at once; return the times, and how many verdicts they gave."""
+    times = Times()
+    clients = [httpx.AsyncClient(base_url=address, timeout=60) for _ in range(users)]
+    readers = [Reader(client, times, index, rows, pause) for index, client in enumerate(clients)]
+    end = time.monotonic() + seconds
+    await asyncio.gather(*(reader.read_on(end) for reader in readers))
+    await asyncio.gather(*(client.aclose() for client in clients))
+    return times, sum(reader.given for reader in readers)
+
+
+def _refuse_lost(worklist: Worklist, given: int) -> None:
+    if len(worklist.verdicts()) != given:
+        raise RuntimeError(f"{given} verdicts were given, {len(worklist.verdicts())} are kept")
+
+
+def main(
+    output: Path = Path("results/page_load"),
+    rows: int = 10_000,
+    users: int = 50,
+    seconds: float = 60.0,
+    pause: float = 0.5,
+    requests: int = 200,
+    size: int = 1024,
+) -> None:
+    """Measure the page.
+
+    Args:
+        output: Folder for the figures.
+        rows: Cases of the worklist.
+        users: Readers at once.
+        seconds: How long they read.
+        pause: Their mean pause after an answer, in seconds; most people are slower.
+        requests: Pages of the table whose first byte is timed.
+        size: Side of the X-rays in pixels.
+    """
+    with TemporaryDirectory() as folder:
+        worklist = fill_worklist(Path(folder), rows, size)
+        with served(worklist) as address:
+            table = first_bytes(address, requests, rows).table()
+            times, given = asyncio.run(many_readers(address, users, seconds, rows, pause))
+        _refuse_lost(worklist, given)
+    times.rows += [{**row, "what": "all"} for row in times.rows]
+    table = pd.concat([table, times.table()])
+    print(table.round(1).to_string())  # noqa: T201
+    with whole_file(output / "page_load.csv") as unfinished:
+        table.to_csv(unfinished, float_format="%.4g")
+    settings = {"rows": rows, "users": users, "seconds": seconds, "pause": pause, "requests": requests, "size": size}
+    errors = sorted({str(row["error"]) for row in times.rows} - {""})
+    machine = {"platform": platform.platform(), "cores": os.cpu_count()}
+    record = {**code_record(), "machine": machine, "settings": settings, "verdicts": given, "errors": errors}
+    write_record(record, output / "page_load.json")
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

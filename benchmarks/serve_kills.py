@@ -1,0 +1,125 @@
+"""Whether a verdict that was confirmed is kept, once, when the server is killed at any moment.
+
+    python benchmarks/serve_kills.py --output results/serve_kills
+
+Readers give verdicts, each with a note of its own, while `anomalib-cxr serve` is ended by SIGKILL at a random moment
+and started again. Afterwards each confirmed verdict must be in the worklist exactly once, and none twice; one that was
+being sent when the server died may be there or not. Exits with 1 where one is lost or doubled. Writes
+`serve_kills.csv`, a row for each kill, and `serve_kills.json`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import numpy as np
+import pandas as pd
+from jsonargparse import auto_cli
+from served import csrf_of, fill_worklist, start_server
+
+from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.files import whole_file
+from anomalib_cxr.screening.worklist import Worklist
+
+CASES = 200
+
+
+class Writer(threading.Thread):
+    """A reader who gives verdicts until the server is gone.
+
+    Args:
+        address: Of the server.
+        name: Of the reader.
+    """
+
+    def __init__(self, address: str, name: str) -> None:
+        super().__init__(name=name)
+        self.address = address
+        self.sent: list[str] = []
+        self.confirmed: list[str] = []
+        self.refused: list[int] = []
+
+    def run(self) -> None:
+        """Give one verdict after the other."""
+        with httpx.Client(base_url=self.address, timeout=60) as client:
+            try:
+                csrf = csrf_of(client.get("/case/1").text)
+                while True:
+                    self._give(client, csrf)
+            except httpx.TransportError:
+                return
+
+    def _give(self, client: httpx.Client, csrf: str) -> None:
+        note = f"{self.name}, verdict {len(self.sent)}"
+        self.sent.append(note)
+        form = {"csrf": csrf, "verdict": "abnormal", "reader": self.name, "note": note}
+        answer = client.post(f"/case/{len(self.sent) % CASES + 1}/verdict?decision=all", data=form)
+        if answer.status_code == 303:  # noqa: PLR2004
+            self.confirmed.append(note)
+        else:
+            self.refused.append(answer.status_code)
+
+
+def kill_once(worklist: Worklist, round_: int, readers: int, wait: float) -> list[Writer]:
+    """Start the server, have verdicts given, and kill it after a while."""
+    server, address = start_server(worklist)
+    writers = [Writer(address, f"kill {round_}, reader {reader}") for reader in range(readers)]
+    for writer in writers:
+        writer.start()
+    time.sleep(wait)
+    server.kill()
+    server.wait()
+    for writer in writers:
+        writer.join()
+    return writers
+
+
+def main(output: Path = Path("results/serve_kills"), kills: int = 50, readers: int = 4, seed: int = 0) -> None:
+    """Kill the server again and again.
+
+    Args:
+        output: Folder for the figures.
+        kills: How often.
+        readers: Readers at work at once.
+        seed: Of the moments.
+    """
+    waits = np.random.default_rng(seed).uniform(0.1, 3.0, kills)
+    rows = []
+    with TemporaryDirectory() as folder:
+        worklist = fill_worklist(Path(folder), CASES, size=64)
+        for index, wait in enumerate(waits):
+            writers = kill_once(worklist, index, readers, wait)
+            kept = Counter(given.note for given in worklist.verdicts())
+            sent = {note for writer in writers for note in writer.sent}
+            confirmed = {note for writer in writers for note in writer.confirmed}
+            rows.append(
+                {
+                    "kill": index,
+                    "after_s": wait,
+                    "sent": len(sent),
+                    "confirmed": len(confirmed),
+                    "refused": sum(len(writer.refused) for writer in writers),
+                    "kept": sum(kept[note] for note in sent),
+                    "lost": sum(kept[note] == 0 for note in confirmed),
+                    "doubled": sum(kept[note] > 1 for note in sent),
+                }
+            )
+    table = pd.DataFrame(rows)
+    print(table.round(2).to_string(index=False))  # noqa: T201
+    with whole_file(output / "serve_kills.csv") as unfinished:
+        table.to_csv(unfinished, index=False, float_format="%.4g")
+    totals = table.drop(columns=["kill", "after_s"]).sum().to_dict()
+    settings = {"kills": kills, "readers": readers, "seed": seed}
+    write_record({**code_record(), "settings": settings, "totals": totals}, output / "serve_kills.json")
+    if totals["lost"] or totals["doubled"] or totals["refused"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

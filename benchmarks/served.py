@@ -1,0 +1,103 @@
+"""A worklist of phantoms, and the real server on it, for the benchmarks of the page."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from anomalib_cxr.data.phantom_files import write_phantoms
+from anomalib_cxr.data.radiograph import read_mask
+from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.pictures import write_picture
+from anomalib_cxr.screening.worklist import Worklist
+
+COMMAND = Path(sys.executable).with_name("anomalib-cxr")
+DRAWN = 10
+
+
+def fill_worklist(folder: Path, rows: int, size: int = 1024) -> Worklist:
+    """Make a worklist whose rows are links to a few phantoms, drawn values for scores, and one in five to be read.
+
+    Args:
+        folder: Folder to make.
+        rows: How many cases.
+        size: Side of the phantoms in pixels.
+    """
+    root = write_phantoms(folder / "phantoms", n_normal=DRAWN // 2, n_sick=DRAWN // 2, size=size)
+    phantoms = sorted((root / "CXR_png").iterdir())
+    worklist = Worklist(folder / "out", create=True)
+    for phantom in phantoms:
+        lungs = read_mask(root / "masks" / phantom.name).numpy().astype(float)
+        write_picture(lungs, worklist.folder / f"layers/{phantom.stem}-lungs.png")
+        write_picture(gaussian_filter(lungs, size / 40), worklist.folder / f"layers/{phantom.stem}-heat.png")
+    (archive := folder / "archive").mkdir()
+    rng = np.random.default_rng(0)
+    worklist.add(_row(archive, index, phantoms[index % DRAWN], float(rng.random())) for index in range(rows))
+    return worklist
+
+
+def _row(archive: Path, index: int, phantom: Path, score: float) -> Case:
+    path = archive / f"{index:06d}.png"
+    os.link(phantom, path)
+    stat = path.stat()
+    return Case(
+        str(path),
+        stat.st_size,
+        stat.st_mtime_ns,
+        Decision.TO_READ if score >= 0.8 else Decision.RULED_OUT,  # noqa: PLR2004
+        score=score,
+        threshold=0.8,
+        probability=score**2,
+        p_value=1 - score * 0.999,
+        findings="Drawn at random, to measure the page.",
+        study_uid=f"1.2.826.0.1.{index}",
+        sop_uid=f"1.2.826.0.2.{index}",
+        layers=f"layers/{phantom.stem}",
+        model="0" * 64,
+        screened="2026-01-31T10:00:00+00:00",
+    )
+
+
+def start_server(worklist: Worklist) -> tuple[subprocess.Popen[str], str]:
+    """Start `anomalib-cxr serve`, and wait until it listens.
+
+    Returns:
+        The process, and the address.
+    """
+    server = subprocess.Popen(  # noqa: S603  # this project's own command
+        [COMMAND, "serve", worklist.folder, "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None  # noqa: S101  # it is a pipe
+    for line in server.stdout:
+        found = re.search(r"http://[\d.]+:\d+", line)
+        if found:
+            return server, found[0]
+    raise RuntimeError(f"the server ended with {server.wait()}")
+
+
+@contextmanager
+def served(worklist: Worklist) -> Iterator[str]:
+    """Lend the address of a server, which is ended afterwards."""
+    server, address = start_server(worklist)
+    try:
+        yield address
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait()
+
+
+def csrf_of(text: str) -> str:
+    """Return what a form of a page must carry."""
+    found = re.search(r'name="csrf" value="([0-9a-f]+)"', text)
+    if found is None:
+        raise RuntimeError("the page has no form")
+    return found[1]
