@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 import torch
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -21,7 +20,7 @@ from pydicom.pixels.processing import apply_windowing
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from anomalib_cxr.data.dicom_file import explained
+from anomalib_cxr.data.dicom_file import explained, load_dicom
 from anomalib_cxr.errors import RadiographError
 
 # Defined terms of Modality (0008,0060) whose pixels, if any, cannot be a projection through the chest.
@@ -33,6 +32,7 @@ _NOT_A_PROJECTION = frozenset({
 # fmt: on
 _FRONTAL_VIEWS = frozenset({"AP", "PA"})
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+_QUOTED = 64  # characters
 _NEEDED = ("Rows", "Columns", "BitsStored", "PixelRepresentation", "PhotometricInterpretation", "PixelData")
 
 
@@ -62,7 +62,7 @@ def read_dicom(path: Path | str) -> torch.Tensor:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from pydicom.data import get_testdata_file
-        >>> dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        >>> dataset = load_dicom(Path(get_testdata_file("CT_small.dcm")))
         >>> dataset.Modality = "DX"
         >>> with TemporaryDirectory() as folder:
         ...     dataset.save_as(Path(folder, "chest.dcm"))
@@ -71,7 +71,7 @@ def read_dicom(path: Path | str) -> torch.Tensor:
     """
     path = Path(path)
     with explained(path, "not readable as DICOM"):
-        dataset = pydicom.dcmread(path)
+        dataset = load_dicom(path)
         _refuse_other_subjects(path, dataset)
         _refuse_unreadable_pixels(path, dataset)
         grey = _of_interest(path, dataset, *_modality_values(path, dataset, _pixels(path, dataset)))
@@ -99,7 +99,7 @@ def dicom_size(path: Path | str) -> tuple[int, int]:
     """
     path = Path(path)
     with explained(path, "not readable as DICOM"):
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+        header = load_dicom(path, ["Rows", "Columns"])
         _refuse_missing(path, header, ("Rows", "Columns"))
         return int(header.Rows), int(header.Columns)
 
@@ -110,6 +110,12 @@ def _named(keyword: str) -> str:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value).strip().upper()
+
+
+def _quoted(value: object) -> str:
+    """Return a value as an error quotes it; a damaged one may be of any length."""
+    text = repr(value)
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
 
 
 def _refuse_missing(path: Path, dataset: Dataset, keywords: tuple[str, ...]) -> None:
@@ -133,7 +139,7 @@ def _refuse_other_subjects(path: Path, dataset: Dataset) -> None:
         ("NumberOfFrames", frames, frames == 1, "a single image"),
     ):
         if not accepted:
-            raise RadiographError(path, f"{_named(keyword)} = {value!r}", expected, "leave this file out")
+            raise RadiographError(path, f"{_named(keyword)} = {_quoted(value)}", expected, "leave this file out")
 
 
 def _refuse_unreadable_pixels(path: Path, dataset: Dataset) -> None:
@@ -142,7 +148,7 @@ def _refuse_unreadable_pixels(path: Path, dataset: Dataset) -> None:
     if photometric not in _GREY:
         raise RadiographError(
             path,
-            f"{_named('PhotometricInterpretation')} = {photometric!r}",
+            f"{_named('PhotometricInterpretation')} = {_quoted(photometric)}",
             "MONOCHROME1 or MONOCHROME2",
             "export the original radiograph instead of a colour copy",
         )
@@ -167,7 +173,15 @@ def _has_decoder(syntax: UID) -> bool:
 
 def _pixels(path: Path, dataset: Dataset) -> npt.NDArray[Any]:
     with explained(path, f"{_named('PixelData')} truncated, damaged or not to be decoded"):
-        return dataset.pixel_array  # (H, W)
+        stored = dataset.pixel_array
+    if stored.shape != (dataset.Rows, dataset.Columns):  # pydicom takes what is too much for further frames
+        raise RadiographError(
+            path,
+            f"{_named('PixelData')} of shape {stored.shape}",
+            f"a single image of {dataset.Rows} x {dataset.Columns}",
+            "export the radiograph on its own",
+        )
+    return stored  # (H, W)
 
 
 def _number(path: Path, dataset: Dataset, keyword: str) -> float | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from anomalib_cxr.errors import DatasetError
 
-from .dicom_file import explained
+from .dicom_file import explained, load_dicom
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ def _records(path: Path) -> list[Dataset]:
     The tree is followed from record to record: pydicom reads a truncated list without complaint, and a list that is
     too short must not pass for a whole one.
     """
-    dataset = pydicom.dcmread(path)
+    dataset = load_dicom(path)
     at = {record.seq_item_tell: record for record in dataset.DirectoryRecordSequence}
     found: dict[int, Dataset] = {}
     offsets = [dataset.OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity]

@@ -6,11 +6,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from .dicom_file import explained, is_dicom, unquoted
+from .dicom_file import explained, is_dicom, load_dicom
 from .readings import parse_age
 
 PICTURE = "picture"
@@ -65,9 +64,8 @@ def read_header(path: Path | str) -> Header:
     if not is_dicom(path):
         return Header(PICTURE)
     with explained(path, "damaged DICOM header"):
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        with unquoted():  # values are converted, and checked, as they are asked for
-            told = {keyword: _text(dataset, keyword) for keyword in _TAGS}
+        dataset = load_dicom(path, _TAGS)
+        told = {keyword: _text(dataset, keyword) for keyword in _TAGS}
     sex = told["PatientSex"].upper()
     return Header(
         source=_source(told["Modality"].upper(), told["Manufacturer"], told["ManufacturerModelName"]),

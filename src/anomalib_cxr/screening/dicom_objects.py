@@ -94,7 +94,7 @@ def write_dicom_objects(
         raise ScreeningError(
             "highdicom is not installed", "the extra `dicom`", 'pip install "anomalib-cxr[dicom]"'
         ) from error
-    with unquoted():
+    with unquoted:
         origin = Origin.of(case, source)
         capture = make_capture(origin, heatmap)
         report = make_report(origin, capture)

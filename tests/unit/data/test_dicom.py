@@ -246,6 +246,18 @@ class TestRefused:
         with pytest.raises(RadiographError, match=r"PixelData \(7FE0,0010\) truncated"):
             read_dicom(path)
 
+    @pytest.mark.parametrize("tags", [{"Columns": 16}, {"NumberOfFrames": ""}, {"Rows": 32}])
+    def test_more_pixels_than_one_image(self, write, tags):
+        with pytest.raises(
+            RadiographError, match=r"PixelData \(7FE0,0010\) of shape \(\d+, \d+, \d+\)\n.*single image"
+        ):
+            read_dicom(write(np.tile(STORED, (3, 1)) if "NumberOfFrames" in tags else STORED, **({"Rows": 64} | tags)))
+
+    def test_long_values_are_cut(self, write):
+        with pytest.raises(RadiographError, match=r"ViewPosition \(0018,5101\) = 'LATERAL") as caught:
+            read_dicom(write(ViewPosition="LATERAL" * 1000))
+        assert len(caught.value.reason) < 120
+
     def test_truncated_header(self, write):
         path = write()
         path.write_bytes(path.read_bytes()[:200])

@@ -168,7 +168,7 @@ class TestDamaged:
     def test_any_bytes_are_a_header_or_an_error(self, write):
         path, rng, refused = write(), np.random.default_rng(0), 0
         content = path.read_bytes()
-        for _ in range(400):
+        for _ in range(150):
             damaged = bytearray(content[: rng.integers(133, len(content) + 1)])
             for _ in range(rng.integers(6)):
                 damaged[rng.integers(132, len(damaged))] = rng.integers(256)
@@ -181,4 +181,4 @@ class TestDamaged:
             else:
                 assert header.source.startswith("DICOM ")
                 assert all(part.isprintable() for part in header if isinstance(part, str))
-        assert 0 < refused < 400
+        assert 0 < refused < 150
