@@ -58,9 +58,10 @@ def first_bytes(address: str, requests: int, rows: int) -> Times:
             start = time.perf_counter()
             page = int(rng.integers(1, rows // 50 + 1))
             with client.stream("GET", "/", params={"decision": "all", "page": page}) as answer:
-                next(answer.iter_raw())
+                chunks = answer.iter_raw()
+                next(chunks)
                 times.note("first byte of the table", time.perf_counter() - start, _error(answer, 200))
-                answer.read() if not answer.is_stream_consumed else None
+                list(chunks)  # read to its end, the connection is used again
     return times
 
 
@@ -94,7 +95,7 @@ class Reader:
             return ""
         self.times.note(what, time.perf_counter() - start, _error(answer, 200 if form is None else 303))
         await asyncio.sleep(self.rng.exponential(self.pause))
-        return answer.text if answer.headers["Content-Type"].startswith("text/html") else ""
+        return answer.text if answer.headers.get("Content-Type", "").startswith("text/html") else ""
 
     async def read_on(self, end: float) -> None:
         """Read until the end: a page of the table, a search, then cases with pictures and verdicts."""

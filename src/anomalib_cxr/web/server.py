@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -47,7 +48,8 @@ def run_server(
         config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
         name = f"[{host}]" if ":" in host else host
         logger.info("Worklist: http://%s:%d/  (Ctrl-C ends it)", name, listener.getsockname()[1])
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # raised once more when all is ended in order
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _refuse_open_door(host: str, token: str | None) -> None:
