@@ -13,6 +13,7 @@ the binomial", Biometrika 1934.
 from __future__ import annotations
 
 import math
+from decimal import ROUND_FLOOR, Decimal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -20,8 +21,9 @@ from scipy.stats import beta
 
 from anomalib_cxr.errors import ScreeningError, SettingError
 
-DECIMALS = 6
-"""Of a threshold, rounded down: another batch or machine may move a score in its last digits."""
+STEP = Decimal("1e-6")
+"""To which a threshold is rounded down: another batch or machine may move a score in its last digits."""
+_ROUNDING = 1e-9  # a bound that is just reached may come out under it by the last digits
 
 
 class RuleOut(BaseModel):
@@ -76,7 +78,7 @@ def sick_needed(sensitivity: float, confidence: float) -> int:
         >>> sick_needed(0.99, 0.95)
         299
     """
-    return math.ceil(math.log(1 - confidence) / math.log(sensitivity) - 1e-9)
+    return math.ceil(math.log(1 - confidence) / math.log(sensitivity) - _ROUNDING)
 
 
 def misses_allowed(n_sick: int, sensitivity: float, confidence: float) -> int | None:
@@ -87,7 +89,7 @@ def misses_allowed(n_sick: int, sensitivity: float, confidence: float) -> int | 
         (1, None)
     """
     missed = np.arange(n_sick)
-    holds = np.asarray(beta.ppf(1 - confidence, n_sick - missed, missed + 1) >= sensitivity)
+    holds = np.asarray(beta.ppf(1 - confidence, n_sick - missed, missed + 1) >= sensitivity - _ROUNDING)
     return int(missed[holds][-1]) if holds.any() else None
 
 
@@ -136,7 +138,7 @@ def rule_out(
             f"{sensitivity:g} with a confidence of {confidence:g}",
             "add labelled sick images, or ask for less: --sensitivity, --confidence",
         )
-    threshold = math.floor(float(sick[missed]) * 10**DECIMALS) / 10**DECIMALS
+    threshold = float(Decimal(float(sick[missed])).quantize(STEP, ROUND_FLOOR))  # a product of floats may round up
     n_missed = int((sick < threshold).sum())
     return RuleOut(
         threshold=threshold,

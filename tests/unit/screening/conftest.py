@@ -1,0 +1,157 @@
+"""One tiny model, trained, exported and calibrated once for the tests of this room; tests that change it take a copy."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from anomalib_cxr import ChestPhantom, RoiSureGanomaly
+from anomalib_cxr.data.phantom_dicom import write_phantom_dicom
+from anomalib_cxr.data.phantom_files import write_phantoms
+from anomalib_cxr.data.radiograph import read_radiograph
+from anomalib_cxr.screening.calibrate import Wish, calibrate
+from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.exported import ExportedModel
+from anomalib_cxr.screening.gate import Gate
+from anomalib_cxr.screening.labelled import labelled_by_datamodule
+from anomalib_cxr.screening.lungs import LungFinder
+from anomalib_cxr.screening.record import Validated, read_calibration
+from anomalib_cxr.screening.screener import Screener, ScreenerSettings
+from anomalib_cxr.screening.station import Station
+
+SET = {"n_normal": 60, "n_sick": 20, "size": 64}
+WISH = Wish(sensitivity=0.7, confidence=0.8, prevalence=0.1)  # a few sick phantoms are enough for it
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Networks of this size only lose by threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("screened") / "set", seed=5, **SET)
+
+
+@pytest.fixture(scope="session")
+def dicoms(tmp_path_factory):
+    """DICOM files of two healthy phantoms."""
+    root = write_phantoms(tmp_path_factory.mktemp("sent") / "set", n_normal=2, n_sick=0, size=64)
+    return sorted(path for path in write_phantom_dicom(root).rglob("IM*"))
+
+
+@pytest.fixture(scope="session")
+def data(phantoms):
+    """A data module as a configuration has it."""
+    place = {"root": str(phantoms), "phantom_seed": 5, "train_batch_size": 8, "eval_batch_size": 8}
+    return {"class_path": "anomalib_cxr.ChestPhantom", "init_args": {**place, **SET}}
+
+
+@pytest.fixture(scope="session")
+def labelled(data):
+    """18 healthy and 20 sick phantoms, and 42 healthy references."""
+    return labelled_by_datamodule(data, ("val", "test"))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, data):
+    """A model of one epoch, as anomalib exports it."""
+    folder = tmp_path_factory.mktemp("exported")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        settings = {"image_size": 32, "n_features": 4, "latent_dim": 5, "segmenter_steps": 2, "lr": 0.01, "w_adv": 0.1}
+        model = RoiSureGanomaly(visualizer=False, **settings)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = Trainer(
+            accelerator="cpu", devices=1, max_epochs=1, enable_checkpointing=False, num_sanity_val_steps=0, **quiet
+        )
+        trainer.fit(model, datamodule=ChestPhantom(**data["init_args"]))
+    model.eval().to_openvino(folder)
+    return folder / "weights" / "openvino"
+
+
+@pytest.fixture(scope="session")
+def calibrated(tmp_path_factory, exported, labelled, segmenter_path, data):
+    """The folder of the model, ready to screen."""
+    folder = shutil.copytree(exported, tmp_path_factory.mktemp("calibrated") / "model")
+    calibrate(folder, labelled, WISH, segmenter=segmenter_path, data=data)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def calibration(calibrated):
+    return read_calibration(calibrated)
+
+
+@pytest.fixture
+def model(calibrated, tmp_path):
+    """A copy of the calibrated model that a test may damage."""
+    return Path(shutil.copytree(calibrated, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def scorer(calibrated):
+    return ExportedModel(calibrated)
+
+
+@pytest.fixture(scope="session")
+def finder(calibrated):
+    return LungFinder(calibrated / "lungs.xml")
+
+
+@pytest.fixture(scope="session")
+def gate(calibrated):
+    return Gate.load(calibrated / "gate.npz")
+
+
+@pytest.fixture
+def station_of(scorer, finder, gate):
+    """Make a station; without words on what was validated it accepts any source."""
+
+    def make(**validated):
+        facts = {"sources": ("picture",), "ages": None, "least_side": 16, **validated}
+        return Station(scorer, finder, gate, Validated(**facts) if validated else None)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def images(phantoms):
+    """Files of all phantoms: 60 healthy ones, then 20 sick ones."""
+    return sorted((phantoms / "CXR_png").iterdir())
+
+
+@pytest.fixture(scope="session")
+def stack():
+    """Read files of one size as a batch of NumPy, `(N, 1, H, W)`."""
+    return lambda files: np.stack([read_radiograph(file).numpy() for file in files])
+
+
+@pytest.fixture
+def screener(calibrated, tmp_path):
+    return Screener(ScreenerSettings(calibrated, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def case_of():
+    """Make a case without a file behind it."""
+
+    def make(name, probability=None, **facts):
+        known = {"model": "f" * 64, "screened": "2026-01-31T10:00:00+00:00", "path": f"/xrays/{name}.png"}
+        if probability is None:
+            known |= {"decision": Decision.REFUSED, "why": "blank"}
+        else:
+            decision = Decision.TO_READ if probability >= 0.3 else Decision.RULED_OUT
+            known |= {"decision": decision, "score": probability / 2, "probability": probability, "threshold": 0.15}
+        return Case(**{"size": 1, "modified": 1, **known, **facts})
+
+    return make
