@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+NOTICE = "For research, not a medical device. Not for decisions about patients."
+"""What stands on everything that a screening writes or shows."""
+
 
 class Decision(str, Enum):
     """What is to become of an X-ray."""

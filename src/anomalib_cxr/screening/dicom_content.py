@@ -19,10 +19,9 @@ from pydicom.sr.codedict import codes
 
 from anomalib_cxr import __version__
 
-from .case import Case, Decision
+from .case import NOTICE, Case, Decision
 from .dicom_objects import Origin
 
-NOTICE = "For research, not a medical device. Not for decisions about patients."
 _NAME = "anomalib_cxr"
 _SCHEME = "99ANOMALIBCXR"
 _CAPTURE_SERIES, _REPORT_SERIES = 9901, 9902  # behind those of the machine

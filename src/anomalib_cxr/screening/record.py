@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.files import whole_file
 
+from .case import NOTICE
 from .exported import GRAPH, graph_of, hash_of, hash_of_model, read_threshold
 from .guarantee import RuleOut
 from .lungs import LUNGS
@@ -76,7 +77,7 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    notice: str = "For research, not a medical device. Not for decisions about patients."
+    notice: str = NOTICE
     model: str
     beside: dict[str, str]
     grouping: Grouping

@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 
+from anomalib_cxr.data.dicom_file import explained, load_dicom
 from anomalib_cxr.data.header import Header
 from anomalib_cxr.errors import ScreeningError
 
@@ -145,5 +145,9 @@ def refuse_hospital(calibration: Calibration, hospital: str) -> None:
 
 
 def dataset_of(case: Case) -> Dataset | None:
-    """Read the header of a DICOM file; None for a picture."""
-    return pydicom.dcmread(case.path, stop_before_pixels=True) if case.sop_uid else None
+    """Read a DICOM file; None for a picture."""
+    if not case.sop_uid:
+        return None
+    path = Path(case.path)
+    with explained(path, "not readable as DICOM"):
+        return load_dicom(path)
