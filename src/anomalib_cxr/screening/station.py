@@ -18,6 +18,7 @@ from anomalib_cxr.data.header import Header, read_header
 from anomalib_cxr.data.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.segmentation.lungs import only_lungs
 
 from .exported import ExportedModel
 from .gate import Gate
@@ -51,7 +52,7 @@ class Look:
         width: The same.
         refusals: Why it is not scored; empty where it is.
         picture: The X-ray for people, in [0, 1], `(h, w)`, at most `PICTURE_SIDE` pixels.
-        lungs: Probability of lung, `(S, S)`.
+        lungs: Probability of lung, `(S, S)`, 0 beyond the two lungs.
         score: In [0, 1].
         label: The label of the exported graph: to be read.
         heat: Where it is unusual, in [0, 1], `(S, S)`.
@@ -165,7 +166,7 @@ class Station:
             found = self.lungs(torch.stack([read.reduced for read in seen if read.reduced is not None]))
             for read, lungs in zip(seen, found, strict=True):
                 refusals = tuple(self.gate.refusals(read.reduced, lungs)) if read.reduced is not None else ()
-                looks[read.look.path] = replace(read.look, lungs=lungs, refusals=refusals)
+                looks[read.look.path] = replace(read.look, lungs=only_lungs(lungs), refusals=refusals)
         passed = [read for read in seen if not looks[read.look.path].refusals]
         for look in self._score(passed, looks):
             looks[look.path] = look

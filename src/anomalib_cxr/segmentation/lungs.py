@@ -68,6 +68,27 @@ def clean_lungs(mask: Lungs) -> Lungs:
     return filled
 
 
+def only_lungs(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Take out of a map of lung whatever is not at one of the two lungs.
+
+    Args:
+        probability: Of lung, `(H, W)`.
+
+    Returns:
+        The same, 0 beyond the pixels next to the lungs, and 1 in their holes, `(H, W)`.
+
+    Example:
+        >>> found = np.zeros((5, 40), dtype=np.float32)
+        >>> found[:, 2:20], found[1, 30] = 0.9, 0.9
+        >>> float(only_lungs(found)[1, 30]), float(only_lungs(found)[1, 10]) > 0.5
+        (0.0, True)
+    """
+    lungs = clean_lungs(probability > 0.5)  # noqa: PLR2004  # more likely than not
+    holes = lungs & (probability <= 0.5)  # noqa: PLR2004
+    near = ndimage.binary_dilation(lungs)
+    return np.where(holes, np.float32(1), np.where(near, probability, np.float32(0)))
+
+
 def are_plausible(lungs: Lungs) -> bool:
     """Tell whether a mask can be that of two lungs in a frontal X-ray: of some size, and on both sides.
 
