@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from anomalib_cxr.cli import main
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.web import server
 
@@ -60,3 +61,27 @@ def test_taken_port(worklist, started):
 def test_no_address(worklist, started, host, port):
     with pytest.raises(ScreeningError, match="next step"):
         server.run_server(worklist, host=host, port=port, token=TOKEN)
+
+
+class TestVerb:
+    def test_shows_the_worklist_of_the_folder(self, worklist, started):
+        main(["serve", str(worklist.folder), "--port", "0"])
+        ((app, _),) = started
+        assert app.state.worklist.count() == 4
+        assert app.state.screen is None
+
+    @pytest.mark.parametrize(
+        ("words", "found"),
+        [
+            (["nowhere"], "no worklist.sqlite in nowhere"),
+            (["out", "--host", "0.0.0.0"], "without a token"),  # noqa: S104
+            (["out", "--model", "no_model"], "no_model"),
+        ],
+    )
+    def test_refusals_exit_with_an_error(self, worklist, started, monkeypatch, capsys, words, found):
+        monkeypatch.chdir(worklist.folder.parent)
+        with pytest.raises(SystemExit) as ended:
+            main(["serve", *words])
+        assert ended.value.code == 1
+        assert found in capsys.readouterr().err
+        assert started == []

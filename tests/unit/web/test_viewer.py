@@ -14,7 +14,15 @@ CASE_AND_QUERY = "/case/{}?decision=all&kept={}"
 class TestPage:
     def test_says_what_screening_says(self, client, worklist):
         text = client.get("/case/1").text
-        for part in ("90 %", "0.4500", "0.1500", "0.11", "Unusual in the left upper zone.", "to be read", "ffffffffffff"):
+        for part in (
+            "90 %",
+            "0.4500",
+            "0.1500",
+            "0.11",
+            "Unusual in the left upper zone.",
+            "to be read",
+            "ffffffffffff",
+        ):
             assert part in text
         assert worklist.case(1).path in text
 
