@@ -2,10 +2,10 @@
 
     python benchmarks/serve_kills.py --output results/serve_kills
 
-Readers give verdicts, each with a note of its own. At a random moment after the first is confirmed, `anomalib-cxr serve`
-is ended by SIGKILL, and then started again. Afterwards each confirmed verdict must be in the worklist exactly once, and none twice; one that was
-being sent when the server died may be there or not. Exits with 1 where one is lost or doubled, or none was confirmed. Writes
-`serve_kills.csv`, a row for each kill, and `serve_kills.json`.
+Readers give verdicts, each with a note of its own. At a random moment after the first is confirmed, the server is ended
+by SIGKILL, and then started again. Afterwards each confirmed verdict must be in the worklist exactly once, and none
+twice; one that was being sent when the server died may be there or not. Exits with 1 where one is lost or doubled, or
+none was confirmed. Writes `serve_kills.csv`, a row for each kill, and `serve_kills.json`.
 """
 
 from __future__ import annotations
