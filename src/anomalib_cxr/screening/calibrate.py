@@ -210,14 +210,15 @@ def _thresholds(passed: pd.DataFrame, wish: Wish) -> dict[str, RuleOut]:
     needed = sick_needed(wish.sensitivity, wish.confidence)
     sick = {str(group): int(is_sick[groups == group].sum()) for group in np.unique(groups)}
     small = {group: count for group, count in sick.items() if count < needed}
-    if small or not sick:
-        named = ", ".join(f"{count} of {group}" if group else str(count) for group, count in small.items()) or "none"
+    n_normal = int((~is_sick).sum())
+    if small or not sick or not n_normal:
+        few = (small or sick).items()
+        named = ", ".join(f"{count} of {group}" if group else str(count) for group, count in few) or "none"
         raise ScreeningError(
-            f"sick images that the gate let pass: {named}",
-            f"at least {needed}{' in each group' if wish.grouping != 'none' else ''}, none of them missed, to show a "
-            f"sensitivity of {wish.sensitivity:g} with a confidence of {wish.confidence:g}",
-            "add labelled sick images, ask for less (--sensitivity, --confidence), or take one threshold for all "
-            "(--by none)",
+            f"{n_normal} normal images that the gate let pass, and sick ones: {named}",
+            f"normal ones, and at least {needed} sick ones{'' if wish.grouping == 'none' else ' in each group'}, none "
+            f"of them missed, to show a sensitivity of {wish.sensitivity:g} with a confidence of {wish.confidence:g}",
+            "add labelled images, ask for less (--sensitivity, --confidence), or take one threshold for all: --by none",
         )
     return {
         group: rule_out(is_sick[groups == group], scores[groups == group], wish.sensitivity, wish.confidence, group)

@@ -9,6 +9,7 @@ from healthy X-rays only. Beside that, two lungs have to be where lungs are.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -117,7 +118,7 @@ class Gate:
         try:
             with np.load(path, allow_pickle=False) as content:
                 return cls(**{field.name: content[field.name] for field in fields(cls)})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ScreeningError(
                 f"{path}: {error}", "the gate that a calibration wrote", "run `anomalib-cxr calibrate` anew"
             ) from error

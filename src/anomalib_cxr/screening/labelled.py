@@ -10,6 +10,7 @@ import pandas as pd
 from anomalib.data import AnomalibDataModule
 from jsonargparse import ArgumentParser
 
+from anomalib_cxr.data.verification import verify_radiographs
 from anomalib_cxr.errors import DatasetError
 
 Part = Literal["val", "test"]
@@ -67,7 +68,7 @@ def labelled_by_table(table: Path) -> Labelled:
             they are known `hospital`, `sex` (M or F) and `age` (years). None of the images may have trained the model.
 
     Raises:
-        DatasetError: If it cannot be read, a column is missing, a label is none, or a file is not there.
+        DatasetError: If it cannot be read, a column is missing, a label is none, or a file is not there or no X-ray.
     """
     found = _read(table)
     paths = [table.parent / image for image in found.image]
@@ -83,6 +84,7 @@ def labelled_by_table(table: Path) -> Labelled:
             "correct the table",
             {reason: files for reason, files in offenders.items() if files},
         )
+    verify_radiographs(paths)
     images = pd.DataFrame(
         {
             "path": paths,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,13 @@ def export_segmenter(segmenter: LungSegmenter, graph: Path) -> None:
         graph: The `.xml` file; its weights land beside it.
     """
     side = segmenter.image_size
-    network = openvino.convert_model(
-        nn.Sequential(segmenter.unet, nn.Sigmoid()),
-        example_input=torch.zeros(1, 1, side, side),
-        input=[1, 1, side, side],
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of each branch, and all images have this one size
+        network = openvino.convert_model(
+            nn.Sequential(segmenter.unet, nn.Sigmoid()),
+            example_input=torch.zeros(1, 1, side, side),
+            input=[1, 1, side, side],
+        )
     network.reshape([-1, 1, side, side])
     with whole_file(graph) as unfinished:
         written = unfinished.with_suffix(".xml")

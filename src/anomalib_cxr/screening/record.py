@@ -12,7 +12,7 @@ from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.files import whole_file
 
 from .case import NOTICE
-from .exported import GRAPH, graph_of, hash_of, hash_of_model, read_threshold
+from .exported import graph_of, hash_of, hash_of_model, read_threshold
 from .guarantee import RuleOut
 from .lungs import LUNGS
 from .probability import ProbabilityCurve, ReliabilityBin
@@ -152,7 +152,7 @@ def read_calibration(folder: Path) -> Calibration:
         raise ScreeningError(f"{record}: {error}", "what a calibration wrote", f"{calibrate} anew") from error
     differ = [name for name in BESIDE if hash_of([graph.parent / name]) != calibration.beside.get(name)]
     if hash_of_model(graph) != calibration.model or read_threshold(graph) != np.float32(calibration.label_threshold):
-        differ.insert(0, GRAPH)
+        differ.insert(0, f"{graph.name} with {graph.stem}.bin")
     if differ:
         raise ScreeningError(
             f"{', '.join(differ)} in {graph.parent}: not what was calibrated",

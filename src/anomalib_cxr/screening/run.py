@@ -36,8 +36,8 @@ def screen(
     Raises:
         ScreeningError: If another screening writes there, or another model did, or it cannot be written.
     """
-    output.mkdir(parents=True, exist_ok=True)
     try:
+        output.mkdir(parents=True, exist_ok=True)
         with FileLock(output / LOCK, timeout=0):
             worklist = Worklist(output, create=True)
             refuse_other_model(worklist, calibration)

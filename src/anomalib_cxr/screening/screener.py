@@ -102,11 +102,11 @@ class Screener:
             return Case(decision=Decision.REFUSED, why="; ".join(look.refusals), **known)
         group = self.calibration.group_of(self.settings.hospital, header.sex, header.age)
         threshold = self.calibration.rule_out[group].threshold
-        to_read = np.float32(look.score) >= np.float32(threshold)
+        ruled_out = np.float32(look.score) < np.float32(threshold)  # what is no number is read
         p_value = float(p_values(np.array([look.score]), self._healthy)[0])
         stem = hashlib.sha256(str(look.path).encode()).hexdigest()[:16]
         case = Case(
-            decision=Decision.TO_READ if to_read else Decision.RULED_OUT,
+            decision=Decision.RULED_OUT if ruled_out else Decision.TO_READ,
             score=look.score,
             threshold=threshold,
             probability=float(self.calibration.probability(np.array([look.score]))[0]),

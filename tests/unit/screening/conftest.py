@@ -1,4 +1,4 @@
-"""One tiny model, trained, exported and calibrated once for the tests of this room; tests that change it take a copy."""
+"""One tiny model, trained, exported and calibrated once for the tests of this room; who changes it takes a copy."""
 
 from __future__ import annotations
 

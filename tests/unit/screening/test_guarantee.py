@@ -77,7 +77,7 @@ class TestGuarantee:
         failures = (truth < sensitivity).mean()
         margin = 4 * np.sqrt(confidence * (1 - confidence) / repeats)
         assert failures <= 1 - confidence + margin
-        # No more cautious than the number of images makes it: of n scores no more than k are under the quantile so often.
+        # And no more cautious than it has to be: so often are no more than k of n scores under the quantile.
         k = misses_allowed(n, sensitivity, confidence)
         assert failures == pytest.approx(binom.cdf(k, n, 1 - sensitivity), abs=margin)
 

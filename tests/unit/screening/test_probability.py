@@ -70,7 +70,7 @@ class TestProbability:
 
     @pytest.mark.parametrize("prevalence", [0, 1, -0.1, np.nan])
     def test_no_prevalence(self, gaussians, prevalence):
-        with pytest.raises(SettingError, match="prevalence = .*\n.*between 0 and 1"):
+        with pytest.raises(SettingError, match=r"prevalence = .*\n.*between 0 and 1"):
             fit_probability(*gaussians, prevalence)
 
 
