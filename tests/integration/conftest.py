@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,6 +95,30 @@ def command():
         return Answer(process.returncode, output)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def serving():
+    """Lend the address that a command prints and listens at until the test is done with it."""
+
+    @contextmanager
+    def run(folder, name, *words, timeout=120):
+        process = begin(folder, name, *words)
+        try:
+            yield read_address(process, time.monotonic() + timeout)
+        finally:
+            end(process)
+
+    return run
+
+
+def read_address(process, deadline):
+    said = ""
+    while process.poll() is None and time.monotonic() < deadline:
+        said += process.stdout.readline()
+        if found := re.search(r"http://127\.0\.0\.1:\d+", said):
+            return found[0]
+    return pytest.fail(f"printed no address:\n{said}")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock
+
 from anomalib_cxr.errors import ScreeningError
 
 from .case import Case, Decision, Verdict
@@ -21,14 +23,19 @@ DATABASE = "worklist.sqlite"
 _FORMAT = 1  # counts up when an older version could not read the file
 _COLUMNS = tuple(field.name for field in fields(Case))
 _NUMBERS = {"size", "modified", "score", "threshold", "probability", "p_value", "age", "height", "width"}
+_PARTS = ("COALESCE(probability, -1)", "COALESCE(score, -1)", "-id")  # refused cases, which have neither, come last
+_RANK = ", ".join(_PARTS)
+_FALLING = f"ORDER BY {', '.join(f'{part} DESC' for part in _PARTS)}"
+_RISING = f"ORDER BY {_RANK}"
 _SCHEMA = f"""
 CREATE TABLE cases (
     id INTEGER PRIMARY KEY,
     {", ".join(f"{name} {'NUMERIC' if name in _NUMBERS else 'TEXT NOT NULL'}" for name in _COLUMNS)},
     UNIQUE (path)
 );
-CREATE INDEX by_probability ON cases (probability DESC, score DESC, id);
-CREATE INDEX by_decision ON cases (decision, probability DESC, score DESC, id);
+CREATE INDEX by_rank ON cases ({_RANK});
+CREATE INDEX by_decision ON cases (decision, {_RANK});
+CREATE INDEX by_day ON cases (screened, decision);
 CREATE TABLE verdicts (
     id INTEGER PRIMARY KEY,
     case_id INTEGER NOT NULL REFERENCES cases (id),
@@ -40,7 +47,6 @@ CREATE TABLE verdicts (
 CREATE INDEX of_case ON verdicts (case_id, id);
 PRAGMA user_version = {_FORMAT};
 """
-_ORDER = "ORDER BY probability DESC NULLS LAST, score DESC, id"
 _UPSERT = f"""
 INSERT INTO cases ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" * len(_COLUMNS))})
 ON CONFLICT (path) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
@@ -116,28 +122,27 @@ class Worklist:
         self.folder = Path(folder)
         self.file = self.folder / DATABASE
         if create:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._create()
         elif not self.file.is_file():
             raise ScreeningError(
                 f"no {DATABASE} in {self.folder}", "a folder that was screened into", "run `anomalib-cxr screen` first"
             )
         with self._open() as database:
-            if create:
-                self._make(database)
             version = database.execute("PRAGMA user_version").fetchone()[0]
         if version != _FORMAT:
             raise ScreeningError(
                 f"{self.file}: format {version}", f"format {_FORMAT}", "use the version of anomalib_cxr that made it"
             )
 
-    @staticmethod
-    def _make(database: sqlite3.Connection) -> None:
-        """Make the tables, unless they are there; of two processes at once, one makes them."""
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("BEGIN IMMEDIATE")
-        if not database.execute("PRAGMA user_version").fetchone()[0]:
-            for command in _SCHEMA.split(";"):
-                database.execute(command)
+    def _create(self) -> None:
+        """Make the tables, unless they are there; of several processes at once, one makes them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f".{DATABASE}.lock"), self._open() as database:
+            if not database.execute("PRAGMA user_version").fetchone()[0]:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("BEGIN")
+                for command in _SCHEMA.split(";"):
+                    database.execute(command)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -194,7 +199,7 @@ class Worklist:
     def find(self, query: Query = EVERYTHING, limit: int = -1, offset: int = 0) -> list[tuple[int, Case]]:
         """Return cases with their numbers: the most probable disease first, what was refused last."""
         condition, values = query.condition()
-        command = f"SELECT id, {', '.join(_COLUMNS)} FROM cases WHERE {condition} {_ORDER} LIMIT ? OFFSET ?"  # noqa: S608
+        command = f"SELECT id, {', '.join(_COLUMNS)} FROM cases WHERE {condition} {_FALLING} LIMIT ? OFFSET ?"  # noqa: S608
         with self._open() as database:
             rows = database.execute(command, [*values, limit, offset]).fetchall()
         return [(number, _case(row)) for number, *row in rows]
@@ -206,16 +211,19 @@ class Worklist:
             return int(database.execute(f"SELECT COUNT(*) FROM cases WHERE {condition}", values).fetchone()[0])  # noqa: S608
 
     def beside(self, number: int, query: Query = EVERYTHING) -> tuple[int | None, int | None]:
-        """Return the numbers of the cases before and after one in the order of a query; None at either end."""
+        """Return the numbers of the cases before and after one in the order of a query; None at either end.
+
+        The case need not be in the query: what counts is its place.
+        """
         condition, values = query.condition()
+        here = f"(SELECT {_RANK} FROM cases WHERE id = ?)"  # noqa: S608
         command = f"""
-            SELECT before, after FROM (
-                SELECT id, LAG(id) OVER ({_ORDER}) AS before, LEAD(id) OVER ({_ORDER}) AS after
-                FROM cases WHERE {condition}
-            ) WHERE id = ?"""  # noqa: S608
+            SELECT
+                (SELECT id FROM cases WHERE {condition} AND ({_RANK}) > {here} {_RISING} LIMIT 1),
+                (SELECT id FROM cases WHERE {condition} AND ({_RANK}) < {here} {_FALLING} LIMIT 1)"""  # noqa: S608
         with self._open() as database:
-            row = database.execute(command, [*values, number]).fetchone()
-        return (None, None) if row is None else (row[0], row[1])
+            before, after = database.execute(command, [*values, number, *values, number]).fetchone()
+        return before, after
 
     def counts(self, day: str = "") -> dict[Decision, int]:
         """Return how many cases have each decision.
@@ -225,7 +233,8 @@ class Worklist:
         """
         with self._open() as database:
             rows = database.execute(
-                "SELECT decision, COUNT(*) FROM cases WHERE screened LIKE ? GROUP BY decision", [f"{day}%"]
+                "SELECT decision, COUNT(*) FROM cases WHERE screened BETWEEN ? AND ? GROUP BY decision",
+                [day, f"{day}\uffff"],
             ).fetchall()
         found = {Decision(decision): int(count) for decision, count in rows}
         return {decision: found.get(decision, 0) for decision in Decision}
