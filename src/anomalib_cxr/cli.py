@@ -243,7 +243,12 @@ def screen(
 
 
 def serve(
-    output: Path, model: Path | None = None, host: str = "127.0.0.1", port: int = 8765, token: str | None = None
+    output: Path,
+    model: Path | None = None,
+    hospital: str = "",
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: str | None = None,
 ) -> None:
     """Show a worklist in the browser, and keep what readers say of it, until Ctrl-C.
 
@@ -252,6 +257,7 @@ def serve(
     Args:
         output: Folder of the worklist.
         model: Folder of the calibrated model, to screen single images that are sent from the browser.
+        hospital: Whose threshold holds for these, where the calibration has one for each.
         host: Address to listen on; any but this machine's own needs a token.
         port: Port to listen on; 0 for any that is free.
         token: What readers sign in with, 16 characters at least.
@@ -261,7 +267,7 @@ def serve(
     from .web.upload import screening_into  # noqa: PLC0415
 
     worklist = Worklist(output)
-    screen_one = None if model is None else screening_into(worklist, model)
+    screen_one = None if model is None else screening_into(worklist, model, hospital)
     run_server(worklist, screen_one, host=host, port=port, token=token)
 
 

@@ -4,8 +4,8 @@ import csv
 import re
 import shlex
 from pathlib import Path
-from urllib.request import urlopen
 
+import httpx
 import pydicom
 import pytest
 
@@ -69,7 +69,22 @@ def test_each_dicom_has_a_capture_and_a_report(followed):
     assert {each.StudyInstanceUID for each in objects} == studies
 
 
-def test_the_page_is_served(followed, serving):
+def test_the_page_takes_an_image_and_a_verdict(followed, serving):
     name, *words = commands_of(PAGE)[-1]
-    with serving(followed, name, *words, "--port", "0") as address:
-        assert "Not a medical device" in urlopen(address, timeout=60).read().decode()  # noqa: S310  # loopback
+    image = followed / "results/archive/CXR_png/PHANTOM_0020_1.png"
+    with (
+        serving(followed, name, *words, "--port", "0") as address,
+        httpx.Client(base_url=address, timeout=120) as reader,
+    ):
+        table = reader.get("/")
+        assert "Not a medical device" in table.text
+        csrf = re.search(r'name="csrf" value="([0-9a-f]+)"', table.text)[1]
+        sent = reader.post("/upload", data={"csrf": csrf}, files={"image": ("new.png", image.read_bytes())})
+        assert sent.status_code == 303
+        case = sent.headers["location"].split("?")[0]
+        form = {"csrf": csrf, "verdict": "abnormal", "reader": "A", "note": "seen"}
+        assert reader.post(f"{case}/verdict", data=form).status_code == 303
+        (verdict,) = csv.DictReader(reader.get("/verdicts.csv").text.splitlines())
+    scores = {row["path"]: row["score"] for row in rows_of(followed / "results/worklist")}
+    assert float(verdict["score"]) == pytest.approx(float(scores[str(image.resolve())]), abs=1e-5)
+    assert (verdict["verdict"], verdict["reader"], verdict["note"]) == ("abnormal", "A", "seen")

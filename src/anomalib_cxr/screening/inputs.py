@@ -10,6 +10,8 @@ from anomalib_cxr.data.dicomdir import dicomdir_files
 from anomalib_cxr.data.predict import DISC_INDEX, radiograph_files
 from anomalib_cxr.errors import DatasetError
 
+from .worklist import UPLOADS
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,10 +41,6 @@ def find_inputs(inputs: Sequence[Path], output: Path) -> list[Path]:
             "correct the inputs",
         )
     return files
-
-
-UPLOADS = "uploads"
-"""Folder in that of the worklist where the page puts what is uploaded."""
 
 
 def _files_of(given: Path) -> list[Path]:

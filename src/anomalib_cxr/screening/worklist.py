@@ -20,6 +20,8 @@ from anomalib_cxr.errors import ScreeningError
 from .case import Case, Decision, Verdict
 
 DATABASE = "worklist.sqlite"
+UPLOADS = "uploads"
+"""Folder in that of the worklist where the page puts what is sent to it."""
 _FORMAT = 1  # counts up when an older version could not read the file
 _COLUMNS = tuple(field.name for field in fields(Case))
 _NUMBERS = {"size", "modified", "score", "threshold", "probability", "p_value", "age", "height", "width"}

@@ -14,31 +14,31 @@ from starlette.datastructures import UploadFile
 
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.files import whole_file
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.worklist import UPLOADS, Worklist
 
 from .security import UPLOAD, Form
 
-FOLDER = "uploads"
-"""In the folder of the worklist."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
 """Endings that are kept of the sender's name, of which nothing else is: it may be a patient's."""
 
 
-def screening_into(worklist: Worklist, model: Path) -> Callable[[Path], None]:
+def screening_into(worklist: Worklist, model: Path, hospital: str = "") -> Callable[[Path], None]:
     """Return what screens one file by a calibrated model, and adds its case to a worklist.
 
     Args:
         worklist: The worklist.
         model: Folder of the model.
+        hospital: Whose threshold holds, where the calibration has one for each.
 
     Raises:
-        ScreeningError: If the model is not calibrated, or the worklist has rows of another one.
+        ScreeningError: If the model is not calibrated, the hospital is needed and unknown, or the worklist has rows of
+            another model.
     """
     # They bring OpenVINO, for which a server without uploads need not wait.
     from anomalib_cxr.screening.run import refuse_other_model  # noqa: PLC0415
     from anomalib_cxr.screening.screener import Screener, ScreenerSettings  # noqa: PLC0415
 
-    screener = Screener(ScreenerSettings(model, worklist.folder))
+    screener = Screener(ScreenerSettings(model, worklist.folder, hospital=hospital))
     refuse_other_model(worklist, screener.calibration)
 
     def screen(path: Path) -> None:
@@ -63,7 +63,7 @@ def upload_pages(worklist: Worklist, screen: Callable[[Path], None]) -> APIRoute
         upload = form.get("image")
         if not isinstance(upload, UploadFile) or not upload.size:
             raise HTTPException(400, "Choose a file that is not empty. Nothing was kept.")
-        path = _store(upload, worklist.folder.resolve() / FOLDER)
+        path = _store(upload, worklist.folder.resolve() / UPLOADS)
         number = None
         try:
             with turn:
