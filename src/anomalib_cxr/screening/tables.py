@@ -10,6 +10,7 @@ from typing import Any
 from anomalib_cxr.files import whole_file
 
 from .case import Case
+from .cells import harmless
 from .record import Calibration
 from .worklist import Worklist
 
@@ -38,16 +39,6 @@ def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = 
             table.writerow({name: harmless(value) for name, value in row.items()})
     with whole_file(worklist.folder / JSON) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         _write_json(worklist, calibration, columns, file)
-
-
-def harmless(value: Any) -> Any:
-    """Return a cell that a spreadsheet will not take for a formula.
-
-    Example:
-        >>> harmless("=1+1"), harmless(-0.5)
-        ("'=1+1", -0.5)
-    """
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def _rows(worklist: Worklist, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:

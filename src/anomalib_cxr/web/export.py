@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from scipy.stats import binomtest
 
 from anomalib_cxr.screening.case import Case, Decision, Verdict
+from anomalib_cxr.screening.cells import harmless
 from anomalib_cxr.screening.worklist import Agreement, Given, Worklist
 
 from .views import TheWorklist, page, percent
@@ -21,7 +22,6 @@ COLUMNS = (
     *("case", "path", "study_uid", "sop_uid", "decision", "probability", "score", "threshold", "p_value"),
     *("verdict", "note", "reader", "given", "model"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # by which a spreadsheet knows what it would compute
 router = APIRouter()
 
 
@@ -39,16 +39,6 @@ def show_agreement(request: Request, worklist: TheWorklist) -> Response:
     counts = {(each.decision, each.verdict): each.cases for each in found}
     values = {"counts": counts, "decisions": list(Decision), "verdicts": list(Verdict), "words": in_words(found)}
     return page(request, "agreement", values)
-
-
-def harmless(cell: object) -> object:
-    """Return a cell that a spreadsheet shows and does not compute; a note may begin with an equals sign.
-
-    Example:
-        >>> harmless("=1+1"), harmless("a=b"), harmless(0.5)
-        ("'=1+1", 'a=b', 0.5)
-    """
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def in_words(found: list[Agreement]) -> list[str]:
