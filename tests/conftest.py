@@ -22,6 +22,12 @@ N_NORMAL, N_SICK, SIZE = 10, 5, 64
 UNMASKED = ("CHNCXR_0000_0", "CHNCXR_0014_1")  # of Shenzhen, as 96 of the 662 are
 
 
+def pytest_configure(config):
+    """Let each of several workers have one thread: more only hinder each other."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+
+
 def draw(folder, prefix, **settings):
     """Draw a set named as a hospital's, without what only phantoms have."""
     settings = {"n_normal": N_NORMAL, "n_sick": N_SICK, "size": SIZE, **settings}
