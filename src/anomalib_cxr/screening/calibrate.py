@@ -19,6 +19,7 @@ from rich.progress import track
 
 from anomalib_cxr.data.radiograph import read_mask, read_radiograph
 from anomalib_cxr.errors import DatasetError, ScreeningError
+from anomalib_cxr.evaluation.files import save_figure
 from anomalib_cxr.evaluation.provenance import code_record
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
@@ -31,6 +32,7 @@ from .labelled import Labelled
 from .lungs import LUNGS, LungFinder, export_segmenter
 from .probability import fit_probability, reliability
 from .record import BESIDE, GATE, RECORD, Calibration, Counts, Grouping, Validated, group_name, write_calibration
+from .reliability_figure import reliability_figure
 from .station import Look, Station
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 MOST_REFERENCES = 1000
 """Healthy images that the gate learns from at most."""
 _SEGMENTER_SIDE, _SEGMENTER_STEPS = 64, 300  # as the models themselves train theirs
+RELIABILITY = "reliability.png"
 _LEAST_SIDE = 256  # px; a model is not refused images as large as the open ones because it was given larger ones
 
 
@@ -113,9 +116,10 @@ def calibrate(
             versions=record["versions"],
             git=record["git"],
         )
+        save_figure(reliability_figure(calibration), aside / RELIABILITY)
         write_calibration(calibration, aside)
         # The record comes last: what it holds for is there by then.
-        for moved in (graph.with_suffix(".bin").name, graph.name, *BESIDE, RECORD):
+        for moved in (graph.with_suffix(".bin").name, graph.name, *BESIDE, RELIABILITY, RECORD):
             os.replace(aside / moved, graph.parent / moved)  # noqa: PTH105  # the word for "atomic"
     return calibration
 
