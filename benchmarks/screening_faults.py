@@ -98,8 +98,8 @@ def fill_disk(model: Path, folder: Path) -> dict[str, Any]:
     try:
         screening = start(archive, model, output)
         words, _ = screening.communicate()
-        kept = rows_of(output)
         subprocess.run(["mount", "-o", "remount,size=200m", str(output)], check=True)  # noqa: S603, S607
+        kept = rows_of(output)
         start(archive, model, output).wait()
         same = rows_of(output) == rows_of(folder / "whole")
     finally:
