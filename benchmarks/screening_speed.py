@@ -25,6 +25,7 @@ import torch
 from jsonargparse import auto_cli
 from PIL import Image
 
+from anomalib_cxr.data.dicomdir import dicomdir_files
 from anomalib_cxr.data.phantom_dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom_files import write_phantoms
 from anomalib_cxr.evaluation.provenance import code_record, write_record
@@ -52,8 +53,7 @@ def make_archives(folder: Path, small: int, large: int) -> dict[str, Path]:
     png, dicom = folder / "png", folder / "dicom"
     png.mkdir()
     dicom.mkdir()
-    write_phantom_dicom(few)
-    header = pydicom.dcmread(next((few / "DICOM").rglob("*.dcm")))
+    header = pydicom.dcmread(dicomdir_files(write_phantom_dicom(few) / "DICOMDIR")[0])
     for path in sorted((few / "CXR_png").iterdir()):
         levels = torch.from_numpy(np.asarray(Image.open(path), np.float32))[None, None]
         large_levels = (

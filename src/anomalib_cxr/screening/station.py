@@ -17,12 +17,11 @@ import torch
 from anomalib_cxr.data.header import Header, read_header
 from anomalib_cxr.data.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
-from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.segmentation.lungs import only_lungs
 
 from .exported import ExportedModel
 from .gate import Gate
-from .lungs import LungFinder
+from .lungs import LungFinder, reduce
 from .record import Validated
 
 PICTURE_SIDE = 512
@@ -118,13 +117,13 @@ class Station:
             yield self._judge(batch)
 
     def _read_ahead(self, files: Iterable[Path]) -> Iterator[_Read]:
-        """Read files in threads, in order, no more than two each ahead."""
+        """Read files in threads, in order, no more ahead than there are threads: originals take 80 MB each."""
         workers = os.cpu_count() or 1
         waiting: deque[Future[_Read]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             for file in files:
                 waiting.append(pool.submit(self._read, file))
-                if len(waiting) > 2 * workers:
+                if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -196,8 +195,7 @@ def picture_of(radiograph: torch.Tensor) -> np.ndarray:
     height, width = radiograph.shape[-2:]
     scale = min(1.0, PICTURE_SIDE / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    reduced = radiograph if scale == 1 else antialiased_resize(radiograph[None], size)[0]
-    return reduced[0].clamp(0, 1).numpy()
+    return reduce(radiograph, size)[0].numpy()
 
 
 def _shape(read: _Read) -> tuple[int, ...]:
