@@ -1,0 +1,173 @@
+"""`anomalib-cxr calibrate` and `screen`: from labelled X-rays to a worklist, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from anomalib_cxr.cli import main
+
+DRAWN = ["--n_normal", 24, "--n_sick", 12, "--size", 64, "--dicom", "true"]
+ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, command, trained):
+    """A folder with phantoms, a table of their labels, and a training."""
+    folder = tmp_path_factory.mktemp("screening")
+    code, output = command(folder, "anomalib-cxr", "phantom", "archive", *DRAWN)
+    assert code == 0, output
+    rows = [f"archive/CXR_png/{path.name},{path.stem[-1]}" for path in sorted(folder.glob("archive/CXR_png/*.png"))]
+    (folder / "labels.csv").write_text("\n".join(["image,label", *rows, ""]))
+    shutil.copytree(trained.folder, folder / "training")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calibrated(place, command, segmenter_path):
+    words = ["calibrate", "training", "--table", "labels.csv", "--segmenter", segmenter_path, *ASKED]
+    return command(place, "anomalib-cxr", *words)
+
+
+@pytest.fixture(scope="module")
+def model(place, calibrated):
+    assert calibrated.code == 0, calibrated.output
+    return place / "training" / "weights" / "openvino"
+
+
+@pytest.fixture(scope="module")
+def screened(place, model, command):
+    """Pictures, the DICOM files of the same phantoms, and a photograph's name without a photograph."""
+    (place / "inbox").mkdir()
+    for path in sorted((place / "archive" / "CXR_png").iterdir())[::3]:
+        shutil.copy(path, place / "inbox")
+    (place / "inbox" / "holiday.jpg").write_bytes(b"no image")
+    Image.open(place / "inbox" / "PHANTOM_0000_0.png").rotate(180).save(place / "inbox" / "turned.png")
+    inputs = ["inbox", "archive/DICOM/DICOMDIR"]
+    words = ["screen", *inputs, "--model", model, "--output", "out", "--any_source", "true"]
+    return command(place, "anomalib-cxr", *words)
+
+
+def rows_of(folder):
+    with (folder / "worklist.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def say(place, monkeypatch, capsys):
+    """Run a verb in this process, without the seconds that its start takes."""
+
+    def say(*words):
+        monkeypatch.chdir(place)
+        try:
+            main([str(word) for word in words])
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return say
+
+
+class TestCalibrate:
+    def test_exports_a_training_and_says_what_it_found(self, calibrated, model):
+        _, output = calibrated
+        found = json.loads((model / "screening.json").read_text())
+        (rule,) = found["rule_out"].values()
+        assert f"under {rule['threshold']:g} an X-ray is ruled out" in output
+        assert rule["lower_bound"] >= rule["sensitivity"] == 0.6
+        assert "Ready to screen: training/weights/openvino" in output
+        assert "TracerWarning" not in output
+
+    def test_too_few_sick_images(self, say, model):
+        before = {path.name: path.read_bytes() for path in model.iterdir()}
+        code, output = say("calibrate", model, "--table", "labels.csv")
+        assert code == 1
+        assert "24 normal and 12 sick images" in output
+        assert "at least 299 sick ones" in output
+        assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+    @pytest.mark.parametrize("words", [[], ["--table", "labels.csv", "--data", "{class_path: a.B}"]])
+    def test_neither_data_nor_table_or_both(self, say, model, words):
+        code, output = say("calibrate", model, *words)
+        assert code == 1
+        assert "one of the two" in output
+
+
+class TestScreen:
+    def test_a_row_for_each_file(self, screened, place):
+        code, output = screened
+        assert code == 0, output
+        rows = rows_of(place / "out")
+        files = [*(place / "inbox").iterdir(), *(place / "archive" / "DICOM").rglob("IM*")]
+        assert len(files) == 14 + 36
+        assert sorted(row["path"] for row in rows) == sorted(str(file.resolve()) for file in files)
+        assert "Worklist: out" in output
+        assert "Traceback" not in output
+
+    def test_scores_and_refusals(self, screened, place):
+        rows = {row["path"].rsplit("/", 1)[1]: row for row in rows_of(place / "out")}
+        assert rows["holiday.jpg"]["decision"].startswith("refused: not readable")
+        assert "turned by 180 degrees" in rows["turned.png"]["decision"]
+        by_sop = [row for row in rows_of(place / "out") if row["sop_uid"]]
+        assert len(by_sop) == 36
+        for row in rows_of(place / "out"):
+            if not row["decision"].startswith("refused"):
+                ruled_out = float(row["score"]) < float(row["threshold"])
+                assert row["decision"] == ("normal, ruled out" if ruled_out else "to be read")
+                assert Image.open(place / "out" / row["heatmap"]).size == (64, 64)
+
+    def test_the_guarantee_holds_on_what_it_was_calibrated_with(self, screened, place, model):
+        """Of the sick phantoms, whose DICOM files score as their pictures, no more are ruled out than it allows."""
+        found = json.loads((model / "screening.json").read_text())
+        sick = [row for row in rows_of(place / "out") if row["sop_uid"]]
+        order = sorted((place / "archive" / "DICOM").rglob("IM*"))
+        names = {str(path.resolve()): int(path.parts[-4].removeprefix("PT")) >= 24 for path in order}
+        ruled_out = [row for row in sick if names[row["path"]] and row["decision"] == "normal, ruled out"]
+        assert len(ruled_out) == found["rule_out"][""]["n_missed"]
+
+    def test_no_patient_in_tables_or_log(self, screened, place):
+        texts = [screened.output, *((place / "out" / name).read_text() for name in ("worklist.csv", "worklist.json"))]
+        assert not any("PHANTOM^" in text for text in texts)
+
+    def test_again_nothing_is_screened(self, screened, say, model, place):
+        before = rows_of(place / "out")
+        code, output = say(
+            *("screen", "inbox", "archive/DICOM/DICOMDIR", "--model", model, "--output", "out", "--any_source", "true")
+        )
+        assert code == 0, output
+        assert rows_of(place / "out") == before
+
+    def test_sources_that_were_never_validated(self, say, model, place, tmp_path):
+        code, output = say("screen", "archive/DICOM", "--model", model, "--output", tmp_path / "out", "--names", "true")
+        assert code == 0, output
+        rows = rows_of(tmp_path / "out")
+        expected = "refused: never validated on this kind of source: DICOM DX, anomalib_cxr phantom"
+        assert {row["decision"] for row in rows} == {expected}
+        assert {row["patient_id"] for row in rows} == {path.stem for path in (place / "archive/CXR_png").iterdir()}
+
+    def test_a_model_that_is_not_calibrated(self, say, model, tmp_path):
+        for name in ("model.xml", "model.bin"):
+            shutil.copy(model / name, tmp_path)
+        code, output = say("screen", "inbox", "--model", tmp_path, "--output", tmp_path / "out")
+        assert code == 1
+        assert "no screening.json, lungs.xml, lungs.bin, gate.npz" in output
+        assert "anomalib-cxr calibrate" in output
+        assert not (tmp_path / "out").exists()
+
+    def test_inputs_that_do_not_exist(self, say, model, tmp_path):
+        code, output = say("screen", "nowhere", "neither.png", "--model", model, "--output", tmp_path / "out")
+        assert code == 1
+        assert "no such path (2)" in output
+
+
+@pytest.mark.parametrize("verb", ["calibrate", "screen"])
+def test_help(say, verb):
+    code, output = say(verb, "--help")
+    assert code == 0
+    assert "--model" in output if verb == "screen" else "--sensitivity" in output
