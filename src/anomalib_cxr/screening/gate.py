@@ -19,6 +19,7 @@ import torch
 from scipy.special import softmax
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.files import whole_file
@@ -36,6 +37,7 @@ LEAST_REFERENCES = 20
 _COPIES = 3  # moved and otherwise exposed, of each X-ray
 _VIEW_COMPONENTS = 100
 _COMPONENTS = 60
+_FOLDS = 5
 
 
 def _quarters(images: torch.Tensor) -> torch.Tensor:
@@ -150,8 +152,24 @@ def fit_gate(reduced: torch.Tensor, lungs: np.ndarray, seed: int) -> Gate:
     weights, bias = _fit_kinds(kinds, seed)
     thumbnails = kinds["upright"]
     subspace = PCA(min(_COMPONENTS, len(reduced) // 2), random_state=seed).fit(thumbnails)
-    limit = _distances(thumbnails, subspace.mean_, subspace.components_).max()
-    return Gate(np.array(list(kinds)), weights, bias, subspace.mean_, subspace.components_, limit)
+    limit = _greatest_distance(thumbnails.reshape(_COPIES + 1, len(reduced), -1), subspace.n_components_, seed)
+    return Gate(np.array(list(kinds)), weights, bias, subspace.mean_, subspace.components_, np.array(limit))
+
+
+def _greatest_distance(thumbnails: np.ndarray, n_components: int, seed: int) -> float:
+    """Return the greatest distance of an X-ray from the subspace of others: that from its own is too small.
+
+    Args:
+        thumbnails: The X-rays and their copies, `(1 + _COPIES, N, SIDE * SIDE)`.
+        n_components: Of the subspace.
+        seed: Of the subspace.
+    """
+    greatest = 0.0
+    for rest, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(thumbnails[0]):
+        others = PCA(n_components, random_state=seed).fit(thumbnails[:, rest].reshape(-1, thumbnails.shape[-1]))
+        distances = _distances(thumbnails[0, held_out], others.mean_, others.components_)
+        greatest = max(greatest, float(distances.max()))
+    return greatest
 
 
 def _fit_kinds(kinds: dict[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
