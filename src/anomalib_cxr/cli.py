@@ -327,7 +327,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: Arguments of the command; those of the process where None.
     """
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger(__package__).setLevel(logging.INFO)  # not of the libraries: an export alone would tell pages
     parser = _parser()
     settings = parser.instantiate_classes(parser.parse_args(args))
     verb: Any = VERBS

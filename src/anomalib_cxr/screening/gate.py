@@ -159,6 +159,8 @@ def fit_gate(reduced: torch.Tensor, lungs: np.ndarray, seed: int) -> Gate:
 def _greatest_distance(thumbnails: np.ndarray, n_components: int, seed: int) -> float:
     """Return the greatest distance of an X-ray from the subspace of others: that from its own is too small.
 
+    The copies count too: the opacities in them keep disease from being taken for something else than an X-ray.
+
     Args:
         thumbnails: The X-rays and their copies, `(1 + _COPIES, N, SIDE * SIDE)`.
         n_components: Of the subspace.
@@ -167,8 +169,8 @@ def _greatest_distance(thumbnails: np.ndarray, n_components: int, seed: int) -> 
     greatest = 0.0
     for rest, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(thumbnails[0]):
         others = PCA(n_components, random_state=seed).fit(thumbnails[:, rest].reshape(-1, thumbnails.shape[-1]))
-        distances = _distances(thumbnails[0, held_out], others.mean_, others.components_)
-        greatest = max(greatest, float(distances.max()))
+        unseen = thumbnails[:, held_out].reshape(-1, thumbnails.shape[-1])
+        greatest = max(greatest, float(_distances(unseen, others.mean_, others.components_).max()))
     return greatest
 
 
