@@ -36,10 +36,21 @@ def fresh(exported, tmp_path):
 
 
 @pytest.fixture
-def quick(calibrated, monkeypatch):
+def fitted(calibrated, monkeypatch):
     """Take the gate of the other tests instead of fitting one."""
     gate = Gate.load(calibrated / "gate.npz")
     monkeypatch.setattr(module, "fit_gate", lambda *_, **__: gate)
+
+
+@pytest.fixture
+def quick(fitted, calibrated, monkeypatch):
+    """Take the segmenter of the other tests, too, as they exported it."""
+
+    def copy(_, graph):
+        for suffix in (".xml", ".bin"):
+            shutil.copy((calibrated / graph.name).with_suffix(suffix), graph.parent)
+
+    monkeypatch.setattr(module, "export_segmenter", copy)
 
 
 class TestFound:
@@ -104,7 +115,7 @@ class TestAgain:
 
 
 class TestSegmenter:
-    def test_one_is_trained_where_none_is_given(self, fresh, quick, labelled, monkeypatch):
+    def test_one_is_trained_where_none_is_given(self, fresh, fitted, labelled, monkeypatch):
         steps = []
         monkeypatch.setattr(module, "fit_lungs", lambda *_, **settings: steps.append(settings["steps"]))
         with pytest.raises(
