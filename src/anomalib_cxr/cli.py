@@ -184,7 +184,7 @@ def calibrate(
     data = data or (None if table else data_of(model))
     if (data is None) == (table is None):
         raise SettingError(
-            f"{model}, no training, and {'both data and table' if table else 'neither data nor table'}",
+            "both data and table" if table else f"neither data nor table, and {model} has no config.yaml of a training",
             "one of the two",
             "give --config with a file of configs/data, or --table",
         )
