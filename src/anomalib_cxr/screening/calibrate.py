@@ -41,6 +41,7 @@ MOST_REFERENCES = 1000
 """Healthy images that the gate learns from at most."""
 _SEGMENTER_SIDE, _SEGMENTER_STEPS = 64, 300  # as the models themselves train theirs
 RELIABILITY = "reliability.png"
+_ASIDE = ".calibrating-"
 _LEAST_SIDE = 256  # px; a model is not refused images as large as the open ones because it was given larger ones
 
 
@@ -89,7 +90,9 @@ def calibrate(
     check_wish(wish.sensitivity, wish.confidence)
     graph = graph_of(model)
     _refuse_too_few(labelled, wish)
-    with TemporaryDirectory(dir=graph.parent, prefix=".calibrating-") as name:
+    for left_over in graph.parent.glob(f"{_ASIDE}*"):  # of one that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
+    with TemporaryDirectory(dir=graph.parent, prefix=_ASIDE) as name:
         aside = Path(name)
         for file in (graph, graph.with_suffix(".bin")):
             shutil.copyfile(file, aside / file.name)

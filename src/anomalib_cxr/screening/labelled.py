@@ -65,7 +65,8 @@ def labelled_by_table(table: Path) -> Labelled:
 
     Args:
         table: CSV with the columns `image` (path, seen from the table's folder), `label` (normal or sick), and where
-            they are known `hospital`, `sex` (M or F) and `age` (years). None of the images may have trained the model.
+            they are known `hospital`, `sex` (M or F, or a word that begins so) and `age` (years). None of the images
+            may have trained the model.
 
     Raises:
         DatasetError: If it cannot be read, a column is missing, a label is none, or a file is not there or no X-ray.
@@ -90,7 +91,7 @@ def labelled_by_table(table: Path) -> Labelled:
             "path": paths,
             "is_sick": pd.array(labels, dtype=bool),
             "hospital": found.get("hospital", ""),
-            "sex": found["sex"].str.strip().str.upper() if "sex" in found else "",
+            "sex": found["sex"].str.strip().str.upper().str[:1] if "sex" in found else "",
             "age": pd.to_numeric(found["age"], errors="coerce") if "age" in found else float("nan"),
         }
     )
