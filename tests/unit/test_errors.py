@@ -14,11 +14,12 @@ from anomalib_cxr.errors import (
     DownloadError,
     RadiographError,
     ScoreError,
+    ScreeningError,
     SegmenterError,
     SettingError,
 )
 
-KINDS = (SettingError, DatasetError, DownloadError, DivergenceError, ScoreError, SegmenterError)
+KINDS = (SettingError, DatasetError, DownloadError, DivergenceError, ScoreError, ScreeningError, SegmenterError)
 
 
 @pytest.mark.parametrize("kind", [CxrError, *KINDS])
