@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fastapi  # noqa: F401  # autodoc imports as type checkers do, which FastAPI's own models do not bear
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
