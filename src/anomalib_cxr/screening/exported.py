@@ -49,8 +49,8 @@ class ExportedModel:
         self.graph = graph_of(folder)
         try:
             network = openvino.Core().read_model(self.graph)
-            # Scores are to be the same on each machine: see `anomalib_cxr.models.components.float32`. One batch at a time
-            # is scored, so all cores are for it.
+            # Scores are to be the same on each machine: see `anomalib_cxr.models.components.float32`. One batch at a
+            # time is scored, so all cores are for it.
             settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
             self._network = openvino.Core().compile_model(network, device, settings)
         except RuntimeError as error:
