@@ -13,6 +13,7 @@ from torchvision.tv_tensors import Image
 from anomalib_cxr.errors import DatasetError
 
 from .dataclasses import RoiImageBatch, RoiImageItem
+from .dicomdir import DICOMDIR
 from .radiograph import read_radiograph
 from .verification import verify_radiographs
 
@@ -24,13 +25,11 @@ _NO_PICTURES = frozenset({
     ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml",
 })
 # fmt: on
-DISC_INDEX = "DICOMDIR"
-"""Name of the table of contents of a DICOM disc or folder."""
 
 
 def _may_be_radiograph(file: Path) -> bool:
     """Tell whatever may be a radiograph, of any name, from what clearly is none."""
-    return file.suffix.lower() not in _NO_PICTURES and file.name != DISC_INDEX
+    return file.suffix.lower() not in _NO_PICTURES and file.name != DICOMDIR
 
 
 def radiograph_files(folder: Path) -> tuple[list[Path], int]:

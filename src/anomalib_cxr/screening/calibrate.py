@@ -30,7 +30,7 @@ from .gate import fit_gate
 from .guarantee import RuleOut, check_wish, rule_out, sick_needed
 from .labelled import Labelled
 from .lungs import LUNGS, LungFinder, export_segmenter
-from .probability import fit_probability, reliability
+from .probability import check_prevalence, fit_probability, reliability
 from .record import BESIDE, GATE, RECORD, Calibration, Counts, Grouping, Validated, group_name, write_calibration
 from .reliability_figure import reliability_figure
 from .station import Look, Station
@@ -88,6 +88,7 @@ def calibrate(
         DatasetError: If an image cannot be used.
     """
     check_wish(wish.sensitivity, wish.confidence)
+    check_prevalence(wish.prevalence)
     graph = graph_of(model)
     _refuse_too_few(labelled, wish)
     for left_over in graph.parent.glob(f"{_ASIDE}*"):  # of one that was killed

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomalib_cxr.data.dicomdir import dicomdir_files
-from anomalib_cxr.data.predict import DISC_INDEX, radiograph_files
+from anomalib_cxr.data.dicomdir import DICOMDIR, dicomdir_files
+from anomalib_cxr.data.predict import radiograph_files
 from anomalib_cxr.errors import DatasetError
 
 from .worklist import UPLOADS
@@ -45,7 +45,7 @@ def find_inputs(inputs: Sequence[Path], output: Path) -> list[Path]:
 
 def _files_of(given: Path) -> list[Path]:
     if given.is_file():
-        return dicomdir_files(given) if given.name == DISC_INDEX else [given]
+        return dicomdir_files(given) if given.name == DICOMDIR else [given]
     files, passed_over = radiograph_files(given)
     if passed_over:
         logger.info("%s: passed over %d files that are no pictures", given, passed_over)

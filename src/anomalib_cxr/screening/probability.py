@@ -86,6 +86,18 @@ def p_values(scores: np.ndarray, healthy: np.ndarray) -> np.ndarray:
     return np.asarray((as_high + 1) / (len(healthy) + 1))
 
 
+def check_prevalence(prevalence: float) -> None:
+    """Refuse a prevalence that is no share.
+
+    Raises:
+        SettingError: If it is not between 0 and 1.
+    """
+    if not 0 < prevalence < 1:
+        raise SettingError(
+            f"prevalence = {prevalence}", "between 0 and 1", "give the share of sick people among those screened"
+        )
+
+
 def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) -> ProbabilityCurve:
     """Fit the probability of disease to labelled scores [1].
 
@@ -103,10 +115,7 @@ def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) 
         >>> bool(curve(np.array([0.1]))[0] < 0.1 < 0.9 < curve(np.array([0.9]))[0])
         True
     """
-    if not 0 < prevalence < 1:
-        raise SettingError(
-            f"prevalence = {prevalence}", "between 0 and 1", "give the share of sick people among those screened"
-        )
+    check_prevalence(prevalence)
     fitted = _regression().fit(scores[:, None], is_sick)
     return ProbabilityCurve(
         slope=float(fitted.coef_[0, 0]),

@@ -10,6 +10,8 @@ import yaml
 
 from anomalib_cxr.errors import ScreeningError
 
+from .exported import GRAPH
+
 CHECKPOINT = Path("weights/lightning/model.ckpt")
 SETTINGS = Path("report/model.yaml")
 CONFIG = Path("config.yaml")
@@ -26,17 +28,17 @@ def exported_of(model: Path) -> Path:
     Raises:
         ScreeningError: If it is none of these.
     """
-    if model.suffix == ".xml" or (model / "model.xml").is_file():
+    if model.suffix == ".xml" or (model / GRAPH).is_file():
         return model
     checkpoint, settings = model / CHECKPOINT, model / SETTINGS
     missing = [str(file) for file in (checkpoint, settings) if not file.is_file()]
     if missing:
         raise ScreeningError(
-            f"{model}, without model.xml and without {' and '.join(missing)}",
+            f"{model}, without {GRAPH} and without {' and '.join(missing)}",
             "the folder of a model exported to OpenVINO, or of a training with callbacks.TrainingReport",
             "export the model: `anomalib export --export_type openvino`",
         )
-    exported = model / EXPORT / "model.xml"
+    exported = model / EXPORT / GRAPH
     if not exported.is_file() or exported.stat().st_mtime < checkpoint.stat().st_mtime:
         found: Any = _class_of(settings).load_from_checkpoint(checkpoint, map_location="cpu")
         found.eval().to_openvino(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -60,8 +61,8 @@ def create_app(worklist: Worklist, screen: Callable[[Path], None] | None = None,
 
 
 def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # for the type alone
-    return error_page(request, error.status_code, error.detail)
+    refusal = cast("HTTPException", error)  # it is registered for no other
+    return error_page(request, refusal.status_code, refusal.detail)
 
 
 def _unknown(request: Request, error: Exception) -> Response:  # noqa: ARG001
