@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from itertools import cycle, product
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pytest
@@ -23,9 +25,20 @@ UNMASKED = ("CHNCXR_0000_0", "CHNCXR_0014_1")  # of Shenzhen, as 96 of the 662 a
 
 
 def pytest_configure(config):
-    """Let each of several workers have one thread: more only hinder each other."""
+    """Let caches lie in a folder of this run's own, and each of several workers have one thread.
+
+    More threads than cores only hinder each other.
+    """
+    if not hasattr(config, "workerinput"):  # workers inherit it
+        os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="anomalib-cxr-tests-")
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
+
+
+def pytest_unconfigure(config):
+    """Delete the caches of this run."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop("XDG_CACHE_HOME"), ignore_errors=True)
 
 
 def draw(folder, prefix, **settings):

@@ -9,16 +9,20 @@ from typing import Literal, get_args
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
-from torchvision.transforms.v2 import Transform
+from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.utils.attrs import get_nested_attr
+from torchvision.transforms.v2 import Resize, Transform
 
 from anomalib_cxr.errors import DatasetError, refuse_settings
 
+from .cache import PictureCache
 from .dataset import RoiDataset
 from .lung_masks import FOLDER, predict_masks
+from .pictures import picture_files
 from .samples import make_samples
 from .split_table import assign_by_table, check_filled
 from .splits import PROTOCOLS, Protocol, assign_splits, describe_splits
-from .verification import ON_ERROR, OnError, verify_samples
+from .verification import ON_ERROR, OnError, SizeOf, decoded_size, leave_out, verify_samples
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
     refuse_settings(wrong, expected, PLACE)
 
 
-def check_least(**numbers: tuple[int, int]) -> None:
+def check_least(**numbers: tuple[float, float]) -> None:
     """Refuse numbers under their least value."""
     wrong = {name: value for name, (value, least) in numbers.items() if value < least}
     refuse_settings(wrong, {name: f">= {least}" for name, (_, least) in numbers.items()}, PLACE)
@@ -65,6 +69,11 @@ class RoiDataModule(AnomalibDataModule):
         segmenter: File of the lung segmenter that predicts masks; null where none is to.
         predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Masks that lie there serve
             images without a true one, whatever `masks` is.
+        cache: Whether to decode each image once, not each epoch: images and masks are kept as the model's resizing
+            leaves them, in `cache_folder`. Augmentations that come before a resizing need the original and are read
+            from the files; let them begin with the model's own `Resize` to have theirs cached, too.
+        cache_folder: Folder of caches; None for the user's own cache folder. It then holds images of patients.
+        cache_gigabytes: Bound on all caches in it; those that were not used for longest are deleted first.
 
     Raises:
         SettingError: If a choice is unknown, a number under its least value, or `split_table` or `segmenter` missing or
@@ -83,6 +92,9 @@ class RoiDataModule(AnomalibDataModule):
     """
 
     seed: int  # never None here, as it may be in anomalib's own
+    train_data: RoiDataset
+    val_data: RoiDataset
+    test_data: RoiDataset
 
     def __init__(
         self,
@@ -102,6 +114,9 @@ class RoiDataModule(AnomalibDataModule):
         split_table: Path | str | None = None,
         segmenter: Path | str | None = None,
         predicted_masks: Path | str | None = None,
+        cache: bool = True,
+        cache_folder: Path | str | None = None,
+        cache_gigabytes: float = 20.0,
     ) -> None:
         check_choices(protocol=(protocol, (*PROTOCOLS, TABLE)), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
         check_least(
@@ -109,6 +124,7 @@ class RoiDataModule(AnomalibDataModule):
             eval_batch_size=(eval_batch_size, 1),
             num_workers=(num_workers, 0),
             seed=(seed, 0),
+            cache_gigabytes=(cache_gigabytes, 0),
         )
         if (protocol == TABLE) != (split_table is not None):
             wanted = "a CSV file with protocol: table, null without"
@@ -137,6 +153,9 @@ class RoiDataModule(AnomalibDataModule):
         self.split_table = split_table
         self.segmenter = segmenter
         self.predicted_masks = self.root / FOLDER if predicted_masks is None else Path(predicted_masks)
+        self.cache = cache
+        self.cache_folder = None if cache_folder is None else Path(cache_folder)
+        self.cache_gigabytes = cache_gigabytes
 
     @property
     def needs_masks(self) -> bool:
@@ -168,16 +187,49 @@ class RoiDataModule(AnomalibDataModule):
         self._check_normal(samples)
         if self.protocol == TABLE:
             return self._split_by_table(samples)
-        samples = verify_samples(samples, self.on_error)
+        samples = self.verify(samples)
         return assign_splits(samples, self.protocol, self.seed, require_masks=self.needs_masks)
 
     def _split_by_table(self, samples: pd.DataFrame) -> pd.DataFrame:
         """Split by the table, before files that cannot be used are left out: these are not missing."""
         table = Path(str(self.split_table))
         placed = assign_by_table(samples, table, self.seed, require_masks=self.needs_masks, sources=self.sources)
-        usable = verify_samples(placed, self.on_error)
+        usable = self.verify(placed)
         check_filled(usable, table, self.seed)
         return usable
+
+    def verify(self, samples: pd.DataFrame, size_of: SizeOf = decoded_size) -> pd.DataFrame:
+        """Look whether all files of a table can be used, and decode them into the cache if there is one.
+
+        Args:
+            samples: The table.
+            size_of: Reads an image as far as it is to be checked where there is no cache.
+
+        Raises:
+            DatasetError: If some cannot, and these are not to be skipped; or if the cache cannot be written.
+        """
+        cache = self._open_cache()
+        if cache is None:
+            return verify_samples(samples, self.on_error, size_of)
+        return leave_out(samples, cache.fill(list(picture_files(samples))), self.on_error)
+
+    def _open_cache(self) -> PictureCache | None:
+        """Return the cache at the size of the model that is to be trained, or None where there is none to be."""
+        transform = get_nested_attr(self, "trainer.model.pre_processor.transform", None)
+        resizes = extract_transforms_by_type(transform, Resize)
+        if not self.cache or not resizes or len(resizes[0].size) != 2:  # noqa: PLR2004  # else the sizes differ
+            return None
+        return PictureCache(self.root, resizes[0], self.cache_folder, self.cache_gigabytes)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make the data sets, and let them read from the cache."""
+        super().setup(stage)
+        cache = self._open_cache()
+        subsets = (self.train_data, self.val_data, self.test_data)
+        if cache is not None:  # filled by the verification, but for a data module whose model has changed since
+            cache.fill(list(dict.fromkeys(files for subset in subsets for files in picture_files(subset.samples))))
+        for subset in subsets:
+            subset.cache = cache
 
     def _of_sources(self, samples: pd.DataFrame) -> pd.DataFrame:
         """Keep the X-rays of the chosen hospitals, of which one at least must be there."""

@@ -22,7 +22,6 @@ from .nih_draw import deal_at_random, deal_by_lists, draw_images
 from .nih_files import FINDINGS, HEALTHY, find_images, read_entries
 from .radiograph import intact_size
 from .splits import PROTOCOLS
-from .verification import verify_samples
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ class NihChestXray14(RoiDataModule):
             DatasetError: If the folder or its files cannot be used, or do not suffice for the draw.
         """
         drawn = self.list_samples()
-        usable = verify_samples(self._with_needed_masks(drawn), self.on_error, intact_size)
+        usable = self.verify(self._with_needed_masks(drawn), intact_size)
         lost = {*zip(drawn.split, drawn.label, strict=True)} - {*zip(usable.split, usable.label, strict=True)}
         if lost:
             raise DatasetError(

@@ -13,9 +13,11 @@ from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 from rich.progress import track
+from torchvision.tv_tensors import Image, Mask
 
 from anomalib_cxr.errors import DatasetError, RadiographError
 
+from .pictures import PictureFiles, Pictures, picture_files
 from .radiograph import read_mask, read_radiograph
 
 logger = logging.getLogger(__name__)
@@ -25,56 +27,77 @@ ON_ERROR: tuple[str, ...] = get_args(OnError)
 SizeOf = Callable[[Path | str], tuple[int, ...]]
 
 
-class _Files(NamedTuple):
-    image: Path | str
-    roi_masks: Sequence[str] = ()
-    lesion: str = ""
+class Problem(NamedTuple):
+    """What is wrong with a file."""
 
-
-class _Problem(NamedTuple):
     reason: str
     path: Path | str
 
 
-def _mask_problem(kind: str, paths: Sequence[str], size: tuple[int, ...]) -> _Problem | None:
-    """Return what is wrong with a mask, which may be spread over several files."""
+class Inspected(NamedTuple):
+    """What came of reading the files of one X-ray."""
+
+    problems: list[Problem]
+    pictures: Pictures | None
+    """None where there is a problem."""
+
+
+def _read_mask(kind: str, paths: Sequence[str], size: tuple[int, ...]) -> Mask | Problem:
+    """Read a mask, which may be spread over several files, or say what is wrong with it."""
     try:
         mask = read_mask(*paths)
     except RadiographError as error:
-        return _Problem(f"{kind}: {error.reason}", error.path)
+        return Problem(f"{kind}: {error.reason}", error.path)
     if tuple(mask.shape) != size:
-        return _Problem(f"{kind} of another size than its image", paths[0])
+        return Problem(f"{kind} of another size than its image", paths[0])
     if not mask.any():
-        return _Problem(f"{kind} is empty", paths[0])
+        return Problem(f"{kind} is empty", paths[0])
     if mask.all():
-        return _Problem(f"{kind} covers the whole image", paths[0])
-    return None
+        return Problem(f"{kind} covers the whole image", paths[0])
+    return Mask(mask)
 
 
-def _decoded_size(path: Path | str) -> tuple[int, ...]:
+def _read_masks(files: PictureFiles, size: tuple[int, ...]) -> tuple[Mask | Problem | None, Mask | Problem | None]:
+    """Read the masks that an X-ray has: of the lungs, and of the lesion."""
+    lungs = _read_mask("lung mask", files.roi_masks, size) if files.roi_masks else None
+    return lungs, _read_mask("lesion mask", (files.lesion,), size) if files.lesion else None
+
+
+def decoded_size(path: Path | str) -> tuple[int, ...]:
     """Return height and width of a radiograph that can be decoded as a whole."""
     return tuple(read_radiograph(path).shape[-2:])
 
 
-def _problems(size_of: SizeOf, files: _Files) -> list[_Problem]:
+def _problems(size_of: SizeOf, files: PictureFiles) -> list[Problem]:
     """Return what is wrong with one X-ray's files."""
     try:
         size = size_of(files.image)
     except RadiographError as error:
-        return [_Problem(error.reason, files.image)]
-    masks = {"lung mask": files.roi_masks, "lesion mask": (files.lesion,) if files.lesion else ()}
-    found = [_mask_problem(kind, paths, size) for kind, paths in masks.items() if paths]
-    return [problem for problem in found if problem is not None]
+        return [Problem(error.reason, files.image)]
+    return [found for found in _read_masks(files, size) if isinstance(found, Problem)]
 
 
-def _inspect(table: Sequence[_Files], size_of: SizeOf = _decoded_size) -> list[list[_Problem]]:
+def inspect(files: PictureFiles) -> Inspected:
+    """Read the files of one X-ray, and look whether they can be used together."""
+    try:
+        image = read_radiograph(files.image)
+    except RadiographError as error:
+        return Inspected([Problem(error.reason, files.image)], None)
+    roi_mask, lesion = _read_masks(files, tuple(image.shape[-2:]))
+    problems = [found for found in (roi_mask, lesion) if isinstance(found, Problem)]
+    if isinstance(roi_mask, Problem) or isinstance(lesion, Problem):
+        return Inspected(problems, None)
+    return Inspected([], Pictures(Image(image), roi_mask, lesion))
+
+
+def _inspect(table: Sequence[PictureFiles], size_of: SizeOf = decoded_size) -> list[list[Problem]]:
     """Return the problems of each X-ray, in the order of the table."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(partial(_problems, size_of), table)
         return list(track(found, "Checking images", total=len(table), transient=True))
 
 
-def _by_reason(problems: Iterable[list[_Problem]]) -> dict[str, list[Path | str]]:
+def _by_reason(problems: Iterable[list[Problem]]) -> dict[str, list[Path | str]]:
     offenders: dict[str, list[Path | str]] = defaultdict(list)
     for found in problems:
         for problem in found:
@@ -100,7 +123,7 @@ def verify_radiographs(paths: Sequence[Path]) -> None:
               missing.png
           expected: ...
     """
-    offenders = _by_reason(_inspect([_Files(path) for path in paths]))
+    offenders = _by_reason(_inspect([PictureFiles(str(path)) for path in paths]))
     if offenders:
         raise DatasetError(
             f"{sum(map(len, offenders.values()))} of {len(paths)} files that are no frontal radiograph",
@@ -110,7 +133,7 @@ def verify_radiographs(paths: Sequence[Path]) -> None:
         )
 
 
-def verify_samples(samples: pd.DataFrame, on_error: OnError, size_of: SizeOf = _decoded_size) -> pd.DataFrame:
+def verify_samples(samples: pd.DataFrame, on_error: OnError, size_of: SizeOf = decoded_size) -> pd.DataFrame:
     """Read all images and masks of a table, so that a training does not stop at a broken one after hours.
 
     Args:
@@ -129,8 +152,17 @@ def verify_samples(samples: pd.DataFrame, on_error: OnError, size_of: SizeOf = _
         >>> len(verify_samples(samples, "skip"))
         0
     """
-    rows = zip(samples.image_path, samples.roi_mask_paths, samples.mask_path, strict=True)
-    problems = _inspect([_Files(*files) for files in rows], size_of)
+    return leave_out(samples, _inspect(list(picture_files(samples)), size_of), on_error)
+
+
+def leave_out(samples: pd.DataFrame, problems: Sequence[list[Problem]], on_error: OnError) -> pd.DataFrame:
+    """Return a table without the X-rays that something is wrong with, or refuse it.
+
+    Args:
+        samples: The table.
+        problems: What is wrong with each of its X-rays.
+        on_error: As of :func:`verify_samples`, which raises the same.
+    """
     if not any(problems):
         return samples
     error = DatasetError(

@@ -65,7 +65,7 @@ class RayEngine:
 
         if not ray.is_initialized():
             ray.init(log_to_driver=False)
-        workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+        workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         blocks = max(workers, len(files) // BLOCK)
         rows = ray.data.from_items([{"path": str(file)} for file in files], override_num_blocks=min(blocks, len(files)))
         screened = rows.map_batches(
