@@ -57,13 +57,15 @@ class Results(NamedTuple):
         return torch.load(self.checkpoint, weights_only=False, map_location="cpu")
 
 
-def hear_interrupts():
-    """Undo what a shell does to jobs in the background, such as this test run may be: it has them ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def begin(folder, name, *words):
-    """Start a command as a process group of its own, which can be ended as a whole."""
+    """Start a command as a process group of its own, which can be ended as a whole.
+
+    It hears Ctrl-C, which a shell has jobs in the background ignore, such as this test run may be. That is set here and
+    not between fork and exec: a function there would have Python fork for good instead of by vfork, and what libraries
+    of this process have registered for a fork may no longer be there.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(  # noqa: S603  # this project's own commands
         [COMMANDS / name, *map(str, words)],
         cwd=folder,
@@ -73,7 +75,6 @@ def begin(folder, name, *words):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=hear_interrupts,  # noqa: PLW1509  # no threads before exec
     )
 
 

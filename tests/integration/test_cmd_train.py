@@ -98,6 +98,10 @@ class TestSeed:
             text = (results.folder / "report" / name).read_text()
             assert text == (trained.folder / "report" / name).read_text()
 
+    def test_cached_images_give_the_scores_of_those_read_each_time(self, trained, in_process, tmp_path, results, tiny):
+        in_process(tmp_path, *tiny, "--trainer.max_epochs", 2, "--data.init_args.cache", "false")
+        assert_frame_equal(results.table("scores.csv"), trained.table("scores.csv"), check_exact=True)
+
     def test_another_seed_gives_other_scores(self, trained, in_process, tmp_path, results, tiny):
         in_process(tmp_path, *tiny, "--trainer.max_epochs", 2, "--model.init_args.seed", 1)
         ours, theirs = results.table("scores.csv"), trained.table("scores.csv")

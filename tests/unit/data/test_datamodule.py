@@ -335,3 +335,87 @@ def test_the_real_images(real_root):
     batch = next(iter(datamodule.val_dataloader()))
     assert batch.image.shape == (32, 3, 256, 256)
     assert batch.roi_mask.shape == (32, 256, 256)
+
+
+class TestCache:
+    """Where decoded images are kept; see `test_cache.py` for what is kept."""
+
+    @pytest.fixture
+    def made(self, phantom_root, tmp_path):
+        """Make a data module as a trainer of a model at some size has it."""
+
+        def make(size=32, root=phantom_root, **settings):
+            datamodule = RoiDataModule(root, cache_folder=tmp_path / "caches", **settings)
+            datamodule.trainer = SimpleNamespace(model=SimpleNamespace(pre_processor=RoiPreProcessor(size)))
+            return datamodule
+
+        return make
+
+    @pytest.fixture
+    def caches(self, tmp_path):
+        return lambda: sorted(path.name.split("-")[-2] for path in tmp_path.glob("caches/*.pictures"))
+
+    def test_all_splits_of_a_set_at_one_size_share_one(self, made, caches):
+        for seed in range(2):
+            made(seed=seed).setup(TrainerFn.FITTING)
+        assert caches() == ["32x32"]
+
+    def test_batches_are_the_same(self, made):
+        batches = []
+        for cache in (True, False):
+            datamodule = made(cache=cache, num_workers=1)
+            datamodule.setup(TrainerFn.FITTING)
+            batches.append(next(iter(datamodule.test_dataloader())))
+        for name in ("image", "roi_mask", "gt_mask"):
+            assert torch.equal(*(getattr(batch, name) for batch in batches))
+
+    def test_nothing_is_decoded_twice(self, made, monkeypatch):
+        made().setup(TrainerFn.FITTING)
+        datamodule = made(seed=1)
+        for place in ("cache.inspect", "cache.read_pictures", "dataset.read_pictures"):
+            monkeypatch.setattr(f"anomalib_cxr.data.{place}", None)
+        datamodule.setup(TrainerFn.FITTING)
+        assert len(list(datamodule.train_dataloader())) > 0
+
+    def test_another_model_gets_its_own(self, made, caches):
+        datamodule = made()
+        datamodule.setup(TrainerFn.FITTING)
+        datamodule.trainer.model.pre_processor = RoiPreProcessor(16)
+        datamodule.setup(TrainerFn.FITTING)
+        assert datamodule.train_data[0].image.shape[-1] == 16
+        assert caches() == ["16x16", "32x32"]
+
+    def test_switched_off(self, made, caches):
+        datamodule = made(cache=False)
+        datamodule.setup(TrainerFn.FITTING)
+        assert datamodule.train_data[0].image.shape[-1] == 32
+        assert caches() == []
+
+    def test_without_a_model_there_is_no_size(self, phantom_root, tmp_path, caches):
+        RoiDataModule(phantom_root, cache_folder=tmp_path / "caches").setup("fit")
+        assert caches() == []
+
+    def test_broken_files_are_told_as_without(self, made, editable, phantom_root):
+        root = editable(phantom_root)
+        for path in sorted(root.glob("CXR_png/*_0.png"))[:2]:
+            path.write_bytes(b"")
+        said = []
+        for cache in (True, False):
+            with pytest.raises(DatasetError) as error:
+                made(root=root, cache=cache).setup(TrainerFn.FITTING)
+            said.append(str(error.value))
+        assert said[0] == said[1]
+        assert "2 of" in said[0]
+
+    def test_broken_files_are_left_out(self, made, editable, phantom_root):
+        root = editable(phantom_root)
+        broken = min(root.glob("CXR_png/*_0.png"))
+        broken.write_bytes(b"")
+        for _ in range(2):
+            datamodule = made(root=root, on_error="skip")
+            datamodule.setup(TrainerFn.FITTING)
+            assert broken.name not in set.union(*subsets(datamodule).values())
+
+    def test_a_bound_that_is_none(self, made):
+        with pytest.raises(SettingError, match="cache_gigabytes >= 0"):
+            made(cache_gigabytes=-1)

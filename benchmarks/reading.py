@@ -1,0 +1,163 @@
+"""How long an epoch of reading takes: from the cache, and by anomalib's `Folder` on the same files.
+
+    python benchmarks/reading.py --output results/reading
+
+Draws phantoms of 4020 x 4892 pixels at 16 bits, with lung masks, and reads all of them as a training at 256 pixels
+does, by as many loading processes as there are cores: by `Folder`, for the first time (which verifies all files,
+decodes them and fills the cache), and from the cache. Resident memory is that of this process, without loading
+processes, before and after an epoch from the cache, for more and more images. Writes `reading.csv`, `memory.csv` and
+`run.json`. Takes some 20 minutes on two cores, and 10 GB of disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from anomalib.data import Folder
+from jsonargparse import auto_cli
+from measuring import copy_rate, ratio, take_turns
+from PIL import Image
+from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import Resize
+
+from anomalib_cxr.data.cache import PictureCache
+from anomalib_cxr.data.dataset import RoiDataset
+from anomalib_cxr.data.phantom_files import write_phantoms
+from anomalib_cxr.data.pictures import picture_files
+from anomalib_cxr.data.samples import make_samples
+from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.models.components import RoiPreProcessor
+
+ORIGINAL = (4892, 4020)
+"""Height and width of the larger X-rays of Montgomery, in pixels."""
+SIZE = 256
+DRAWN = 20
+"""Phantoms that are drawn; the others are copies of them."""
+
+
+def enlarge(path: Path, grain: int | None) -> Image.Image:
+    """Return a picture at the size of an original, with the grain of a seed."""
+    levels = torch.from_numpy(np.asarray(Image.open(path), np.float32))[None, None]
+    if grain is None:  # a mask
+        return Image.fromarray(torch.nn.functional.interpolate(levels, ORIGINAL)[0, 0].numpy().astype(np.uint8))
+    large = torch.nn.functional.interpolate(levels, ORIGINAL, mode="bilinear")[0, 0].numpy().astype(np.uint16)
+    return Image.fromarray(large + np.random.default_rng(grain).integers(0, 64, ORIGINAL, dtype=np.uint16))
+
+
+def draw_originals(folder: Path, n_images: int) -> Path:
+    """Draw a data folder of phantoms of the size of originals."""
+    small = write_phantoms(folder / "small", n_normal=DRAWN, n_sick=0, size=1024, bits=16)
+    root = folder / "originals"
+    for name in ("CXR_png", "masks"):
+        (root / name).mkdir(parents=True)
+    for number in track(range(n_images), "Drawing"):
+        source, target = f"PHANTOM_{number % DRAWN:04d}_0.png", f"PHANTOM_{number:04d}_0.png"
+        for name, grain in (("CXR_png", number), ("masks", None)):
+            if number < DRAWN:
+                enlarge(small / name / source, grain).save(root / name / target, compress_level=1)
+            else:
+                shutil.copy(root / name / source, root / name / target)
+    return root
+
+
+def by_folder(root: Path, resize: RoiPreProcessor) -> Dataset:
+    """Return anomalib's data set of the same files."""
+    datamodule = Folder("originals", "CXR_png", root, test_split_mode="none", val_split_mode="none")
+    datamodule.trainer = SimpleNamespace(model=SimpleNamespace(pre_processor=resize))
+    datamodule.setup()
+    return datamodule.train_data
+
+
+def epoch(dataset: Dataset, workers: int) -> None:
+    """Read all images in batches."""
+    for _ in DataLoader(dataset, batch_size=32, collate_fn=dataset.collate_fn, num_workers=workers):
+        pass
+
+
+def measure_time(root: Path, folder: Path, repetitions: int) -> tuple[pd.DataFrame, int]:
+    """Time an epoch in each way; return the table, and the bytes of the cache."""
+    pre_processor, workers = RoiPreProcessor(SIZE), os.cpu_count() or 1
+    resize = next(step for step in pre_processor.transform.transforms if isinstance(step, Resize))
+    samples = make_samples(root)
+    table = list(picture_files(samples))
+    theirs = by_folder(root, pre_processor)
+    ours = RoiDataset(samples, resize)
+    caches = []
+
+    def first() -> None:
+        caches.append(PictureCache(root, resize, folder / f"caches-{len(caches)}"))
+        caches[-1].fill(table)
+        ours.cache = caches[-1]
+        epoch(ours, workers)
+
+    jobs = {
+        "Folder": lambda: epoch(theirs, workers),
+        "first pass": first,
+        "from the cache": lambda: epoch(ours, workers),
+    }
+    seconds = take_turns(jobs, repetitions, warm_up=0)
+    rows = [
+        {"epoch": name, "images": len(table), "seconds": np.median(each), **ratio(seconds["Folder"], each)}
+        for name, each in seconds.items()
+    ]
+    return pd.DataFrame(rows), caches[-1].path.stat().st_size
+
+
+def measure_memory(folder: Path, counts: tuple[int, ...]) -> pd.DataFrame:
+    """Read more and more images from a cache in this process, and look at its memory."""
+    resize, rows = Resize((SIZE, SIZE)), []
+    for count in counts:
+        samples = make_samples(write_phantoms(folder / f"phantoms-{count}", n_normal=count, n_sick=0, size=SIZE))
+        dataset = RoiDataset(samples, resize)
+        dataset.cache = PictureCache(folder / f"phantoms-{count}", resize, folder / "caches")
+        dataset.cache.fill(list(picture_files(samples)))
+        before = psutil.Process().memory_info().rss
+        epoch(dataset, 0)
+        after = psutil.Process().memory_info().rss
+        rows.append({"images": count, "cache_mb": dataset.cache.path.stat().st_size / 1e6,
+                     "resident_mb": after / 1e6, "grown_by_mb": (after - before) / 1e6})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def main(
+    output: Path = Path("results/reading"),
+    images: int = 300,
+    repetitions: int = 3,
+    counts: tuple[int, ...] = (300, 1000, 3000),
+) -> None:
+    """Measure, print and write.
+
+    Args:
+        output: Folder of the results.
+        images: Phantoms of the size of originals.
+        repetitions: Of each epoch.
+        counts: Numbers of images at which memory is looked at.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        root = draw_originals(folder, images)
+        megabytes = sum(path.stat().st_size for path in root.rglob("*.png")) / 1e6
+        table, cached = measure_time(root, folder, repetitions)
+        memory = measure_memory(folder, counts)
+    rates = {"copy_bytes_a_second": copy_rate(), "files_mb": megabytes, "cache_mb": cached / 1e6}
+    output.mkdir(parents=True, exist_ok=True)
+    table.to_csv(output / "reading.csv", index=False, float_format="%.4g")
+    memory.to_csv(output / "memory.csv", index=False, float_format="%.4g")
+    record = {**code_record(), "cores": os.cpu_count(), **rates}
+    write_record(
+        {**record, "reading": table.to_dict("records"), "memory": memory.to_dict("records")}, output / "run.json"
+    )
+    print(table.to_string(index=False), memory.to_string(index=False), rates, sep="\n\n")  # noqa: T201
+
+
+if __name__ == "__main__":
+    auto_cli(main)
