@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from anomalib.deploy.export import CompressionType
 from anomalib.models.components.base.export_mixin import ExportMixin
 from torch import nn
 
@@ -34,10 +35,12 @@ def _export_whole(export: Callable[..., Path], export_root: Path | str, *args: A
 class WholeExport(ExportMixin):
     """anomalib's exports, moved into place only when complete: an interrupted one leaves the former model as it was.
 
-    A subclass names in `training_only` the networks that scoring does without, beside its `model`.
+    A subclass names in `training_only` the networks that scoring does without, beside its `model`, and in `sensitive`
+    the parts whose convolutions are not to be quantised.
     """
 
     training_only: tuple[str, ...] = ()
+    sensitive: tuple[str, ...] = ()
 
     def check_exportable(self) -> None:
         """Refuse to export a model that cannot score yet; to be extended where there are such."""
@@ -61,11 +64,14 @@ class WholeExport(ExportMixin):
         return _export_whole(super().to_onnx, export_root, *args, **kwargs)
 
     def to_openvino(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
-        """Export to OpenVINO; see anomalib's `ExportMixin.to_openvino`. Uncompressed, it computes in float32."""
+        """Export to OpenVINO; see anomalib's `ExportMixin.to_openvino`.
+
+        What is not quantised computes in float32, but for `FP16`, where the machine computes in what it prefers.
+        """
 
         def export(folder: str, *args: Any, **kwargs: Any) -> Path:
             model = exporter(folder, *args, **kwargs)
-            if kwargs.get("compression_type") is None:
+            if kwargs.get("compression_type") != CompressionType.FP16:
                 from .float32 import keep_float32  # noqa: PLC0415  # OpenVINO is a second that only exporting is to cost
 
                 keep_float32(model)
@@ -73,3 +79,18 @@ class WholeExport(ExportMixin):
 
         exporter: Callable[..., Path] = super().to_openvino
         return _export_whole(export, export_root, *args, **kwargs)
+
+    def _compress_ov_model(
+        self,
+        model: Any,
+        compression_type: CompressionType | None = None,
+        datamodule: Any = None,
+        metric: Any = None,
+        task: Any = None,
+        max_drop: float = 0.01,
+    ) -> Any:
+        """Quantise a converted model; anomalib's own way quantises what scores are too sensitive to."""
+        from .int8 import quantise  # noqa: PLC0415  # NNCF is some seconds that only quantising is to cost
+
+        del task
+        return quantise(model, CompressionType(compression_type), datamodule, metric, max_drop, self.sensitive)
