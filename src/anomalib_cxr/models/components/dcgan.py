@@ -211,6 +211,6 @@ def initialise_dcgan(module: nn.Module) -> None:
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, _INIT_STD)
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
         nn.init.normal_(module.weight, 1.0, _INIT_STD)
         nn.init.zeros_(module.bias)

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins import TorchSyncBatchNorm
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from anomalib_cxr.errors import SettingError
+
+from .batch_norm_sync import CpuBatchNormSync
 
 
 class SteppedTraining(LightningModule):
@@ -21,6 +24,14 @@ class SteppedTraining(LightningModule):
     DDP averages the gradients of one pass through all parameters and stops at any other. So its own averaging is left
     out here, and each step averages the gradients of what it steps.
     """
+
+    def setup(self, stage: str) -> None:
+        """Let `trainer.sync_batchnorm` work on CPUs too, such that a trial run there is the run on GPUs."""
+        super().setup(stage)
+        strategy = self.trainer.strategy
+        asked = isinstance(getattr(strategy, "_layer_sync", None), TorchSyncBatchNorm)
+        if asked and strategy.root_device.type == "cpu":
+            strategy._layer_sync = CpuBatchNormSync()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def on_fit_start(self) -> None:
         """Refuse ways to train in several processes that do not keep whole networks in each of them."""
