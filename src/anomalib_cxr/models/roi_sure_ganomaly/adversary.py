@@ -9,7 +9,6 @@ ICLR 2017, and M. Arjovsky, L. Bottou, "Towards principled methods for training 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,10 +17,10 @@ from torch import nn
 from anomalib_cxr.functional import Distance, gradient_penalty
 from anomalib_cxr.models.components import ImageNorm, Judgement, Norm
 
+from .judging import judge_for_both
 from .loss import discriminator_loss, feature_matching
 
 AdversaryName = Literal["feature_matching", "wgan_gp"]
-Discriminating = Callable[[torch.Tensor], Judgement]
 
 REINITIALISE_BELOW = 1e-5
 """Loss under which the discriminator has won and is started again, as the dissertation and GANomaly's own code do."""
@@ -34,6 +33,8 @@ class Duel(NamedTuple):
     """The discriminator's loss, a scalar."""
     real: Judgement
     """What it says of the true regions."""
+    painted: Judgement
+    """What it says of the painted ones, for the painter to learn from: its own weights get no gradient of this."""
 
 
 class Adversary(ABC):
@@ -50,13 +51,13 @@ class Adversary(ABC):
     reinitialise_below: float | None
 
     @abstractmethod
-    def duel(self, discriminator: Discriminating, real: torch.Tensor, painted: torch.Tensor) -> Duel:
-        """Show the discriminator both sides.
+    def duel(self, discriminator: nn.Module, real: torch.Tensor, painted: torch.Tensor) -> Duel:
+        """Show the discriminator both sides; its loss has no gradient to the painter.
 
         Args:
-            discriminator: The discriminator.
+            discriminator: The discriminator, which gives a :class:`anomalib_cxr.models.components.Judgement`.
             real: True regions in [-1, 1], `(B, C, H, W)`.
-            painted: As many painted ones, detached from the painter.
+            painted: As many painted ones.
         """
 
     @abstractmethod
@@ -65,7 +66,7 @@ class Adversary(ABC):
 
         Args:
             real: What the discriminator says of true regions.
-            painted: What it says of painted ones, its weights held, the painter's gradient flowing.
+            painted: What it says of painted ones, with the painter's gradient.
         """
 
 
@@ -83,10 +84,10 @@ class FeatureMatching(Adversary):
     def __init__(self, distance: Distance = "euclidean") -> None:
         self.distance = distance
 
-    def duel(self, discriminator: Discriminating, real: torch.Tensor, painted: torch.Tensor) -> Duel:
+    def duel(self, discriminator: nn.Module, real: torch.Tensor, painted: torch.Tensor) -> Duel:
         """Return half the cross-entropy of each side."""
-        judged_real, judged_painted = discriminator(real), discriminator(painted)
-        return Duel(discriminator_loss(judged_real.logits, judged_painted.logits), judged_real)
+        judged, both = discriminator(real), judge_for_both(discriminator, painted)
+        return Duel(discriminator_loss(judged.logits, both.for_discriminator.logits), judged, both.for_painter)
 
     def generator_term(self, real: Judgement, painted: Judgement) -> torch.Tensor:
         """Return the distance of the features."""
@@ -110,13 +111,14 @@ class WganGp(Adversary):
         self.n_critic = n_critic
         self.w_gp = w_gp
 
-    def duel(self, discriminator: Discriminating, real: torch.Tensor, painted: torch.Tensor) -> Duel:
+    def duel(self, discriminator: nn.Module, real: torch.Tensor, painted: torch.Tensor) -> Duel:
         """Return `mean D(Y_hat) - mean D(Y) + w_gp * penalty`; in float32, because it has a gradient in it."""
         real, painted = real.float(), painted.float()
         with torch.autocast(real.device.type, enabled=False):
-            judged_real, judged_painted = discriminator(real), discriminator(painted)
-            penalty = gradient_penalty(lambda between: discriminator(between).logits, real, painted).mean()
-        return Duel(judged_painted.logits.mean() - judged_real.logits.mean() + self.w_gp * penalty, judged_real)
+            judged, both = discriminator(real), judge_for_both(discriminator, painted)
+            penalty = gradient_penalty(lambda between: discriminator(between).logits, real, painted.detach()).mean()
+        gap = both.for_discriminator.logits.mean() - judged.logits.mean()
+        return Duel(gap + self.w_gp * penalty, judged, both.for_painter)
 
     def generator_term(self, real: Judgement, painted: Judgement) -> torch.Tensor:
         """Return `-mean D(Y_hat)`."""

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
-from torch.func import functional_call
 
 from anomalib_cxr.functional import Distance, paint_region
-from anomalib_cxr.models.components import GuardedTraining, Judgement, SteppedTraining, initialise_dcgan
+from anomalib_cxr.models.components import GuardedTraining, SteppedTraining, initialise_dcgan
 
 from .adversary import Adversary, instance_noise_level
 from .loss import RISKS, GeneratorLoss, ReconstructionLoss, latent_agreement
@@ -42,6 +41,7 @@ class ContestTraining(SteppedTraining, GuardedTraining):
     generator_loss: GeneratorLoss
     distance: Distance
     instance_noise: float
+    accumulate_grad_batches: int
 
     @property
     def discriminators(self) -> list[nn.Module]:
@@ -59,10 +59,10 @@ class ContestTraining(SteppedTraining, GuardedTraining):
     ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Return the loss terms of a contest from one pass over its networks, and their finite values.
 
-        The discriminator learns from the painting that the generator is updated by, so both gradients can be taken in
-        one backward pass over disjoint parameters; Lightning's DDP then reduces once, and needs no search for unused
-        parameters. Where the adversary asks for more steps of the discriminator, they come first, from the same
-        painting.
+        The discriminator learns from the painting that the generator is updated by, and judges it once for both. Both
+        gradients are taken in one backward pass, over disjoint parameters; Lightning's DDP then reduces once, and needs
+        no search for unused parameters. Where the adversary asks for more steps of the discriminator, they come first,
+        from the same painting.
 
         Args:
             contest: The contest.
@@ -77,8 +77,8 @@ class ContestTraining(SteppedTraining, GuardedTraining):
         self._step_discriminator_ahead(contest, real, painting, batch_idx)
         real, painted = self._with_instance_noise(real), self._with_instance_noise(painting.painted)
 
-        l_dc, judged_real = self.adversary.duel(contest.discriminator, real, painted.detach())
-        l_adv = self.adversary.generator_term(judged_real, _judge_with_frozen_weights(contest.discriminator, painted))
+        l_dc, judged_real, judged_painted = self.adversary.duel(contest.discriminator, real, painted)
+        l_adv = self.adversary.generator_term(judged_real, judged_painted)
         l_enc = latent_agreement(painting, self.distance)
         l_gen = self.generator_loss(l_adv, l_enc, l_rec)
         terms = {"l_adv": l_adv, "l_enc": l_enc, "l_rec": l_rec, "l_gen": l_gen, "l_dc": l_dc}
@@ -86,14 +86,32 @@ class ContestTraining(SteppedTraining, GuardedTraining):
             terms["divergence"] = divergence
         return terms, self.finite_values(terms, batch_idx)
 
-    def step_all(self, contests: list[Contest], loss: torch.Tensor) -> None:
-        """Take one step of all optimisers, each generator's before its discriminator's."""
-        optimizers = [optimizer for contest in contests for optimizer in contest.optimizers]
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self.manual_backward(loss)
-        for optimizer in optimizers:
+    def step_all(self, loss: torch.Tensor, batch_idx: int) -> bool:
+        """Take one step of all optimisers, each generator's before its discriminator's, or save its gradients up.
+
+        An optimiser whose weights have no part in the loss leaves them as they are.
+
+        Args:
+            loss: Sum over contests, of this batch.
+            batch_idx: Number of the batch in its epoch.
+
+        Returns:
+            Whether the step was taken.
+        """
+        saved = batch_idx % self.accumulate_grad_batches
+        together = self.accumulate_grad_batches
+        if batch_idx - saved + together > self.trainer.num_training_batches:  # the last ones of an epoch may be fewer
+            together = int(self.trainer.num_training_batches) - batch_idx + saved
+        optimizers = [optimizer for contest in self.contests() for optimizer in contest.optimizers]
+        if saved == 0:
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+        last = saved == together - 1
+        with nullcontext() if last else self._without_ddps_averaging():
+            self.manual_backward(loss / together)
+        for optimizer in optimizers if last else ():
             optimizer.step()
+        return last
 
     def restart_winner(self, contest: Contest, loss: float) -> None:
         """Start a discriminator that has won again, alike in all processes, where the adversary has it so."""
@@ -128,10 +146,3 @@ class ContestTraining(SteppedTraining, GuardedTraining):
         if self.reconstruction_loss.reconstruction in RISKS:
             return torch.autocast(self.device.type, enabled=False)
         return nullcontext()
-
-
-def _judge_with_frozen_weights(discriminator: nn.Module, painted: torch.Tensor) -> Judgement:
-    """Judge a painting such that the gradient reaches the painter but not the discriminator."""
-    frozen = {name: weight.detach() for name, weight in discriminator.named_parameters()}
-    judgement: Judgement = functional_call(discriminator, frozen, (painted,))
-    return judgement

@@ -98,6 +98,8 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         max_features: Cap on the channels; None for none.
         lr: Learning rate of Adam, for generator and discriminator.
         betas: Adam's averaging coefficients.
+        accumulate_grad_batches: Batches whose mean gradient makes a step, where memory is too small for a larger batch.
+            Batch normalisation sees each of them by itself. Lightning's own argument is for automatic optimisation.
         seed: Seed of weights, order of the images and probes; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
         post_processor: As in anomalib; True normalises by the validation set's minimum and maximum, and thresholds by
@@ -152,6 +154,7 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         max_features: int | None = None,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
+        accumulate_grad_batches: int = 1,
         seed: int | None = None,
         pre_processor: RoiPreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -175,6 +178,7 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         self.instance_noise = instance_noise
         self.lr = lr
         self.betas = (float(betas[0]), float(betas[1]))  # Adam refuses 0 beside 0.9
+        self.accumulate_grad_batches = accumulate_grad_batches
         self.seed = seed
         self.n_folds = n_folds
         self._rng_states_to_resume = {}
@@ -213,7 +217,7 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         learning = [
             weights for member, discriminator in pairs for weights in (member.learning, discriminator.parameters())
         ]
-        return [Adam(weights, lr=self.lr, betas=self.betas) for weights in learning]
+        return [Adam(weights, lr=self.lr, betas=self.betas, fused=True) for weights in learning]
 
     def on_fit_start(self) -> None:
         """Refuse instance noise in a training whose last epoch is not known."""
@@ -239,9 +243,9 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
                 each_terms.append(terms)
                 each_value.append(values["l_dc"])
 
-        self.step_all(contests, torch.stack([terms["l_gen"] + terms["l_dc"] for terms in each_terms]).sum())
-        for contest, value in zip(contests, each_value, strict=True):
-            self.restart_winner(contest, value)
+        if self.step_all(torch.stack([terms["l_gen"] + terms["l_dc"] for terms in each_terms]).sum(), batch_idx):
+            for contest, value in zip(contests, each_value, strict=True):
+                self.restart_winner(contest, value)
         means = {name: torch.stack([terms[name] for terms in each_terms]).mean() for name in each_terms[0]}
         self.log_dict(means, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(seen.image))
 

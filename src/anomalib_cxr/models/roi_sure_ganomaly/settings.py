@@ -106,7 +106,15 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         lambda value: accepts(value) and (value == "none" or settings.get("n_folds", 1) != 1),
         f"{words}; exposure with n_folds >= 2: scores of images that were learned from say nothing of those of others",
     )
-    check_rules(settings, {**_RULES, "segmenter": segmenter, "calibration": calibration})
+    ahead = settings.get("adversary") == "wgan_gp" and settings.get("n_critic") != 1
+    accumulate: Rule = (
+        lambda value: is_count(value) and (value == 1 or not ahead),
+        ">= 1 and whole; 1 where the critic of wgan_gp takes steps of its own (n_critic > 1)",
+    )
+    check_rules(
+        settings,
+        {**_RULES, "segmenter": segmenter, "calibration": calibration, "accumulate_grad_batches": accumulate},
+    )
 
 
 def needs_lungs(settings: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_cxr.models.components import Judgement
+from anomalib_cxr.models.components import Discriminator, ImageNorm, Judgement
 from anomalib_cxr.models.roi_sure_ganomaly.adversary import (
     FeatureMatching,
     WganGp,
@@ -19,9 +19,18 @@ from anomalib_cxr.models.roi_sure_ganomaly.adversary import (
 REAL, PAINTED = torch.full((2, 1, 2, 2), 0.5), torch.full((2, 1, 2, 2), -0.25)
 
 
-def summing(images):
-    """Judge by three times the sum of the pixels: a slope of 3 * sqrt(4) = 6 everywhere."""
-    return Judgement(images, 3 * images.flatten(1).sum(1))
+class Summing(nn.Module):
+    """Judges by a multiple of the sum of the pixels: by three times, a slope of 3 * sqrt(4) = 6 everywhere."""
+
+    def __init__(self, weight=3.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+    def forward(self, images):
+        return Judgement(images, self.weight * images.flatten(1).sum(1))
+
+
+summing = Summing()
 
 
 class TestFeatureMatching:
@@ -57,22 +66,18 @@ class TestWganGp:
 
     def test_critic_learns_from_both_terms_by_hand(self):
         """D(x) = w * sum(x): the loss is w * (sum painted - sum real) + 10 * (2 w - 1)^2 for 4 pixels, w > 0."""
-        weight = torch.tensor(0.9, requires_grad=True)
-        duel = WganGp().duel(lambda x: Judgement(x, weight * x.flatten(1).sum(1)), REAL, PAINTED)
-        duel.loss.backward()
-        torch.testing.assert_close(weight.grad, torch.tensor(4 * -0.25 - 4 * 0.5 + 40 * (2 * 0.9 - 1)))
+        critic = Summing(0.9)
+        WganGp().duel(critic, REAL, PAINTED).loss.backward()
+        torch.testing.assert_close(critic.weight.grad, torch.tensor(4 * -0.25 - 4 * 0.5 + 40 * (2 * 0.9 - 1)))
 
     def test_is_computed_in_float32(self):
-        layer, seen = nn.Conv2d(1, 1, 2, bias=False), []
-
-        def critic(images):
-            seen.append(layer(images).dtype)
-            return Judgement(images, layer(images).flatten())
-
+        critic, seen = Discriminator(32, 2, norm=ImageNorm), []
+        critic.encoder.head.register_forward_hook(lambda *given: seen.append(given[-1].dtype))
+        images = torch.rand(2, 1, 32, 32)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert layer(REAL).dtype == torch.bfloat16
-            WganGp().duel(critic, REAL, PAINTED.bfloat16())
-        assert set(seen) == {torch.float32}
+            assert critic(images).logits.dtype == seen.pop() == torch.bfloat16
+            WganGp().duel(critic, images, images.bfloat16())
+        assert seen == [torch.float32] * 3  # real, painted, and between
 
 
 class TestChoice:

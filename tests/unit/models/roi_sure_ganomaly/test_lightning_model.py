@@ -167,6 +167,43 @@ def plain_two_steps(model, image, mask):
     return gradients
 
 
+class TestAccumulation:
+    """Batches whose mean gradient makes a step; with a rate at which weights stay as they are."""
+
+    def gradients(self, folder, films, **settings):
+        """Return the gradients that optimisers step by, of each step of each."""
+        seen = []
+
+        class Watched(RoiSureGanomaly):
+            def on_before_optimizer_step(self, _):
+                seen.append({name: weight.grad.clone() for name, weight in self.named_parameters()})
+
+        fit(make_model(Watched, reconstruction="l2", lr=1e-20, seed=0, **settings), folder, films)
+        return seen
+
+    def test_steps_by_the_mean_gradient(self, tmp_path):
+        films = Films(12)
+        each = [self.gradients(tmp_path, [films[n] for n in range(first, first + 4)])[0] for first in (0, 4, 8)]
+        steps = self.gradients(tmp_path, films, accumulate_grad_batches=2)
+        assert len(steps) == 4  # of generator and discriminator, by two batches and by the one that is left
+        mean = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
+        assert_same(steps[0], mean, rtol=1e-4, atol=1e-7)
+        assert_same(steps[2], each[2], rtol=1e-4, atol=1e-7)
+
+    def test_one_batch_at_a_time_is_the_default(self, tmp_path):
+        steps = self.gradients(tmp_path, Films(8))
+        again = self.gradients(tmp_path, Films(8), accumulate_grad_batches=1)
+        assert len(steps) == len(again) == 4
+        assert_same(again[-1], steps[-1])
+
+    @pytest.mark.parametrize(
+        "settings", [{"accumulate_grad_batches": 0}, {"accumulate_grad_batches": 2, "adversary": "wgan_gp"}]
+    )
+    def test_what_cannot_be(self, settings):
+        with pytest.raises(SettingError, match="accumulate_grad_batches >= 1"):
+            make_model(**settings)
+
+
 class TestReinitialisation:
     @pytest.mark.parametrize(("loss", "again"), [(0.9e-5, True), (1.1e-5, False)])
     def test_a_discriminator_that_has_won_starts_again(self, tmp_path, monkeypatch, loss, again):
