@@ -13,13 +13,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit
-from scipy.stats import binomtest, norm
+from scipy.special import expit, logit, ndtri
 
 LEVEL = 0.95
 """Confidence of every interval of this package."""
-QUANTILE = float(norm.ppf((1 + LEVEL) / 2))
+QUANTILE = float(ndtri((1 + LEVEL) / 2))
 """Standard errors from the middle of a normal distribution to the end of its interval: 1.96."""
 
 
@@ -87,6 +85,8 @@ def newcombe_interval(auroc: float, n_normal: int, n_sick: int) -> Interval:
     """
     others = (n_normal + n_sick) / 2 - 1
 
+    from scipy.optimize import brentq  # noqa: PLC0415  # see wilson_interval
+
     def beyond(truth: float) -> float:
         pairs = 1 + others * ((1 - truth) / (2 - truth) + truth / (1 + truth))
         return (auroc - truth) ** 2 - QUANTILE**2 * truth * (1 - truth) * pairs / (n_normal * n_sick)
@@ -109,5 +109,7 @@ def wilson_interval(successes: int, trials: int) -> Interval:
         >>> wilson_interval(35, 35)
         Interval(low=0.90..., high=1.0)
     """
+    from scipy.stats import binomtest  # noqa: PLC0415  # half a second that the start of a screening is not to cost
+
     found = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
     return Interval(float(found.low), float(found.high))

@@ -17,9 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.special import softmax
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.files import whole_file
@@ -137,6 +134,8 @@ def fit_gate(reduced: torch.Tensor, lungs: np.ndarray, seed: int) -> Gate:
     Raises:
         ScreeningError: If there are too few.
     """
+    from sklearn.decomposition import PCA  # noqa: PLC0415  # a second that only fitting is to cost
+
     if len(reduced) < LEAST_REFERENCES:
         raise ScreeningError(
             f"{len(reduced)} healthy X-rays for the gate to learn from",
@@ -166,6 +165,9 @@ def _greatest_distance(thumbnails: np.ndarray, n_components: int, seed: int) -> 
         n_components: Of the subspace.
         seed: Of the subspace.
     """
+    from sklearn.decomposition import PCA  # noqa: PLC0415
+    from sklearn.model_selection import KFold  # noqa: PLC0415
+
     greatest = 0.0
     for rest, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(thumbnails[0]):
         others = PCA(n_components, random_state=seed).fit(thumbnails[:, rest].reshape(-1, thumbnails.shape[-1]))
@@ -176,6 +178,9 @@ def _greatest_distance(thumbnails: np.ndarray, n_components: int, seed: int) -> 
 
 def _fit_kinds(kinds: dict[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Fit the regression on the main components, and return its weights on the pixels themselves."""
+    from sklearn.decomposition import PCA  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
     pixels = np.concatenate(list(kinds.values()))
     labels = np.repeat(np.arange(len(kinds)), [len(each) for each in kinds.values()])
     subspace = PCA(min(_VIEW_COMPONENTS, len(pixels) // 2), random_state=seed).fit(pixels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomalib_cxr.data.dicomdir import DICOMDIR, dicomdir_files
-from anomalib_cxr.data.predict import radiograph_files
+from anomalib_cxr.data.found_files import radiograph_files
 from anomalib_cxr.errors import DatasetError
 
 from .worklist import UPLOADS

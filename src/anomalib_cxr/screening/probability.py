@@ -7,11 +7,11 @@ outputs of a classifier to new a priori probabilities", Neural Computation 2002.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
 
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.evaluation.intervals import wilson_interval
@@ -134,6 +134,8 @@ def reliability(is_sick: np.ndarray, scores: np.ndarray) -> list[ReliabilityBin]
     """
     if min(is_sick.sum(), (~is_sick).sum()) < _FOLDS:
         return []
+    from sklearn.model_selection import cross_val_predict  # noqa: PLC0415  # a second that only fitting is to cost
+
     predicted = cross_val_predict(_regression(), scores[:, None], is_sick, cv=_FOLDS, method="predict_proba")[:, 1]
     order = np.argsort(predicted, kind="stable")
     bins = np.array_split(order, min(BINS, max(1, len(order) // _LEAST_IN_BIN)))
@@ -147,6 +149,9 @@ def _bin(predicted: np.ndarray, is_sick: np.ndarray) -> ReliabilityBin:
     )
 
 
-def _regression() -> LogisticRegression:
+def _regression() -> Any:
+    """Return scikit-learn's logistic regression, to be fitted."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
     # A light penalty: of classes that do not overlap, the slope would grow without end. Scores span [0, 1].
     return LogisticRegression(C=100.0)

@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from scipy.stats import binomtest
 
 from anomalib_cxr.screening.case import Case, Decision, Verdict
 from anomalib_cxr.screening.cells import harmless
@@ -60,8 +59,9 @@ def in_words(found: list[Agreement]) -> list[str]:
 
 def _sentence(decision: Decision, counts: dict[Verdict, int]) -> str:
     abnormal, readings = counts[Verdict.ABNORMAL], sum(counts.values())
-    # As evaluation.intervals has it; but that room brings Lightning, and the server would start ten seconds later.
-    low, high = binomtest(abnormal, readings).proportion_ci(0.95, method="wilson")
+    from anomalib_cxr.evaluation.intervals import wilson_interval  # noqa: PLC0415  # the page is not to wait for SciPy
+
+    low, high = wilson_interval(abnormal, readings)
     return (
         f"{decision.value.capitalize()}: readers called {abnormal} of {readings} abnormal "
         f"({percent(abnormal / readings)}; 95 % interval {percent(low)} to {percent(high)}), "

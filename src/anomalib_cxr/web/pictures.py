@@ -12,7 +12,6 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from anomalib_cxr.data.radiograph import image_size, read_radiograph
 from anomalib_cxr.screening.case import Case
 
 LONGEST = 2048
@@ -79,6 +78,8 @@ class Pictures:
 
     def _draw(self, kind: str, case: Case) -> bytes:
         if kind == "xray":
+            from anomalib_cxr.data.radiograph import read_radiograph  # noqa: PLC0415  # torch: the page is not to wait
+
             grey = (read_radiograph(case.path)[0].numpy() * 255).round().astype(np.uint8)  # (H, W)
             return _png(_reduced(Image.fromarray(grey), LONGEST))
         if kind == "thumbnail":
@@ -90,6 +91,8 @@ class Pictures:
 
     def _layer(self, name: str, mode: str) -> Image.Image:
         """Read a picture in the folder of the worklist, and nowhere else."""
+        from anomalib_cxr.data.radiograph import image_size  # noqa: PLC0415
+
         path = (self.folder / name).resolve()
         if not name or not path.is_relative_to(self.folder) or not path.is_file():
             raise PictureError("There is no such picture of this X-ray.")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomalib_cxr.data import radiograph
 from anomalib_cxr.errors import RadiographError
-from anomalib_cxr.web import pictures as module
 from anomalib_cxr.web.pictures import PictureError, Pictures
 
 from .conftest import HEIGHT, WIDTH, draw_case
@@ -104,13 +104,13 @@ class TestRefusals:
 class TestKept:
     @pytest.fixture
     def drawn(self, monkeypatch):
-        read, names = module.read_radiograph, []
+        read, names = radiograph.read_radiograph, []
 
         def counted(path):
             names.append(Path(path).stem)
             return read(path)
 
-        monkeypatch.setattr(module, "read_radiograph", counted)
+        monkeypatch.setattr(radiograph, "read_radiograph", counted)
         return names
 
     def test_drawn_once(self, pictures, case, drawn):
