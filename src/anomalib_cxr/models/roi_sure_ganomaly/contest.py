@@ -73,18 +73,33 @@ class ContestTraining(SteppedTraining, GuardedTraining):
         with self._precision_of_reconstruction():
             painting = contest.member.paint(image)
             l_rec, divergence = self.reconstruction_loss(image, mask, painting.painted, contest.member.painter)
-        real = paint_region(image, mask).expand_as(painting.painted)
+        l_enc = latent_agreement(painting, self.distance)
+        if not self.generator_loss.w_enc:
+            l_enc = l_enc.detach()  # told, but nothing learns from it
+        l_adv, l_dc = None, None
+        if self.generator_loss.w_adv:
+            l_adv, l_dc = self._duel(contest, paint_region(image, mask), painting, batch_idx)
+        l_gen = self.generator_loss(torch.zeros_like(l_rec) if l_adv is None else l_adv, l_enc, l_rec)
+        all_terms = {
+            "l_adv": l_adv,
+            "l_enc": l_enc,
+            "l_rec": l_rec,
+            "l_gen": l_gen,
+            "l_dc": l_dc,
+            "divergence": divergence,
+        }
+        terms = {name: term for name, term in all_terms.items() if term is not None}
+        return terms, self.finite_values(terms, batch_idx)
+
+    def _duel(
+        self, contest: Contest, region: torch.Tensor, painting: Painting, batch_idx: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the generator's and the discriminator's loss, after the steps that the latter is ahead."""
+        real = region.expand_as(painting.painted)
         self._step_discriminator_ahead(contest, real, painting, batch_idx)
         real, painted = self._with_instance_noise(real), self._with_instance_noise(painting.painted)
-
         l_dc, judged_real, judged_painted = self.adversary.duel(contest.discriminator, real, painted)
-        l_adv = self.adversary.generator_term(judged_real, judged_painted)
-        l_enc = latent_agreement(painting, self.distance)
-        l_gen = self.generator_loss(l_adv, l_enc, l_rec)
-        terms = {"l_adv": l_adv, "l_enc": l_enc, "l_rec": l_rec, "l_gen": l_gen, "l_dc": l_dc}
-        if divergence is not None:
-            terms["divergence"] = divergence
-        return terms, self.finite_values(terms, batch_idx)
+        return self.adversary.generator_term(judged_real, judged_painted), l_dc
 
     def step_all(self, loss: torch.Tensor, batch_idx: int) -> bool:
         """Take one step of all optimisers, each generator's before its discriminator's, or save its gradients up.
@@ -113,9 +128,9 @@ class ContestTraining(SteppedTraining, GuardedTraining):
             optimizer.step()
         return last
 
-    def restart_winner(self, contest: Contest, loss: float) -> None:
+    def restart_winner(self, contest: Contest, loss: float | None) -> None:
         """Start a discriminator that has won again, alike in all processes, where the adversary has it so."""
-        if self.adversary.reinitialise_below is None or loss >= self.adversary.reinitialise_below:
+        if loss is None or self.adversary.reinitialise_below is None or loss >= self.adversary.reinitialise_below:
             return
         logger.info("Discriminator's loss at %g in epoch %d: it starts again.", loss, self.current_epoch)
         contest.discriminator.apply(initialise_dcgan)

@@ -86,8 +86,8 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
             lung` or `local` in units of three standard deviations. For `pg_sure` that of the noise in black.
         gain: Growth of the noise's variance with the intensity above black that `pg_sure` assumes, in the same scale.
         tau: Length of the finite difference of `sure` and `pg_sure`, in the scale of [-1, 1].
-        w_adv: Weight of the adversary's term.
-        w_enc: Weight of the agreement of the codes.
+        w_adv: Weight of the adversary's term; at 0 the discriminator is left alone, for less than half of the time.
+        w_enc: Weight of the agreement of the codes; at 0 the second encoder stays as it was made.
         w_rec: Weight of the reconstruction.
         w_gp: Weight of the gradient penalty of `wgan_gp`.
         n_critic: Steps of the critic of `wgan_gp` for each of the generator.
@@ -208,6 +208,11 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         self.other_discriminators = nn.ModuleList(discriminators[1:]) if n_folds > 1 else None
         if n_folds > 1:
             self.training_only = ("discriminator", "other_discriminators")
+        # What has no weight learns nothing: distributed training is not to wait for its gradients.
+        for network, weight in [(each, w_adv) for each in self.discriminators] + [
+            (member.encoder, w_enc) for member in self.model.members
+        ]:
+            network.requires_grad_(weight > 0)
         self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau, gain)
         self.generator_loss = GeneratorLoss(w_adv, w_enc, w_rec)
 
@@ -241,9 +246,10 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
                 terms, values = self.losses_of(contest, image, None if mask is None else mask[known], batch_idx)
                 contests.append(contest)
                 each_terms.append(terms)
-                each_value.append(values["l_dc"])
+                each_value.append(values.get("l_dc"))
 
-        if self.step_all(torch.stack([terms["l_gen"] + terms["l_dc"] for terms in each_terms]).sum(), batch_idx):
+        losses = [terms[name] for terms in each_terms for name in ("l_gen", "l_dc") if name in terms]
+        if self.step_all(torch.stack(losses).sum(), batch_idx):
             for contest, value in zip(contests, each_value, strict=True):
                 self.restart_winner(contest, value)
         means = {name: torch.stack([terms[name] for terms in each_terms]).mean() for name in each_terms[0]}

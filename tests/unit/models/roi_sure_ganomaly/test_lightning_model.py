@@ -93,6 +93,24 @@ class TestTrainingStep:
         found, expected = weights_of(model), weights_of(oracle)
         assert_same({name: found[name] for name in clear}, {name: expected[name] for name in clear}, atol=1e-6)
 
+    @pytest.mark.parametrize("settings", [{"w_adv": 0}, {"w_enc": 0}, {"w_adv": 0, "w_enc": 0}])
+    def test_what_has_no_weight_costs_nothing_and_changes_nothing(self, tmp_path, settings):
+        """The painter moves as it does where the weight is so small that it does not count."""
+        judged, painters = [], []
+        for weights in (settings, dict.fromkeys(settings, 1e-30)):
+            model = make_model(reconstruction="l2", seed=0, **weights)
+            model.discriminator.register_forward_hook(lambda *_, weights=weights: judged.append(weights))
+            before = weights_of(model)
+            fit(model, tmp_path)
+            painters.append(weights_of(model.model.painter))
+            left_alone = {name for name, value in weights_of(model).items() if torch.equal(value, before[name])}
+            if weights is settings:
+                still = {"w_enc": "model.encoder", "w_adv": "discriminator"}
+                without = tuple(part for name, part in still.items() if name in settings)
+                assert left_alone == {name for name in before if name.startswith(without)}
+        assert_same(*painters)
+        assert (settings in judged) == ("w_adv" not in settings)
+
     def test_generator_steps_before_discriminator(self, tmp_path):
         steps = []
 
