@@ -30,7 +30,7 @@ def keep_float32(model: Path) -> None:
         form = _FORMS.get(operation.get_type_name())
         if form is not None and operation.output(0).get_element_type() == openvino.Type.f32:
             _replace(operation, form(operation))
-    _share_transposed(network)
+    share_transposed(network)
     with TemporaryDirectory(dir=model.parent) as folder:  # the weights are mapped while the network lives
         rewritten = Path(folder) / model.name
         openvino.save_model(network, rewritten, compress_to_fp16=False)
@@ -65,7 +65,7 @@ def _reshaped(operation: openvino.Node) -> openvino.Node:
 _FORMS = {"Subtract": _difference, "Divide": _quotient, "Unsqueeze": _reshaped, "Squeeze": _reshaped}
 
 
-def _share_transposed(network: openvino.Model) -> None:
+def share_transposed(network: openvino.Model) -> None:
     """Let products by a matrix and by its transpose read one copy of it, where OpenVINO has written two."""
     known: dict[tuple[tuple[int, ...], bytes], openvino.Node] = {}
     for product in network.get_ordered_ops():

@@ -9,7 +9,7 @@ they are stored in 8 bits, and multiplied in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import nncf
@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader, Subset
 from torchmetrics import Metric
 
 from anomalib_cxr.errors import SettingError
+
+from .float32 import share_transposed
 
 CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData"})
 GREAT = 1 << 17
@@ -53,6 +55,7 @@ def quantise(
     Raises:
         SettingError: If there are no images to calibrate with, or no labels or no metric to measure the accuracy by.
     """
+    share_transposed(network)  # or NNCF would store twice what is multiplied from the left and from the right
     ignored = _ignored(network, sensitive)
     # Activations symmetric: with a zero point OpenVINO would leave transposed convolutions in float32.
     settings: dict[str, Any] = {"preset": nncf.QuantizationPreset.PERFORMANCE, "ignored_scope": ignored}
@@ -77,23 +80,21 @@ def quantise(
 
 def _ignored(network: openvino.Model, sensitive: Sequence[str]) -> nncf.IgnoredScope:
     """Return all operations but the convolutions that may be quantised."""
-    operations = network.get_ordered_ops()
-    types = {operation.get_type_name() for operation in operations} - CONVOLUTIONS
     names = [
-        operation.get_friendly_name()
-        for operation in operations
-        if operation.get_type_name() in CONVOLUTIONS
-        and operation.input_value(1).get_node().get_friendly_name().startswith(tuple(sensitive))
+        convolution.get_friendly_name()
+        for convolution in _of_type(network, CONVOLUTIONS)
+        if convolution.input_value(1).get_node().get_friendly_name().startswith(tuple(sensitive))
     ]
+    types = {operation.get_type_name() for operation in network.get_ordered_ops()} - CONVOLUTIONS
     return nncf.IgnoredScope(types=sorted(types), names=names, validate=False)
 
 
 def _with_small_weights(network: openvino.Model, *, only_matrices: bool) -> openvino.Model:
     """Store weights in 8 bits: those of great matrices, or of convolutions too."""
     small = [
-        operation.get_friendly_name()
-        for operation in network.get_ordered_ops()
-        if operation.get_type_name() == "MatMul" and max(map(_constant_values, operation.input_values())) < GREAT
+        product.get_friendly_name()
+        for product in _of_type(network, {"MatMul"})
+        if max(map(_constant_values, product.input_values())) < GREAT
     ]
     ignored = nncf.IgnoredScope(names=small, types=sorted(CONVOLUTIONS) if only_matrices else [], validate=False)
     return nncf.compress_weights(network, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=ignored)
@@ -102,6 +103,10 @@ def _with_small_weights(network: openvino.Model, *, only_matrices: bool) -> open
 def _constant_values(side: openvino.Output) -> int:
     """Return how many values a side of a product has that is constant, else 0."""
     return math.prod(side.get_shape()) if side.get_node().get_type_name() == "Constant" else 0
+
+
+def _of_type(network: openvino.Model, types: Collection[str]) -> list[openvino.Node]:
+    return [operation for operation in network.get_ordered_ops() if operation.get_type_name() in types]
 
 
 def _calibrating(datamodule: AnomalibDataModule | None, compression: CompressionType) -> DataLoader[Any]:
