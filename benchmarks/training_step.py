@@ -24,11 +24,12 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from anomalib.models import Ganomaly
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer
-from measuring import copy_rate, matrix_rate, ratio
+from measuring import DEVICE, copy_rate, device_name, matrix_rate, ratio, wait
 from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -41,6 +42,8 @@ from anomalib_cxr.models.roi_sure_ganomaly import adversary
 from anomalib_cxr.models.roi_sure_ganomaly.judging import JudgedForBoth
 
 RIVAL = "Ganomaly (anomalib)"
+EPOCHS, N_TRAIN = 70, 311
+"""Of the dissertation's training."""
 
 
 def judge_twice(discriminator: nn.Module, painted: torch.Tensor) -> JudgedForBoth:
@@ -54,7 +57,7 @@ class Plain(RoiSureGanomaly):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam by a loop over the weights."""
-        made = super().configure_optimizers()
+        made = RoiSureGanomaly.configure_optimizers(self)
         return [torch.optim.Adam(each.param_groups[0]["params"], lr=self.lr, betas=self.betas) for each in made]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
@@ -121,20 +124,50 @@ class Stopwatch(Callback):
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
-    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+    def on_train_batch_start(self, *_: object) -> None:
         """Start, when all before is done."""
-        self._wait(trainer)
+        wait()
         self._began = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+    def on_train_batch_end(self, *_: object) -> None:
         """Stop."""
-        self._wait(trainer)
+        wait()
         self.seconds.append(time.perf_counter() - self._began)
 
-    @staticmethod
-    def _wait(trainer: Trainer) -> None:
-        if trainer.strategy.root_device.type == "cuda":
-            torch.cuda.synchronize()
+
+class System(NamedTuple):
+    """A system that takes its turn."""
+
+    settings: Mapping[str, Any]
+    kind: type[RoiSureGanomaly] = RoiSureGanomaly
+    prepare: Callable[[RoiSureGanomaly], object] = lambda _: None
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    @property
+    def parts(self) -> int:
+        """Batches that make a step."""
+        return int(self.settings.get("accumulate_grad_batches", 1))
+
+
+SYSTEMS = {
+    "l2": System({"reconstruction": "l2"}),
+    "sure": System({"reconstruction": "sure"}),
+    "l2, max_features 512": System({"reconstruction": "l2", "max_features": 512}),
+    "sure, max_features 512": System({"reconstruction": "sure", "max_features": 512}),
+    "sure, by quarters": System({"reconstruction": "sure", "accumulate_grad_batches": 4}),
+}
+SURE = SYSTEMS["sure"]
+IDEAS = {
+    "sure": SURE,
+    "without any": SURE._replace(kind=Plain),
+    "without one look": SURE._replace(kind=JudgedTwice),
+    "without fused Adam": SURE._replace(kind=UnfusedAdam),
+    "with channels-last": SURE._replace(prepare=channels_last),
+    "with torch.compile": SURE._replace(prepare=compiled),
+    "with bf16-mixed": SURE._replace(precision="bf16-mixed"),
+}
+"""What the step of `sure` is without each thing that was done for speed, and with each that was not."""
+RIVALS = {RIVAL: System({})}
 
 
 def make(name: str, size: int, batch: int, features: int) -> LightningModule:
@@ -148,13 +181,13 @@ def make(name: str, size: int, batch: int, features: int) -> LightningModule:
     return model
 
 
-def one_batch(size: int, batch: int) -> DataLoader:
-    """Return a loader of one batch of noise, its lungs a square."""
+def one_batch(size: int, batch: int, parts: int) -> DataLoader:
+    """Return a loader of one batch of noise, in parts; lungs are a square."""
     mask = torch.zeros(size, size, dtype=torch.bool)
     mask[size // 4 : -size // 4, size // 4 : -size // 4] = True
     drawn = torch.rand(batch, 1, size, size, generator=torch.Generator().manual_seed(0))
     items = [RoiImageItem(image=each.expand(3, -1, -1), roi_mask=mask, gt_label=torch.tensor(0)) for each in drawn]
-    return DataLoader(items, batch_size=batch, collate_fn=RoiImageBatch.collate)
+    return DataLoader(items, batch_size=batch // parts, collate_fn=RoiImageBatch.collate)
 
 
 class Operations(TorchDispatchMode):
@@ -177,12 +210,13 @@ class Steps:
     """Trains a system, a few steps at a time."""
 
     def __init__(self, name: str, size: int, batch: int, features: int) -> None:
+        system = (RIVALS | SYSTEMS | IDEAS)[name]
         self.model = make(name, size, batch, features)
-        self.loader = one_batch(size, batch)
-        self.precision = "32-true" if name == RIVAL else (SYSTEMS | IDEAS)[name].precision
+        self.loader = one_batch(size, batch, system.parts)
+        self.precision = system.precision
 
-    def take(self, steps: int) -> list[float]:
-        """Take steps; return the seconds of each."""
+    def take(self, steps: int = 1) -> float:
+        """Take steps; return the seconds of all."""
         watch = Stopwatch()
         quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         trainer = Trainer(
@@ -195,12 +229,12 @@ class Steps:
             **quiet,
         )
         trainer.fit(self.model, self.loader)
-        return watch.seconds
+        return sum(watch.seconds)
 
     def operations(self) -> int:
         """Return the floating-point operations of a step."""
         with Operations() as counted:
-            self.take(1)
+            self.take()
         return counted.total
 
     def bytes_of_weights(self) -> int:
@@ -223,13 +257,14 @@ def measure(names: Sequence[str], size: int, batch: int, features: int, repetiti
     taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(repetitions):
         for name, job in jobs.items():
-            taken[name] += job.take(1)
+            taken[name].append(job.take())
     rows = []
     for name, each in taken.items():
         seconds = float(np.median(each))
         row = {"system": name, "size": size, "batch": batch, "seconds": seconds}
         row |= ratio(np.array(each), np.array(taken[names[0]]))
         row |= {"gflop": operations[name] / 1e9, "gflop_a_second": operations[name] / 1e9 / seconds}
+        row |= {"images_a_second": batch / seconds, "hours_of_70_epochs": EPOCHS * N_TRAIN * seconds / batch / 3600}
         rows.append(row | {"million_weights": jobs[name].bytes_of_weights() / 4e6})
     return rows
 
@@ -261,9 +296,10 @@ def main(
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     if alone is not None:
         job = Steps(alone, sizes[0], batch, features)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = psutil.Process().memory_info().rss / 1024
         job.take(2)
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)  # noqa: T201
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        print(torch.cuda.max_memory_allocated() / 2**20 if DEVICE == "cuda" else grown)  # noqa: T201
         return
     rows: list[dict[str, Any]] = []
     for size in sizes:
@@ -274,7 +310,9 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "training_step.csv", index=False, float_format="%.4g")
     rates = {"matrix_gflop_a_second": matrix_rate() / 1e9, "copy_gb_a_second": copy_rate() / 1e9}
-    write_record({**code_record(), "cores": os.cpu_count(), **rates, "rows": rows}, output / "run.json")
+    write_record(
+        {**code_record(), "device": device_name(), "cores": os.cpu_count(), **rates, "rows": rows}, output / "run.json"
+    )
     print(table.to_string(index=False, float_format="%.3f"), rates, sep="\n")  # noqa: T201
 
 
