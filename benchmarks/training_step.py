@@ -255,6 +255,8 @@ def measure(names: Sequence[str], size: int, batch: int, features: int, repetiti
     jobs = {name: Steps(name, size, batch, features) for name in names}
     operations = {name: job.operations() for name, job in jobs.items()}
     taken: dict[str, list[float]] = {name: [] for name in names}
+    for job in jobs.values():  # what is compiled is so at its first step
+        job.take()
     for _ in range(repetitions):
         for name, job in jobs.items():
             taken[name].append(job.take())

@@ -1,0 +1,126 @@
+"""`anomalib export --compression_type INT8...`: quantised where it is meant to be, smaller, nearly the same scores."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import openvino
+import pandas as pd
+import pytest
+
+from anomalib_cxr.data.radiograph import read_radiograph
+from anomalib_cxr.errors import SettingError
+from anomalib_cxr.screening.exported import ExportedModel, read_threshold, write_threshold
+
+KINDS = ["INT8", "INT8_PTQ", "INT8_ACQ"]
+CALIBRATED = KINDS[1:]
+CONVOLUTIONS = {"Convolution", "ConvolutionBackpropData"}
+
+
+@pytest.fixture(scope="module")
+def data(side_by_side_root):
+    return ["--data", "anomalib_cxr.MontgomeryShenzhen", "--data.init_args.root", str(side_by_side_root)]
+
+
+@pytest.fixture(scope="module")
+def exported(trained, data, command, tmp_path_factory):
+    """The folder of the model's two files, by the kind of compression."""
+    folder = tmp_path_factory.mktemp("int8")
+
+    def export(kind, *words):
+        words = [*trained.model, "--export_type", "openvino", "--export_root", kind, *words]
+        code, output = command(folder, "anomalib", "export", *words)
+        assert code == 0, output
+        return folder / kind / "weights" / "openvino"
+
+    by_auroc = ["--metric.class_path", "anomalib.metrics.AUROC", "--metric.init_args.fields", "[pred_score, gt_label]"]
+    return {
+        "float32": export("float32"),
+        "INT8": export("INT8", "--compression_type", "INT8"),
+        "INT8_PTQ": export("INT8_PTQ", *data, "--compression_type", "INT8_PTQ"),
+        "INT8_ACQ": export("INT8_ACQ", *data, "--compression_type", "INT8_ACQ", *by_auroc),
+    }
+
+
+@pytest.fixture(scope="module")
+def operations(exported):
+    return {
+        kind: openvino.Core().read_model(folder / "model.xml").get_ordered_ops() for kind, folder in exported.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def images(telling_images):
+    return [read_radiograph(path)[None].numpy() for path in telling_images]
+
+
+def scores(folder, images):
+    model = ExportedModel(folder)
+    return np.concatenate([model(image).score for image in images])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_are_integers(operations, exported, kind):
+    weights = {each.get_friendly_name(): each for each in operations[kind] if each.get_type_name() == "Constant"}
+    small = [each for each in weights.values() if each.get_element_type() == openvino.Type.i8]
+    convolutions = [each for each in operations[kind] if each.get_type_name() in CONVOLUTIONS]
+    assert len(small) == len(convolutions) > 0
+    sizes = {name: (exported[name] / "model.bin").stat().st_size for name in ("float32", kind)}
+    assert sizes[kind] < 0.35 * sizes["float32"]
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_each_convolution_takes_integers_and_nothing_else_does(operations, kind):
+    def feeds(operation):
+        return {reader.get_node().get_type_name() for reader in operation.output(0).get_target_inputs()}
+
+    quantised = [each for each in operations[kind] if each.get_type_name() == "FakeQuantize"]
+    assert quantised
+    assert set.union(*map(feeds, quantised)) <= CONVOLUTIONS
+    for each in operations[kind]:
+        if each.get_type_name() in CONVOLUTIONS:
+            assert each.input_value(0).get_node().get_type_name() == "FakeQuantize"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_near(exported, images, kind):
+    found, wanted = scores(exported[kind], images), scores(exported["float32"], images)
+    np.testing.assert_allclose(found, wanted, atol=0.1)
+    if len(images) > 2:
+        assert np.corrcoef(found, wanted)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_a_threshold_is_written_into_it(exported, images, kind, tmp_path):
+    copy = shutil.copytree(exported[kind], tmp_path / kind)
+    before = scores(copy, images)
+    threshold = float(np.median(before))
+    write_threshold(copy / "model.xml", threshold)
+    assert read_threshold(copy / "model.xml") == pytest.approx(threshold)
+    model = ExportedModel(copy)
+    found = [model(image) for image in images]
+    np.testing.assert_array_equal(np.concatenate([each.score for each in found]), before)
+    np.testing.assert_array_equal(np.concatenate([each.label for each in found]), before >= np.float32(threshold))
+    types = [each.get_type_name() for each in openvino.Core().read_model(copy / "model.xml").get_ops()]
+    assert types.count("FakeQuantize") > 0
+
+
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_without_data_it_is_refused_and_nothing_is_left(in_process, trained, tmp_path, kind):
+    words = ["export", *trained.model, "--export_type", "openvino", "--export_root", tmp_path / "none"]
+    with pytest.raises(SettingError, match=r"(?s)no data.*--config configs/data"):
+        in_process(tmp_path, *words, "--compression_type", kind)
+    assert not [path for path in (tmp_path / "none").rglob("*") if path.is_file()]
+
+
+def test_accuracy_cannot_be_measured_by_healthy_images_alone(in_process, trained, data, side_by_side_root, tmp_path):
+    names = sorted(path.name for path in side_by_side_root.rglob("CXR_png/*.png"))
+    normal = [name for name in names if name.endswith("_0.png")]
+    splits = {name: ("train", "val")[number % 2] for number, name in enumerate(normal)}
+    table = tmp_path / "splits.csv"
+    pd.DataFrame({"image": names, "0": [splits.get(name, "test") for name in names]}).to_csv(table, index=False)
+    by_table = ["--data.init_args.protocol", "table", "--data.init_args.split_table", table]
+    words = ["export", *trained.model, *data, *by_table, "--export_type", "openvino", "--export_root", tmp_path]
+    with pytest.raises(SettingError, match=r"0 abnormal validation images"):
+        in_process(tmp_path, *words, "--compression_type", "INT8_ACQ")
