@@ -9,6 +9,7 @@ PKDD 2013.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ SENSITIVITIES = (0.95, 0.98, 0.99)
 """Shares of the sick images that a screening may be asked to catch."""
 N_DRAWS = 2000
 """Bootstrap draws of an interval."""
+_VALUES_AT_ONCE = 2**21  # 16 MB
 
 
 class Estimate(NamedTuple):
@@ -78,8 +80,10 @@ def operating_point(is_sick: np.ndarray, scores: np.ndarray, sensitivity: float,
 
     threshold = float(np.sort(sick)[-needed])
     caught, spared = rates_at(is_sick, scores, threshold)
-    normal_drawn, sick_drawn = _redraw(normal, sick, seed)
-    spared_drawn = (normal_drawn < np.sort(sick_drawn)[:, -needed, None]).mean(axis=1)
+    spared_drawn = np.concatenate([
+        (normal_drawn < np.sort(sick_drawn)[:, -needed, None]).mean(axis=1)
+        for normal_drawn, sick_drawn in _redraw(normal, sick, seed)
+    ])
     low, high = np.quantile(spared_drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     catches_all = needed == len(sick)
     low = 0.0 if catches_all else min(float(low), spared.low)
@@ -138,7 +142,7 @@ def estimate_average_precision(is_sick: np.ndarray, scores: np.ndarray, seed: in
     check_scores(is_sick, scores[None])
     normal, sick = scores[~is_sick], scores[is_sick]
     value = float(average_precision_score(is_sick, scores))
-    variance = float(_average_precisions(*_redraw(normal, sick, seed)).var())
+    variance = float(np.concatenate([_average_precisions(*drawn) for drawn in _redraw(normal, sick, seed)]).var())
     if value == 1 or min(len(normal), len(sick)) == 1:
         return Estimate(value, math.nan, math.nan)
     return Estimate(value, *logit_interval(value, variance))
@@ -151,13 +155,21 @@ def _average_precisions(normal: np.ndarray, sick: np.ndarray) -> np.ndarray:
     return np.asarray((sick_at_least / at_least).mean(axis=1))
 
 
-def _redraw(normal: np.ndarray, sick: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw as many normal and as many sick scores as there are, with replacement, `(N_DRAWS, n)` each.
+def _redraw(normal: np.ndarray, sick: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draw as many normal and as many sick scores as there are, with replacement, N_DRAWS times.
 
     SciPy's bootstrap draws from each of several samples, too, but refuses a sample of one.
+
+    Yields:
+        Some of the draws, `(D, n_normal)` and `(D, n_sick)`: as many as fit into a memory that does not grow with n.
     """
-    rng = np.random.default_rng(seed)
-    return rng.choice(normal, (N_DRAWS, len(normal))), rng.choice(sick, (N_DRAWS, len(sick)))
+    at_once = max(1, _VALUES_AT_ONCE // (len(normal) + len(sick)))
+    parts = [min(at_once, N_DRAWS - first) for first in range(0, N_DRAWS, at_once)]
+    of_normal, of_sick = np.random.default_rng(seed), np.random.default_rng(seed)
+    for draws in parts:  # all normal ones are drawn before all sick ones, however many at once
+        of_sick.choice(normal, (draws, len(normal)))
+    for draws in parts:
+        yield of_normal.choice(normal, (draws, len(normal))), of_sick.choice(sick, (draws, len(sick)))
 
 
 def _needed(n_sick: int, sensitivity: float) -> int:

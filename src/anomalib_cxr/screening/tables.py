@@ -20,7 +20,6 @@ _COLUMNS = (
     *("subgroup", "source", "heatmap", "screened", "model"),
 )
 _NAMES = ("patient_id", "patient_name")
-_PAGE = 5000  # rows in memory at once
 
 
 def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = False) -> None:
@@ -42,11 +41,8 @@ def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = 
 
 
 def _rows(worklist: Worklist, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    offset = 0
-    while page := worklist.find(limit=_PAGE, offset=offset):
-        for _, case in page:
-            yield {name: _value(case, name) for name in columns}
-        offset += _PAGE
+    for case in worklist.cases():
+        yield {name: _value(case, name) for name in columns}
 
 
 def _value(case: Case, name: str) -> Any:

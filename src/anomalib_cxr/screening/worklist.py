@@ -206,6 +206,22 @@ class Worklist:
             rows = database.execute(command, [*values, limit, offset]).fetchall()
         return [(number, _case(row)) for number, *row in rows]
 
+    def cases(self) -> Iterator[Case]:
+        """Yield all cases, the most probable disease first, one at a time, as they were when this began."""
+        with self._open() as database:
+            yield from map(_case, database.execute(f"SELECT {', '.join(_COLUMNS)} FROM cases {_FALLING}"))  # noqa: S608
+
+    def first_unread(self, query: Query = EVERYTHING) -> int | None:
+        """Return the number of the first case that has no verdict; None where all have one."""
+        condition, values = query.condition()
+        command = f"""
+            SELECT id FROM cases
+            WHERE {condition} AND NOT EXISTS (SELECT 1 FROM verdicts WHERE case_id = cases.id)
+            {_FALLING} LIMIT 1"""  # noqa: S608
+        with self._open() as database:
+            row = database.execute(command, values).fetchone()
+        return None if row is None else int(row[0])
+
     def count(self, query: Query = EVERYTHING) -> int:
         """Return how many cases a query has."""
         condition, values = query.condition()

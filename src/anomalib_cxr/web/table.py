@@ -64,10 +64,6 @@ def show_table(
 @router.get("/next-unread")
 def open_next_unread(worklist: TheWorklist, asked: TheQuery) -> Response:
     """Go to the first case without a verdict; to the table, where all have one."""
-    for offset in range(0, worklist.count(asked.query), ROWS):
-        numbers = [number for number, _ in worklist.find(asked.query, ROWS, offset)]
-        given = worklist.latest_verdicts(numbers)
-        for number in numbers:
-            if number not in given:
-                return RedirectResponse(asked.address(f"/case/{number}"), status_code=303)
-    return RedirectResponse(asked.address("/", finished=1), status_code=303)
+    number = worklist.first_unread(asked.query)
+    address = asked.address("/", finished=1) if number is None else asked.address(f"/case/{number}")
+    return RedirectResponse(address, status_code=303)

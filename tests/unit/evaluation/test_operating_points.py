@@ -101,6 +101,13 @@ def test_refuses_one_class(evaluate):
         evaluate(np.array([False, False]), np.array([1.0, 2.0]))
 
 
+def test_in_parts_the_draws_are_the_same(monkeypatch, few_draws):
+    is_sick, scores = draw(np.random.default_rng(0), 30, 11, 1.0)
+    whole = operating_point(is_sick, scores, 0.9), estimate_average_precision(is_sick, scores)
+    monkeypatch.setattr(operating_points, "_VALUES_AT_ONCE", 1000)
+    assert (operating_point(is_sick, scores, 0.9), estimate_average_precision(is_sick, scores)) == whole
+
+
 def test_rates_of_a_given_threshold():
     is_sick = np.arange(100) >= 40
     sensitivity, specificity = rates_at(is_sick, np.arange(100.0) % 40, 30.0)

@@ -34,10 +34,8 @@ def as_text(value):
     return "" if value is None else str(value)
 
 
-@pytest.mark.parametrize("page", [1, 3, 8, 5000])
 @pytest.mark.parametrize("names", [False, True])
-def test_both_hold_the_rows_of_the_database(worklist, calibration, monkeypatch, page, names):
-    monkeypatch.setattr(tables, "_PAGE", page)
+def test_both_hold_the_rows_of_the_database(worklist, calibration, names):
     write_tables(worklist, calibration, names=names)
     rows, record = read(worklist.folder)
     assert [{name: as_text(value) for name, value in row.items()} for row in record["rows"]] == rows

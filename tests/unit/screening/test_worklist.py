@@ -163,6 +163,14 @@ class TestVerdicts:
         assert {number: given.verdict for number, given in found.items()} == {3: Verdict.NORMAL, 4: Verdict.ABNORMAL}
         assert worklist.latest_verdicts([]) == {}
 
+    def test_first_unread_is_the_first_in_the_order_without_a_verdict(self, worklist):
+        for query in (Query(), Query(Decision.TO_READ)):
+            for number, _ in worklist.find(query):
+                if not worklist.verdicts(number):
+                    assert worklist.first_unread(query) == number
+                    worklist.give_verdict(number, Verdict.NORMAL, "Ada")
+            assert worklist.first_unread(query) is None
+
     def test_agreement_takes_the_last_of_each_reader(self, worklist):
         for number, verdict, reader in [
             (3, Verdict.NORMAL, "Ada"), (3, Verdict.ABNORMAL, "Ada"), (3, Verdict.NORMAL, "Bob"),
