@@ -1,0 +1,323 @@
+"""How time and memory grow with the size of the images, the batch, and the number of images.
+
+    OMP_NUM_THREADS=1 python benchmarks/scale.py --output results/scale
+
+A training step of RoiSureGanomaly on noise; and, by rows and not by files of X-rays, what else has to do with all
+images: the samples table, splits, data set and loader, evaluation, worklist. Each measurement has a process of its own.
+Writes `scale.csv`, `run.json`, and a plot each of `size`, `batch` and `rows`, as PNG; a legend tells the exponent of
+the growth from the third largest to the largest. On two cores it takes some 15 minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from jsonargparse import auto_cli
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch.utils.data import DataLoader
+from training_step import Steps
+
+from anomalib_cxr.data.dataset import RoiDataset
+from anomalib_cxr.data.samples import make_samples
+from anomalib_cxr.data.splits import assign_splits
+from anomalib_cxr.evaluation.delong import estimate_auroc
+from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.evaluation.screening_metrics import evaluate_scores
+from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.record import Calibration
+from anomalib_cxr.screening.run import unscreened
+from anomalib_cxr.screening.tables import write_tables
+from anomalib_cxr.screening.worklist import Worklist
+
+ITEMS = 64
+"""X-rays that the loader is asked for."""
+PAGE = 50
+REPETITIONS = 3
+Job = Callable[[], object]
+
+
+class Measured(NamedTuple):
+    """What something took."""
+
+    seconds: float
+    """Median of the repetitions."""
+    mib: float
+    """Greatest resident memory beside what there was before."""
+    gflop: float = float("nan")
+    """Floating-point operations."""
+
+
+class Point(NamedTuple):
+    """What is measured: a name, along which axis, and where."""
+
+    what: str
+    axis: str
+    at: int
+
+
+def resident(what: str) -> float:
+    """Return the resident memory of this process now (`VmRSS`) or at its greatest (`VmHWM`), in MiB."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else float("nan")
+
+
+def measure(job: Job) -> Measured:
+    """Time a job, and tell what memory it takes."""
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the greatest memory
+    before, seconds = resident("VmRSS"), []
+    for _ in range(REPETITIONS):
+        began = time.perf_counter()
+        job()
+        seconds.append(time.perf_counter() - began)
+    return Measured(float(np.median(seconds)), resident("VmHWM") - before)
+
+
+def table_of(n: int, image: Path) -> pd.DataFrame:
+    """Return a samples table of so many X-rays, half of them sick, all of which are one file under several names."""
+    rows = {"image_path": [f"{image}/{i}/PHANTOM_{i:06d}_{i % 2}.png" for i in range(n)], "split": "unused",
+            "label_index": np.arange(n) % 2, "mask_path": "", "roi_mask_paths": [(str(image),)] * n,
+            "source": "phantom"}  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.attrs["task"] = "classification"
+    return table
+
+
+def scores_of(n: int) -> pd.DataFrame:
+    """Return scores of so many images, half of them sick."""
+    sick = np.arange(n) % 2 == 1
+    score = np.random.default_rng(0).standard_normal(n) + sick
+    return pd.DataFrame({"source": "phantom", "label": np.where(sick, "sick", "normal"), "score": score})
+
+
+def files_of(n: int, folder: Path) -> Path:
+    """Return a folder with so many X-rays and lung masks, all of them empty files."""
+    for name in ("CXR_png", "masks"):
+        (folder / name).mkdir()
+        for number in range(n):
+            (folder / name / f"PHANTOM_{number:06d}_{number % 2}.png").touch()
+    return folder
+
+
+def cases_of(n: int) -> Iterable[Case]:
+    """Yield cases of files that do not exist."""
+    scores = np.random.default_rng(0).random(n)
+    for number, score in enumerate(scores.tolist()):
+        decision = Decision.TO_READ if score > 0.8 else Decision.RULED_OUT  # noqa: PLR2004
+        path, findings = f"/archive/{number:06d}.png", "Drawn at random, to measure the page."
+        yield Case(path, 1, 1, decision, score=score, probability=score**2, findings=findings, screened="2026-01-31")
+
+
+def worklist_of(n: int, folder: Path) -> Worklist:
+    """Return a worklist of so many cases, all of which but the last have been read."""
+    worklist = Worklist(folder, create=True)
+    worklist.add(cases_of(n))
+    (last, _), *_ = worklist.find(limit=1, offset=n - 1)
+    with worklist._open() as database:  # noqa: SLF001  # one verdict at a time would take minutes
+        database.execute(
+            "INSERT INTO verdicts (case_id, verdict, note, reader, given) "
+            "SELECT id, 'normal', '', 'Ada', '2026-01-31' FROM cases WHERE id != ?", [last],
+        )  # fmt: skip
+    return worklist
+
+
+def of_table(what: str, n: int, folder: Path) -> Job:
+    """Return what is to be measured of a samples table."""
+    if what == "samples table":
+        root = files_of(n, folder)
+        return lambda: make_samples(root)
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(image := folder / "PHANTOM_000000_0.png")
+    table = table_of(n, folder)
+    if what == "splits":
+        return lambda: assign_splits(table, "holdout", 0, require_masks=True)
+    table["image_path"], table["roi_mask_paths"] = str(image), [(str(image),)] * n
+    made = RoiDataset(table)
+    if what == "data set":
+        return lambda: RoiDataset(table)
+    return lambda: list(islice(DataLoader(made, 1, shuffle=True, collate_fn=made.collate_fn), ITEMS))
+
+
+def of_scores(what: str, n: int, _: Path) -> Job:
+    """Return what is to be measured of an evaluation."""
+    table = scores_of(n)
+    if what == "all figures and intervals":
+        return lambda: evaluate_scores(table)
+    return lambda: estimate_auroc((table.label == "sick").to_numpy(), table.score.to_numpy())
+
+
+def of_worklist(what: str, n: int, folder: Path) -> Job:
+    """Return what is to be measured of a worklist."""
+    if what == "rows written":
+        numbers = iter(range(REPETITIONS))
+        return lambda: Worklist(folder / str(next(numbers)), create=True).add(cases_of(n))
+    worklist = worklist_of(n, folder)
+    calibration = cast("Calibration", SimpleNamespace(
+        notice="", model="", date="", rule_out={}, versions={}, probability=SimpleNamespace(prevalence=0.05),
+    ))  # fmt: skip
+    paths = [folder / f"{number:06d}.png" for number in range(n)]
+
+    def page(offset: int) -> None:
+        worklist.count()
+        worklist.latest_verdicts([number for number, _ in worklist.find(limit=PAGE, offset=offset)])
+        worklist.counts()
+
+    return {
+        "first page": lambda: page(0),
+        "last page": lambda: page(n - PAGE),
+        "next unread": worklist.first_unread,
+        "agreement": worklist.agreement,
+        "what is new": lambda: unscreened(paths, worklist),
+        "tables written": lambda: write_tables(worklist, calibration),
+    }[what]
+
+
+ROWS: dict[str, Callable[[str, int, Path], Job]] = {
+    **dict.fromkeys(("samples table", "splits", "data set", f"{ITEMS} items of the loader"), of_table),
+    **dict.fromkeys(("AUROC and interval", "all figures and intervals"), of_scores),
+    **dict.fromkeys(
+        ("rows written", "first page", "last page", "next unread", "agreement", "what is new", "tables written"),
+        of_worklist,
+    ),
+}
+
+
+def measure_rows(point: Point) -> Measured:
+    """Measure something that has to do with all images."""
+    with TemporaryDirectory() as folder:
+        return measure(ROWS[point.what](point.what, point.at, Path(folder)))
+
+
+def measure_step(point: Point, size: int, batch: int, features: int) -> Measured:
+    """Measure a training step, with its operations."""
+    warnings.filterwarnings("ignore")
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    steps = Steps(point.what, size, batch, features)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    seconds = [steps.take(1)[0] for _ in range(REPETITIONS + 1)][1:]
+    return Measured(float(np.median(seconds)), resident("VmHWM") - before, steps.operations() / 1e9)
+
+
+def in_fresh_process(function: Callable[..., Measured], *arguments: Any) -> Measured:
+    """Call where no memory is left over from before."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["anomalib.models", "anomalib_cxr.models"])  # such that each process begins at once
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def exponent(table: pd.DataFrame, column: str) -> float:
+    """Return the power of the axis by which a column grows, from the third largest to the largest."""
+    first, last = table.sort_values("at").iloc[[-min(3, len(table)), -1]].itertuples()
+    return float(np.log(getattr(last, column) / getattr(first, column)) / np.log(last.at / first.at))
+
+
+def panel(axes: Axes, table: pd.DataFrame, column: str, label: str) -> None:
+    """Draw how a column grows, a line for each thing."""
+    for number, (what, part) in enumerate(table.groupby("what", sort=False)):
+        part = part.sort_values("at")  # noqa: PLW2901
+        power = f"{exponent(part, column):.1f}"
+        axes.loglog(part["at"], part[column].clip(lower=1e-5), "os^Dvp"[number % 6] + "-", ms=4, lw=1.2,
+                    color=f"C{number % 10}", label=f"{what}: {power}")  # fmt: skip
+    axes.set_ylabel(label)
+    axes.grid(which="major", alpha=0.3)
+    axes.legend(fontsize=7, title="exponent", title_fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+AXES = {"size": "side of the image, pixels", "batch": "images in a batch", "rows": "images"}
+
+
+def plot(table: pd.DataFrame, axis: str, path: Path) -> None:
+    """Draw time and memory along one axis."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    panel(above, table, "seconds", "seconds")
+    if table.gflop.notna().any():
+        work = table.assign(
+            what=table.what + ", its operations", seconds=table.seconds.min() * table.gflop / table.gflop.min()
+        )
+        for what, part in work.groupby("what", sort=False):
+            above.loglog(part["at"], part.seconds, "k:", lw=0.8, label=f"{what}: {exponent(part, 'gflop'):.1f}")
+        above.legend(
+            fontsize=7, title="exponent", title_fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
+        )
+    panel(below, table.assign(mib=table.mib.clip(lower=0.1)), "mib", "MiB beside what there was")
+    below.set_xlabel(AXES[axis])
+    ticks = sorted(table["at"].unique())
+    below.set_xticks(ticks, [f"{tick:,}".replace(",", " ") for tick in ticks])
+    below.minorticks_off()
+    figure.savefig(path, dpi=110)
+
+
+def main(
+    output: Path = Path("results/scale"),
+    sizes: tuple[int, ...] = (64, 128, 256, 512),
+    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64),
+    rows: tuple[int, ...] = (100, 1000, 10000, 100000),
+    size: int = 64,
+    batch: int = 4,
+    features: int = 16,
+    systems: tuple[str, ...] = ("l2", "sure"),
+) -> None:
+    """Measure, print and write.
+
+    Args:
+        output: Folder of the results.
+        sizes: Sides of the images in pixels.
+        batches: Images in a batch.
+        rows: Images in tables and lists.
+        size: Side of the images of the batches.
+        batch: Images in the batches of the sizes.
+        features: Channels after the first convolution.
+        systems: Reconstruction terms of the training step.
+    """
+    torch.set_num_threads(1)
+    measured: list[dict[str, Any]] = []
+
+    def note(point: Point, found: Measured) -> None:
+        measured.append(point._asdict() | found._asdict())
+        print(*point, f"{found.seconds:.4g} s, {found.mib:.0f} MiB", flush=True)  # noqa: T201
+
+    for system in systems:
+        for each in sizes:
+            point = Point(system, "size", each)
+            note(point, in_fresh_process(measure_step, point, each, batch, features))
+        for each in batches:
+            point = Point(system, "batch", each)
+            note(point, in_fresh_process(measure_step, point, size, each, features))
+    for what in ROWS:
+        for each in rows:
+            point = Point(what, "rows", each)
+            note(point, in_fresh_process(measure_rows, point))
+    table = pd.DataFrame(measured)
+    output.mkdir(parents=True, exist_ok=True)
+    table.to_csv(output / "scale.csv", index=False, float_format="%.4g")
+    for axis, part in table.groupby("axis"):
+        plot(part, str(axis), output / f"scale_{axis}.png")
+    powers = [
+        {"what": what, "axis": axis, **{name: exponent(part, name) for name in ("seconds", "mib", "gflop")}}
+        for (axis, what), part in table.groupby(["axis", "what"], sort=False)
+    ]
+    write_record({**code_record(), "cores": os.cpu_count(), "exponents": powers, "rows": measured}, output / "run.json")
+    print(pd.DataFrame(powers).round(2).to_string(index=False))  # noqa: T201
+
+
+if __name__ == "__main__":
+    auto_cli(main)
