@@ -6,7 +6,6 @@ An X-ray has up to 20 million pixels, and decoding it takes longer than all that
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +30,6 @@ from .cache_room import GIGABYTE, SUFFIX, lock_of, make_room, written_or_told
 from .pictures import PictureFiles, Pictures, read_pictures
 from .record_file import HASH, Head, RecordFile
 from .verification import Problem, inspect
-
-logger = logging.getLogger(__name__)
 
 _MASKS = ("roi_mask", "lesion")
 _READ_BY = (__version__, torch.__version__, torchvision.__version__, PIL.__version__, pydicom.__version__)
@@ -127,9 +124,13 @@ class PictureCache:
                         problems[number] = found
         with suppress(OSError):  # not there, or not ours
             os.utime(self.path)  # used last
-        size = self._bytes_with([]) / GIGABYTE
-        logger.info("%d X-rays of %d x %d in %.3g GB: %s", len(self._known), *self.resize.size, size, self.path)
         return problems
+
+    def __str__(self) -> str:
+        """Tell what is there, of what size, and where."""
+        height, width = self.resize.size
+        size = self._bytes_with([]) / GIGABYTE
+        return f"{len(self._known)} X-rays of {height} x {width} in {size:.3g} GB: {self.path}"
 
     def _load(self) -> None:
         """Look which records are there."""

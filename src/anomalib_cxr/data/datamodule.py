@@ -211,7 +211,9 @@ class RoiDataModule(AnomalibDataModule):
         cache = self._open_cache()
         if cache is None:
             return verify_samples(samples, self.on_error, size_of)
-        return leave_out(samples, cache.fill(list(picture_files(samples))), self.on_error)
+        problems = cache.fill(list(picture_files(samples)))
+        logger.info("Cache of decoded images: %s", cache)
+        return leave_out(samples, problems, self.on_error)
 
     def _open_cache(self) -> PictureCache | None:
         """Return the cache at the size of the model that is to be trained, or None where there is none to be."""

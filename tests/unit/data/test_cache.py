@@ -154,7 +154,7 @@ class TestOnce:
             "from anomalib_cxr.data import cache, verification",
             "from anomalib_cxr.data.pictures import picture_files",
             "from anomalib_cxr.data.samples import make_samples",
-            "cache.inspect = lambda files: print(files.image) or verification.inspect(files)",
+            "cache.inspect = lambda files: sys.stdout.write(files.image + chr(10)) and verification.inspect(files)",
             "root, folder = map(Path, sys.argv[1:])",
             "made = cache.PictureCache(root, Resize((32, 32), antialias=True), folder)",
             "made.fill(list(picture_files(make_samples(root))))",

@@ -369,6 +369,13 @@ class TestCache:
         for name in ("image", "roi_mask", "gt_mask"):
             assert torch.equal(*(getattr(batch, name) for batch in batches))
 
+    def test_its_size_and_place_are_told(self, made, tmp_path, caplog):
+        with caplog.at_level(logging.INFO, logger=MODULE):
+            made().setup(TrainerFn.FITTING)
+        (said,) = [record.getMessage() for record in caplog.records if "Cache" in record.getMessage()]
+        (path,) = tmp_path.glob("caches/*.pictures")
+        assert said == f"Cache of decoded images: 15 X-rays of 32 x 32 in {path.stat().st_size / 1e9:.3g} GB: {path}"
+
     def test_nothing_is_decoded_twice(self, made, monkeypatch):
         made().setup(TrainerFn.FITTING)
         datamodule = made(seed=1)
