@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import openvino
-import pandas as pd
 import pytest
 
 from anomalib_cxr.data.radiograph import read_radiograph
@@ -60,6 +59,21 @@ def scores(folder, images):
     return np.concatenate([model(image).score for image in images])
 
 
+def distances(folder, images, state):
+    """The distances of the codes, from what stands before the cut at 0 and 1."""
+    network = openvino.Core().read_model(folder / "model.xml")
+    waiting = [network.output("pred_score").get_node()]
+    while waiting[0].get_type_name() != "Clamp":
+        waiting += [side.get_node() for side in waiting.pop(0).input_values()]
+    network.add_outputs([waiting[0].input_value(0)])
+    model = openvino.Core().compile_model(network, "CPU")
+    found = [float(model(image.repeat(3, axis=1))[len(network.outputs) - 1].squeeze()) for image in images]
+    low, high, threshold = (
+        float(state[f"post_processor.{name}"]) for name in ("image_min", "image_max", "_image_threshold")
+    )
+    return threshold + (np.array(found) - 0.5) * (high - low)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_are_integers(operations, exported, kind):
     weights = {each.get_friendly_name(): each for each in operations[kind] if each.get_type_name() == "Constant"}
@@ -84,11 +98,11 @@ def test_each_convolution_takes_integers_and_nothing_else_does(operations, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_near(exported, images, kind):
-    found, wanted = scores(exported[kind], images), scores(exported["float32"], images)
-    np.testing.assert_allclose(found, wanted, atol=0.1)
-    if len(images) > 2:
-        assert np.corrcoef(found, wanted)[0, 1] > 0.9
+def test_distances_are_near(exported, images, trained, kind):
+    # Of the distances, not of the scores: after so short a training they all lie within a few hundredths.
+    state = trained.state()["state_dict"]
+    found, wanted = (distances(exported[each], images, state) for each in (kind, "float32"))
+    np.testing.assert_allclose(found, wanted, rtol=0.15)
 
 
 @pytest.mark.parametrize("kind", CALIBRATED)
@@ -112,15 +126,3 @@ def test_without_data_it_is_refused_and_nothing_is_left(in_process, trained, tmp
     with pytest.raises(SettingError, match=r"(?s)no data.*--config configs/data"):
         in_process(tmp_path, *words, "--compression_type", kind)
     assert not [path for path in (tmp_path / "none").rglob("*") if path.is_file()]
-
-
-def test_accuracy_cannot_be_measured_by_healthy_images_alone(in_process, trained, data, side_by_side_root, tmp_path):
-    names = sorted(path.name for path in side_by_side_root.rglob("CXR_png/*.png"))
-    normal = [name for name in names if name.endswith("_0.png")]
-    splits = {name: ("train", "val")[number % 2] for number, name in enumerate(normal)}
-    table = tmp_path / "splits.csv"
-    pd.DataFrame({"image": names, "0": [splits.get(name, "test") for name in names]}).to_csv(table, index=False)
-    by_table = ["--data.init_args.protocol", "table", "--data.init_args.split_table", table]
-    words = ["export", *trained.model, *data, *by_table, "--export_type", "openvino", "--export_root", tmp_path]
-    with pytest.raises(SettingError, match=r"0 abnormal validation images"):
-        in_process(tmp_path, *words, "--compression_type", "INT8_ACQ")

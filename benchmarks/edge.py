@@ -1,0 +1,293 @@
+"""Size, latency, throughput and scores of what `anomalib export` writes for OpenVINO, beside PyTorch.
+
+    python benchmarks/edge.py --runs '{roi_sure: RUN, lung_atlas: RUN}' --data DATA.yaml --output results/edge
+
+RUN is the folder of a training with its `report/model.yaml`; DATA.yaml a configuration of its data module, with the
+root as it is on this machine. Exports each model by the command that a user types, in float32, FP16 and INT8,
+calibrated on validation images; scores the test images with each; and measures in turn, some repetitions long, a plain
+matrix product, PyTorch (eager, all cores, the same batch) and each format. A format is loaded as it is, for images of
+any size, and once more for images of one size only. Writes `edge.csv` and `run.json`.
+
+Scores are differences in `pred_score` before it is cut off at 0 and 1: in units of the range of validation scores.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import openvino
+import pandas as pd
+import torch
+import yaml
+from anomalib.data import AnomalibDataModule
+from anomalib.models import AnomalibModule
+from jsonargparse import ArgumentParser, auto_cli
+from sklearn.metrics import roc_auc_score
+from torch.utils.flop_counter import FlopCounterMode
+
+from anomalib_cxr.evaluation.provenance import code_record, write_record
+
+BY_AUROC = ["--metric.class_path", "anomalib.metrics.AUROC", "--metric.init_args.fields", "[pred_score, gt_label]"]
+FORMATS: dict[str, list[str]] = {
+    "float32": [],
+    "fp16": ["--compression_type", "FP16"],
+    "int8_ptq": ["--compression_type", "INT8_PTQ"],
+    "int8_acq": ["--compression_type", "INT8_ACQ", *BY_AUROC, "--max_drop", "0.005"],
+}
+SIDE = 2048
+"""Of the matrices of the plain product."""
+TORCH = "pytorch"
+
+
+class Images(NamedTuple):
+    """The test set."""
+
+    pictures: np.ndarray
+    """`(N, 3, H, W)`, in [0, 1]."""
+    sick: np.ndarray
+    """`(N,)`, bool."""
+
+
+def read_images(data: Path) -> Images:
+    """Read the test images of a data module's configuration."""
+    parser = ArgumentParser()
+    parser.add_argument("--data", type=AnomalibDataModule)
+    settings = {"data": yaml.safe_load(data.read_text())["data"]}
+    datamodule = parser.instantiate_classes(parser.parse_object(settings)).data
+    datamodule.prepare_data()
+    datamodule.setup("test")
+    dataset = datamodule.test_dataloader().dataset
+    items = [dataset[number] for number in range(len(dataset))]
+    pictures = np.stack([item.image.numpy() for item in items])
+    return Images(np.ascontiguousarray(pictures), np.array([bool(item.gt_label) for item in items]))
+
+
+def read_model(run: Path) -> AnomalibModule:
+    """Load the model of a training, as PyTorch scores with it."""
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(AnomalibModule, "model", fail_untyped=False)
+    settings = yaml.safe_load((run / "report/model.yaml").read_text())
+    kind = type(parser.instantiate_classes(parser.parse_object({"model": settings["model"]})).model)
+    return kind.load_from_checkpoint(checkpoint_of(run), map_location="cpu").eval()
+
+
+def checkpoint_of(run: Path) -> Path:
+    """Return the checkpoint of a training."""
+    return run / "weights/lightning/model.ckpt"
+
+
+def export(run: Path, data: Path, name: str, words: list[str], folder: Path) -> tuple[Path, float]:
+    """Export by the command; return the graph and the seconds that it took."""
+    root = folder / name
+    graph = root / "weights/openvino/model.xml"
+    command = [str(Path(sys.executable).with_name("anomalib")), "export", "--config", str(run / "report/model.yaml"),
+               "--config", str(data), "--ckpt_path", str(checkpoint_of(run)), "--export_type", "openvino",
+               "--export_root", str(root), *words]  # fmt: skip
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own words
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: ended with {done.returncode}\n{done.stdout}{done.stderr}")
+    return graph, time.perf_counter() - began
+
+
+def before_clamp(network: openvino.Model) -> openvino.Output:
+    """Return where the score is not yet cut off."""
+    waiting = [network.output("pred_score").get_node()]
+    while waiting:
+        node = waiting.pop(0)
+        if node.get_type_name() == "Clamp":
+            return node.input_value(0)
+        waiting += [side.get_node() for side in node.input_values()]
+    sys.exit("pred_score is not cut off: the model has no normalisation")
+
+
+def scores_of(graph: Path, images: Images) -> np.ndarray:
+    """Score the test images, one by one, with a model loaded as it is."""
+    network = openvino.Core().read_model(graph)
+    network.add_outputs([before_clamp(network)])
+    model = openvino.Core().compile_model(network, "CPU")
+    return np.array([float(model(picture[None])[len(network.outputs) - 1].squeeze()) for picture in images.pictures])
+
+
+def integer_share(graph: Path, batch: np.ndarray) -> float:
+    """Return the share of the time that goes into operations on integers."""
+    network = openvino.Core().read_model(graph)
+    network.reshape(list(batch.shape))
+    request = openvino.Core().compile_model(network, "CPU", {"PERF_COUNT": "YES"}).create_infer_request()
+    for _ in range(3):
+        request.infer(batch)
+    spent = [(each.real_time.total_seconds(), each.exec_type.lower()) for each in request.get_profiling_info()]
+    return sum(seconds for seconds, how in spent if how.endswith("i8")) / sum(seconds for seconds, _ in spent)
+
+
+class Timed(NamedTuple):
+    """A way to score, ready to be timed."""
+
+    one: Callable[[], Any]
+    """Scores one image."""
+    many: Callable[[], int]
+    """Scores several batches, and returns how many images they were."""
+
+
+def by_torch(model: AnomalibModule, batch: np.ndarray, requests: int) -> Timed:
+    """Prepare PyTorch, eager."""
+    images = torch.from_numpy(batch)
+
+    def score(images: torch.Tensor) -> None:
+        with torch.inference_mode():
+            model(images)
+
+    def many() -> int:
+        for _ in range(requests):
+            score(images)
+        return requests * len(images)
+
+    return Timed(lambda: score(images[:1]), many)
+
+
+def by_openvino(graph: Path, batch: np.ndarray, requests: int, *, one_size: bool) -> Timed:
+    """Prepare OpenVINO: one image by the hint of latency, batches by that of throughput."""
+
+    def load(hint: str, shape: tuple[int, ...]) -> openvino.CompiledModel:
+        network = openvino.Core().read_model(graph)
+        if one_size:
+            network.reshape(list(shape))
+        return openvino.Core().compile_model(network, "CPU", {"PERFORMANCE_HINT": hint})
+
+    single = load("LATENCY", (1, *batch.shape[1:])).create_infer_request()
+    queue = openvino.AsyncInferQueue(load("THROUGHPUT", batch.shape))
+
+    def many() -> int:
+        for _ in range(requests):
+            queue.start_async({0: batch})
+        queue.wait_all()
+        return requests * len(batch)
+
+    return Timed(lambda: single.infer(batch[:1]), many)
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return how long work takes, and what it returns."""
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def plain_products() -> dict[str, float]:
+    """Return the rates of plain matrix products, in thousand millions of operations a second."""
+    left, whole = torch.rand(SIDE, SIDE), torch.randint(-127, 128, (SIDE, SIDE), dtype=torch.int8)
+    works = {"float32": lambda: left @ left, "int8": lambda: torch._int_mm(whole, whole.T.contiguous().T)}  # noqa: SLF001
+    return {name: 2 * SIDE**3 / seconds(work)[0] / 1e9 for name, work in works.items()}
+
+
+def operations_of(model: AnomalibModule, image: np.ndarray) -> float:
+    """Return the operations of one image in matrix products and convolutions, a multiplication and a sum each two."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.from_numpy(image[None]))
+    return float(counter.get_total_flops())
+
+
+def measure(ways: dict[str, Timed], repetitions: int, ones: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Time all ways in turn; return a row for each repetition of each, and the plain products of each repetition."""
+    rows, plain = [], []
+    for way in ways.values():
+        for _ in range(3):  # warm
+            way.one()
+        way.many()
+    for repetition in range(repetitions):
+        plain.append(plain_products())
+        for name, way in ways.items():
+            latency = float(np.median([seconds(way.one)[0] for _ in range(ones)]))
+            spent, count = seconds(way.many)
+            rows.append({"way": name, "repetition": repetition, "latency_ms": 1e3 * latency, "rate": count / spent})
+    return pd.DataFrame(rows), pd.DataFrame(plain)
+
+
+def summary(timed: pd.DataFrame, name: str) -> dict[str, float]:
+    """Return medians, and the least and greatest ratio to PyTorch in the same repetition."""
+    own, rival = (timed[timed.way == way].set_index("repetition") for way in (name, TORCH))
+    faster, quicker = own.rate / rival.rate, rival.latency_ms / own.latency_ms
+    return {
+        "latency_ms": own.latency_ms.median(), "latency_gain": quicker.median(), "latency_gain_least": quicker.min(),
+        "latency_gain_most": quicker.max(), "images_a_second": own.rate.median(), "gain": faster.median(),
+        "gain_least": faster.min(), "gain_most": faster.max(),
+    }  # fmt: skip
+
+
+def measure_run(
+    name: str, run: Path, data: Path, images: Images, output: Path, batch: int, requests: int, repetitions: int
+) -> list[dict[str, Any]]:
+    """Export a model in all formats, and measure them in one go."""
+    model, pictures = read_model(run), images.pictures[:batch]
+    graphs = {kind: export(run, data, kind, words, output / name) for kind, words in FORMATS.items()}
+    ways = {TORCH: by_torch(model, pictures, requests)}
+    for kind, (graph, _) in graphs.items():
+        for size, one_size in (("any", False), ("one", True)):
+            ways[f"{kind}/{size}"] = by_openvino(graph, pictures, requests, one_size=one_size)
+    timed, plain = measure(ways, repetitions, ones=10)
+    timed.to_csv(output / f"{name}_repetitions.csv", index=False, float_format="%.5g")
+    scores = {kind: scores_of(graph, images) for kind, (graph, _) in graphs.items()}
+    operations = operations_of(model, pictures[0])
+    rows: list[dict[str, Any]] = [{"system": name, "format": TORCH, "size_mb": None, **summary(timed, TORCH)}]
+    for kind, (graph, took) in graphs.items():
+        away = np.abs(scores[kind] - scores["float32"])
+        of_format = {
+            "system": name,
+            "format": kind,
+            "size_mb": sum(file.stat().st_size for file in (graph, graph.with_suffix(".bin"))) / 1e6,
+            "auroc": roc_auc_score(images.sick, scores[kind]),
+            "mean_difference": away.mean(),
+            "largest_difference": away.max(),
+            "integer_share": integer_share(graph, pictures),
+            "export_seconds": took,
+        }
+        rows += [
+            {**of_format, "image_size": size, **summary(timed, f"{kind}/{size}")} for size in ("any", "one")
+        ]  # fmt: skip
+    for row in rows:
+        row["million_operations"] = operations / 1e6
+        row["share_of_float32_product"] = operations * row["images_a_second"] / 1e9 / plain["float32"].median()
+        row["int8_product_to_float32"] = (plain["int8"] / plain["float32"]).median()
+    return rows
+
+
+def main(
+    runs: dict[str, Path],
+    data: Path,
+    output: Path = Path("results/edge"),
+    batch: int = 16,
+    requests: int = 8,
+    repetitions: int = 7,
+) -> None:
+    """Measure, print and write.
+
+    Args:
+        runs: Folders of trainings, by name.
+        data: Configuration of their data.
+        output: Folder of exports and results.
+        batch: Images in a batch.
+        requests: Batches in a measurement of throughput.
+        repetitions: Of each measurement.
+    """
+    torch.set_num_threads(os.cpu_count() or 1)
+    output.mkdir(parents=True, exist_ok=True)
+    images = read_images(data)
+    rows: list[dict[str, Any]] = []
+    for name, run in runs.items():
+        rows += measure_run(name, run, data, images, output, batch, requests, repetitions)
+        table = pd.DataFrame(rows)
+        table.to_csv(output / "edge.csv", index=False, float_format="%.4g")
+        print(table[table.system == name].to_string(index=False, float_format="{:.4g}".format), flush=True)  # noqa: T201
+    settings = {"batch": batch, "requests": requests, "repetitions": repetitions, "images": len(images.sick)}
+    write_record({**code_record(), "cores": os.cpu_count(), "settings": settings, "rows": rows}, output / "run.json")
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
