@@ -143,9 +143,7 @@ def train(case: Case, way: Way, images: Path) -> dict[str, Any]:
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call where neither autograd nor threads have been used, after which a process cannot be forked."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["anomalib.models", "anomalib_cxr.models"])  # such that each process begins at once
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
