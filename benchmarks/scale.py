@@ -30,6 +30,7 @@ import torch
 from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from PIL import Image
 from torch.utils.data import DataLoader
 from training_step import Steps
@@ -262,7 +263,7 @@ def plot(table: pd.DataFrame, axis: str, path: Path) -> None:
     below.set_xlabel(AXES[axis])
     ticks = sorted(table["at"].unique())
     below.set_xticks(ticks, [f"{tick:,}".replace(",", " ") for tick in ticks])
-    below.minorticks_off()
+    below.xaxis.set_minor_locator(NullLocator())
     figure.savefig(path, dpi=110)
 
 
