@@ -112,19 +112,34 @@ def measure_time(root: Path, folder: Path, repetitions: int) -> tuple[pd.DataFra
     return pd.DataFrame(rows), caches[-1].path.stat().st_size
 
 
+def draw_noise(root: Path, n_images: int) -> Path:
+    """Write a data folder of noise at the size of the network."""
+    for name in ("CXR_png", "masks"):
+        (root / name).mkdir(parents=True)
+    rng, mask = np.random.default_rng(0), np.zeros((SIZE, SIZE), np.uint8)
+    mask[SIZE // 4 : -SIZE // 4, SIZE // 4 : -SIZE // 4] = 255
+    for number in range(n_images):
+        name = f"PHANTOM_{number:04d}_0.png"
+        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE), np.uint8)).save(root / "CXR_png" / name, compress_level=1)
+        Image.fromarray(mask).save(root / "masks" / name, compress_level=1)
+    return root
+
+
 def measure_memory(folder: Path, counts: tuple[int, ...]) -> pd.DataFrame:
     """Read more and more images from a cache in this process, and look at its memory."""
     resize, rows = Resize((SIZE, SIZE)), []
     for count in counts:
-        samples = make_samples(write_phantoms(folder / f"phantoms-{count}", n_normal=count, n_sick=0, size=SIZE))
-        dataset = RoiDataset(samples, resize)
-        dataset.cache = PictureCache(folder / f"phantoms-{count}", resize, folder / "caches")
-        dataset.cache.fill(list(picture_files(samples)))
+        root = draw_noise(folder / f"noise-{count}", count)
+        dataset = RoiDataset(make_samples(root), resize)
+        dataset.cache = PictureCache(root, resize, folder / "caches")
+        dataset.cache.fill(list(picture_files(dataset.samples)))
         before = psutil.Process().memory_info().rss
         epoch(dataset, 0)
         after = psutil.Process().memory_info().rss
-        rows.append({"images": count, "cache_mb": dataset.cache.path.stat().st_size / 1e6,
-                     "resident_mb": after / 1e6, "grown_by_mb": (after - before) / 1e6})  # fmt: skip
+        size = dataset.cache.path.stat().st_size
+        rows.append(
+            {"images": count, "cache_mb": size / 1e6, "resident_mb": after / 1e6, "grown_by_mb": (after - before) / 1e6}
+        )
     return pd.DataFrame(rows)
 
 
