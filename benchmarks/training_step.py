@@ -229,6 +229,7 @@ class Steps:
             **quiet,
         )
         trainer.fit(self.model, self.loader)
+        trainer.optimizers = []  # trainers are long in dying, and their optimisers as large as two models
         return sum(watch.seconds)
 
     def operations(self) -> int:
