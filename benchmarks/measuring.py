@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,17 @@ def wait() -> None:
     """Wait until the device has done what it was told."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
+
+
+def resident(what: str) -> float:
+    """Return the resident memory of this process now (`VmRSS`) or at its greatest (`VmHWM`), in MiB."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else float("nan")
+
+
+def forget_greatest() -> None:
+    """Let the greatest resident memory of this process be what it is now."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def take_turns(jobs: Mapping[str, Callable[[], object]], repetitions: int, warm_up: int = 1) -> Seconds:

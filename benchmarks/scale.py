@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -31,6 +30,7 @@ from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from measuring import forget_greatest, resident
 from PIL import Image
 from torch.utils.data import DataLoader
 from training_step import Steps
@@ -75,15 +75,9 @@ class Point(NamedTuple):
     at: int
 
 
-def resident(what: str) -> float:
-    """Return the resident memory of this process now (`VmRSS`) or at its greatest (`VmHWM`), in MiB."""
-    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else float("nan")
-
-
 def measure(job: Job) -> Measured:
     """Time a job, and tell what memory it takes."""
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the greatest memory
+    forget_greatest()
     before, seconds = resident("VmRSS"), []
     for _ in range(REPETITIONS):
         began = time.perf_counter()
@@ -214,7 +208,7 @@ def measure_step(point: Point, size: int, batch: int, features: int) -> Measured
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     steps = Steps(point.what, size, batch, features)
-    Path("/proc/self/clear_refs").write_text("5")
+    forget_greatest()
     before = resident("VmRSS")
     seconds = [steps.take() for _ in range(REPETITIONS + 1)][1:]
     return Measured(float(np.median(seconds)), resident("VmHWM") - before, steps.operations() / 1e9)

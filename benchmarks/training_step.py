@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -24,12 +23,11 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 from anomalib.models import Ganomaly
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer
-from measuring import DEVICE, copy_rate, device_name, matrix_rate, ratio, wait
+from measuring import DEVICE, copy_rate, device_name, forget_greatest, matrix_rate, ratio, resident, wait
 from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -299,9 +297,10 @@ def main(
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     if alone is not None:
         job = Steps(alone, sizes[0], batch, features)
-        before = psutil.Process().memory_info().rss / 1024
+        forget_greatest()
+        before = resident("VmRSS")
         job.take()
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        grown = resident("VmHWM") - before
         print(torch.cuda.max_memory_allocated() / 2**20 if DEVICE == "cuda" else grown)  # noqa: T201
         return
     rows: list[dict[str, Any]] = []
