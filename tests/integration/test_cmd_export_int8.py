@@ -85,7 +85,7 @@ def test_weights_are_integers(operations, exported, kind):
 
 
 @pytest.mark.parametrize("kind", CALIBRATED)
-def test_each_convolution_takes_integers_and_nothing_else_does(operations, kind):
+def test_each_convolution_but_those_into_a_code_takes_integers_and_nothing_else_does(operations, kind):
     def feeds(operation):
         return {reader.get_node().get_type_name() for reader in operation.output(0).get_target_inputs()}
 
@@ -94,7 +94,8 @@ def test_each_convolution_takes_integers_and_nothing_else_does(operations, kind)
     assert set.union(*map(feeds, quantised)) <= CONVOLUTIONS
     for each in operations[kind]:
         if each.get_type_name() in CONVOLUTIONS:
-            assert each.input_value(0).get_node().get_type_name() == "FakeQuantize"
+            into_a_code = each.output(0).get_partial_shape()[2].get_length() == 1
+            assert (each.input_value(0).get_node().get_type_name() == "FakeQuantize") != into_a_code
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,7 +103,7 @@ def test_distances_are_near(exported, images, trained, kind):
     # Of the distances, not of the scores: after so short a training they all lie within a few hundredths.
     state = trained.state()["state_dict"]
     found, wanted = (distances(exported[each], images, state) for each in (kind, "float32"))
-    np.testing.assert_allclose(found, wanted, rtol=0.15)
+    np.testing.assert_allclose(found, wanted, rtol=0.02)
 
 
 @pytest.mark.parametrize("kind", CALIBRATED)

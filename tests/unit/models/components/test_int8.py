@@ -30,14 +30,17 @@ def named(values, name):
 
 @pytest.fixture
 def network():
-    """Two convolutions, a great matrix and a small one, a score and a label."""
+    """Three convolutions, the last into a pixel, a great matrix and a small one, a score and a label."""
     image = op.parameter([-1, 3, 8, 8], openvino.Type.f32)
     around = ([1, 1], [1, 1], [1, 1], [1, 1])
     features = op.relu(op.convolution(image, named(drawn(8, 3, 3, 3), "model.net.weight"), *around))
     features = op.relu(op.convolution(features, named(drawn(8, 8, 3, 3) / 9, "model.filters"), *around))
-    values = op.reshape(features, [-1, SIDE], special_zero=False)
+    code = op.convolution(
+        features, named(drawn(SIDE, 8, 8, 8) / SIDE**0.5, "model.head"), [1, 1], [0, 0], [0, 0], [1, 1]
+    )
+    values = op.reshape(code, [-1, SIDE], special_zero=False)
     values = op.matmul(values, named(drawn(SIDE, SIDE) / SIDE**0.5, "great"), transpose_a=False, transpose_b=False)
-    values = op.matmul(values, named(drawn(SIDE, 2), "small"), transpose_a=False, transpose_b=False)
+    values = op.matmul(values, named(drawn(SIDE, 2) / SIDE**0.5, "small"), transpose_a=False, transpose_b=False)
     score = op.sigmoid(op.reduce_mean(values, [1]))
     label = op.greater(score, op.constant(np.float32(0.5)))
     network = openvino.Model([score, label], [image])
@@ -103,8 +106,8 @@ def inputs_of_convolutions(network):
 def test_sensitive_convolutions_stay_as_they_are(network):
     every = quantise(network.clone(), CompressionType.INT8_PTQ, Data([False] * 4))
     but_one = quantise(network.clone(), CompressionType.INT8_PTQ, Data([False] * 4), sensitive=("model.filters",))
-    assert inputs_of_convolutions(every) == ["FakeQuantize", "FakeQuantize"]
-    assert inputs_of_convolutions(but_one) == ["FakeQuantize", "Relu"]
+    assert inputs_of_convolutions(every) == ["FakeQuantize", "FakeQuantize", "Relu"]
+    assert inputs_of_convolutions(but_one) == ["FakeQuantize", "Relu", "Relu"]
 
 
 @pytest.mark.parametrize("kind", [CompressionType.INT8_PTQ, CompressionType.INT8_ACQ])
