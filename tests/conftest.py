@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import label
+from torch.utils.data._utils import signal_handling
 
 from anomalib_cxr.data.phantom_files import write_phantoms
 from anomalib_cxr.data.radiograph import read_mask, read_radiograph
@@ -29,6 +30,10 @@ def pytest_configure(config):
 
     More threads than cores only hinder each other.
     """
+    # Data loaders that read in processes of their own have torch handle SIGCHLD from then on, in the whole run. Where the
+    # main thread then waited for a command to end, that has ended the run by a segmentation fault (signals are handled
+    # on a stack that others may have moved).
+    signal_handling._SIGCHLD_handler_set = True
     if not hasattr(config, "workerinput"):  # workers inherit it
         os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="anomalib-cxr-tests-")
     if hasattr(config, "workerinput"):
