@@ -30,9 +30,8 @@ def pytest_configure(config):
 
     More threads than cores only hinder each other.
     """
-    # Data loaders that read in processes of their own have torch handle SIGCHLD from then on, in the whole run. Where the
-    # main thread then waited for a command to end, that has ended the run by a segmentation fault (signals are handled
-    # on a stack that others may have moved).
+    # A data loader of several processes has torch handle SIGCHLD from then on, in the whole run. At the end of a
+    # command that some later test waited for, that has ended the run by a segmentation fault.
     signal_handling._SIGCHLD_handler_set = True
     if not hasattr(config, "workerinput"):  # workers inherit it
         os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="anomalib-cxr-tests-")

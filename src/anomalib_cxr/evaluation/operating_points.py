@@ -80,10 +80,12 @@ def operating_point(is_sick: np.ndarray, scores: np.ndarray, sensitivity: float,
 
     threshold = float(np.sort(sick)[-needed])
     caught, spared = rates_at(is_sick, scores, threshold)
-    spared_drawn = np.concatenate([
-        (normal_drawn < np.sort(sick_drawn)[:, -needed, None]).mean(axis=1)
-        for normal_drawn, sick_drawn in _redraw(normal, sick, seed)
-    ])
+    spared_drawn = np.concatenate(
+        [
+            (normal_drawn < np.sort(sick_drawn)[:, -needed, None]).mean(axis=1)
+            for normal_drawn, sick_drawn in _redraw(normal, sick, seed)
+        ]
+    )
     low, high = np.quantile(spared_drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     catches_all = needed == len(sick)
     low = 0.0 if catches_all else min(float(low), spared.low)
