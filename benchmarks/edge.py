@@ -74,8 +74,10 @@ def read_model(run: Path) -> AnomalibModule:
     parser = ArgumentParser()
     parser.add_subclass_arguments(AnomalibModule, "model", fail_untyped=False)
     settings = yaml.safe_load((run / "report/model.yaml").read_text())
-    kind = type(parser.instantiate_classes(parser.parse_object({"model": settings["model"]})).model)
-    return kind.load_from_checkpoint(checkpoint_of(run), map_location="cpu").eval()
+    made = parser.instantiate_classes(parser.parse_object({"model": settings["model"]})).model
+    # A model of anomalib's takes its size from the pre-processor, which a checkpoint does not keep.
+    placed = {"map_location": "cpu", "pre_processor": made.pre_processor}
+    return type(made).load_from_checkpoint(checkpoint_of(run), **placed).eval()
 
 
 def checkpoint_of(run: Path) -> Path:
