@@ -88,34 +88,6 @@ def compiled(model: RoiSureGanomaly) -> None:
         network.compile()
 
 
-class System(NamedTuple):
-    """A system that takes its turn."""
-
-    settings: Mapping[str, Any]
-    kind: type[RoiSureGanomaly] = RoiSureGanomaly
-    prepare: Callable[[RoiSureGanomaly], object] = lambda _: None
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-
-
-SYSTEMS = {
-    "l2": System({"reconstruction": "l2"}),
-    "sure": System({"reconstruction": "sure"}),
-    "l2, max_features 512": System({"reconstruction": "l2", "max_features": 512}),
-    "sure, max_features 512": System({"reconstruction": "sure", "max_features": 512}),
-}
-SURE, COMPILED = SYSTEMS["sure"], "with torch.compile"
-IDEAS = {
-    "sure": SURE,
-    "without any": SURE._replace(kind=Plain),
-    "without one look": SURE._replace(kind=JudgedTwice),
-    "without fused Adam": SURE._replace(kind=UnfusedAdam),
-    "with channels-last": SURE._replace(prepare=channels_last),
-    COMPILED: SURE._replace(prepare=compiled),
-    "with bf16-mixed": SURE._replace(precision="bf16-mixed"),
-}
-"""What the step of `sure` is without each thing that was done for speed, and with each that was not."""
-
-
 class Stopwatch(Callback):
     """Times each training batch."""
 

@@ -113,15 +113,14 @@ class ContestTraining(SteppedTraining, GuardedTraining):
         Returns:
             Whether the step was taken.
         """
-        saved = batch_idx % self.accumulate_grad_batches
-        together = self.accumulate_grad_batches
-        if batch_idx - saved + together > self.trainer.num_training_batches:  # the last ones of an epoch may be fewer
-            together = int(self.trainer.num_training_batches) - batch_idx + saved
+        first = batch_idx - batch_idx % self.accumulate_grad_batches
+        # The last ones of an epoch may be fewer.
+        together = min(self.accumulate_grad_batches, self.trainer.num_training_batches - first)
         optimizers = [optimizer for contest in self.contests() for optimizer in contest.optimizers]
-        if saved == 0:
+        if batch_idx == first:
             for optimizer in optimizers:
                 optimizer.zero_grad()
-        last = saved == together - 1
+        last = batch_idx == first + together - 1
         with nullcontext() if last else self._without_ddps_averaging():
             self.manual_backward(loss / together)
         for optimizer in optimizers if last else ():

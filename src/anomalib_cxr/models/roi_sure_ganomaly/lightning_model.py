@@ -86,7 +86,7 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
             lung` or `local` in units of three standard deviations. For `pg_sure` that of the noise in black.
         gain: Growth of the noise's variance with the intensity above black that `pg_sure` assumes, in the same scale.
         tau: Length of the finite difference of `sure` and `pg_sure`, in the scale of [-1, 1].
-        w_adv: Weight of the adversary's term; at 0 the discriminator is left alone, for less than half of the time.
+        w_adv: Weight of the adversary's term; at 0 the discriminator is left alone, and 9 of 16 passes are left.
         w_enc: Weight of the agreement of the codes; at 0 the second encoder stays as it was made.
         w_rec: Weight of the reconstruction.
         w_gp: Weight of the gradient penalty of `wgan_gp`.
@@ -209,10 +209,10 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         if n_folds > 1:
             self.training_only = ("discriminator", "other_discriminators")
         # What has no weight learns nothing: distributed training is not to wait for its gradients.
-        for network, weight in [(each, w_adv) for each in self.discriminators] + [
-            (member.encoder, w_enc) for member in self.model.members
-        ]:
-            network.requires_grad_(weight > 0)
+        for discriminator in self.discriminators:
+            discriminator.requires_grad_(w_adv > 0)
+        for member in self.model.members:
+            member.encoder.requires_grad_(w_enc > 0)
         self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau, gain)
         self.generator_loss = GeneratorLoss(w_adv, w_enc, w_rec)
 
