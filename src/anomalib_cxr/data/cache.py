@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +19,6 @@ import pydicom
 import torch
 import torchvision
 from filelock import Timeout
-from rich.progress import track
 from torchvision.transforms.v2 import Compose, Resize, Transform
 from torchvision.tv_tensors import Image, Mask
 
@@ -29,7 +27,7 @@ from anomalib_cxr import __version__
 from .cache_room import GIGABYTE, SUFFIX, lock_of, make_room, written_or_told
 from .pictures import PictureFiles, Pictures, read_pictures
 from .record_file import HASH, Head, RecordFile
-from .verification import Problem, inspect
+from .verification import Problem, in_threads, inspect
 
 _MASKS = ("roi_mask", "lesion")
 _READ_BY = (__version__, torch.__version__, torchvision.__version__, PIL.__version__, pydicom.__version__)
@@ -163,15 +161,10 @@ class PictureCache:
 
     def _read_all(self, table: Sequence[PictureFiles]) -> Iterator[list[Problem]]:
         """Read the files of X-rays by all cores and keep what they hold; yield what is wrong with each."""
-        pool = ThreadPoolExecutor(os.cpu_count())
-        try:
-            read = pool.map(self._read, table)
-            for problems, head, record in track(read, "Decoding images", total=len(table), transient=True):
-                if record is not None:
-                    self._put(head, record)
-                yield problems
-        finally:
-            pool.shutdown(cancel_futures=True)  # who interrupts does not want to wait for all
+        for problems, head, record in in_threads(self._read, table, "Decoding images"):
+            if record is not None:
+                self._put(head, record)
+            yield problems
 
     def _read(self, files: PictureFiles) -> tuple[list[Problem], Head | None, npt.NDArray[np.void] | None]:
         head = _head(files)  # before the pictures: what changes in between is out of date at once

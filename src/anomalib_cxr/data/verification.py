@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import pandas as pd
 from rich.progress import track
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
 ON_ERROR: tuple[str, ...] = get_args(OnError)
+T = TypeVar("T")
 SizeOf = Callable[[Path | str], tuple[int, ...]]
 
 
@@ -90,11 +91,24 @@ def inspect(files: PictureFiles) -> Inspected:
     return Inspected([], Pictures(Image(image), roi_mask, lesion))
 
 
+def in_threads(job: Callable[[PictureFiles], T], table: Sequence[PictureFiles], doing: str) -> Iterator[T]:
+    """Do a job for each X-ray of a table on all cores, and yield what comes of it in the table's order.
+
+    Args:
+        job: The job, such as decoding, which leaves Python's lock to others.
+        table: Files of each X-ray.
+        doing: What the progress bar calls it.
+    """
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield from track(pool.map(job, table), doing, total=len(table), transient=True)
+    finally:
+        pool.shutdown(cancel_futures=True)  # who interrupts does not want to wait for all
+
+
 def _inspect(table: Sequence[PictureFiles], size_of: SizeOf = decoded_size) -> list[list[Problem]]:
     """Return the problems of each X-ray, in the order of the table."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(partial(_problems, size_of), table)
-        return list(track(found, "Checking images", total=len(table), transient=True))
+    return list(in_threads(partial(_problems, size_of), table, "Checking images"))
 
 
 def _by_reason(problems: Iterable[list[Problem]]) -> dict[str, list[Path | str]]:
