@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .generator import Generator
+from .halving import DoublingConv2d, HalvingConv2d
 
 NEGATIVE_SLOPE = 0.2
 _INIT_STD = 0.02
@@ -35,7 +36,7 @@ def block_channels(image_size: int, n_features: int, max_features: int | None) -
 
 def _down(n_in: int, n_out: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(n_in, n_out, kernel_size=4, stride=2, padding=1, bias=False),
+        HalvingConv2d(n_in, n_out),
         norm(n_out),
         nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
@@ -43,7 +44,7 @@ def _down(n_in: int, n_out: int, norm: Norm) -> nn.Sequential:
 
 def _up(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.ConvTranspose2d(n_in, n_out, kernel_size=4, stride=2, padding=1, bias=False),
+        DoublingConv2d(n_in, n_out),
         nn.BatchNorm2d(n_out),
         nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
@@ -77,7 +78,7 @@ class Encoder(nn.Module):
         super().__init__()
         channels = block_channels(image_size, n_features, max_features)
         self.features = nn.Sequential(
-            nn.Conv2d(n_channels, channels[0], kernel_size=4, stride=2, padding=1, bias=False),
+            HalvingConv2d(n_channels, channels[0]),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             *(_down(n_in, n_out, norm) for n_in, n_out in pairwise(channels)),
         )  # (B, C, 4, 4)
@@ -114,7 +115,7 @@ class Decoder(nn.Module):
             nn.BatchNorm2d(channels[0]),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),  # (B, C, 4, 4)
             *(_up(n_in, n_out) for n_in, n_out in pairwise(channels)),
-            nn.ConvTranspose2d(channels[-1], n_channels, kernel_size=4, stride=2, padding=1, bias=False),
+            DoublingConv2d(channels[-1], n_channels),
             nn.Tanh(),
         )
 

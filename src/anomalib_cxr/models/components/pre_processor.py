@@ -40,12 +40,13 @@ class RoiPreProcessor(PreProcessor):
         """Prepare images as the exported graph does.
 
         Args:
-            batch: X-rays of any size in [0, 1], `(B, 3, H, W)`.
+            batch: X-rays of any size in [0, 1], their channels alike, `(B, 3, H, W)`.
 
         Returns:
             The images in [-1, 1], `(B, 3, image_size, image_size)`.
         """
-        return antialiased_resize(2 * batch - 1, (self.image_size, self.image_size))
+        grey = 2 * batch.mean(dim=1, keepdim=True) - 1  # resized once, for all channels
+        return antialiased_resize(grey, (self.image_size, self.image_size)).expand(-1, batch.shape[1], -1, -1)
 
     def _prepare(self, batch: Any) -> None:
         """Transform all pictures of a batch together, in place."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from anomalib_cxr.models.components import Decoder, Discriminator, Encoder, ImageNorm, initialise_dcgan
+from anomalib_cxr.models.components.halving import HalvingConv2d
 
 SIZES = [32, 64, 128, 256, 512]
 
@@ -92,7 +93,7 @@ class TestChannels:
 
     def test_first_and_last_convolutions_have_no_batch_norm(self):
         assert [type(layer) for layer in Encoder(32, 5, 4).features] == [
-            nn.Conv2d, nn.LeakyReLU, nn.Sequential, nn.Sequential,
+            HalvingConv2d, nn.LeakyReLU, nn.Sequential, nn.Sequential,
         ]  # fmt: skip
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Encoder(64, 5, 4).modules()) == 3
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Decoder(64, 5, 4).modules()) == 4

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anomalib_cxr import RoiImageBatch
-from anomalib_cxr.models.components import RoiPreProcessor
+from anomalib_cxr.models.components import RoiPreProcessor, to_grey
 
 HOOKS = ["on_train_batch_start", "on_validation_batch_start", "on_test_batch_start", "on_predict_batch_start"]
 
@@ -61,9 +61,15 @@ def test_scale_is_that_of_a_tanh():
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 64), (200, 160), (131, 97), (20, 27)])
 def test_an_exported_graph_sees_the_pixels_that_training_saw(height, width):
-    image = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
     trained = run_hook(RoiImageBatch(image=image.clone())).image
     torch.testing.assert_close(RoiPreProcessor(32)(image), torch.as_tensor(trained), rtol=0, atol=2e-5)
+
+
+def test_of_a_coloured_picture_an_exported_graph_sees_the_same_grey():
+    image = torch.rand(2, 3, 50, 40, generator=torch.Generator().manual_seed(0))
+    trained = run_hook(RoiImageBatch(image=image.clone())).image
+    torch.testing.assert_close(to_grey(RoiPreProcessor(32)(image)), to_grey(trained), rtol=0, atol=2e-5)
 
 
 def test_checkpoint_keeps_its_size_and_does_not_change_another():
