@@ -11,6 +11,7 @@ speed is taken away one at a time, and what was not done is added one at a time.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from torch.utils.flop_counter import flop_registry
 
 from anomalib_cxr import RoiImageBatch, RoiImageItem, RoiSureGanomaly
 from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.models.components import halving
 from anomalib_cxr.models.roi_sure_ganomaly import adversary
 from anomalib_cxr.models.roi_sure_ganomaly.judging import JudgedForBoth
 
@@ -59,15 +61,27 @@ class Plain(RoiSureGanomaly):
         return [torch.optim.Adam(each.param_groups[0]["params"], lr=self.lr, betas=self.betas) for each in made]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Let the discriminator judge paintings twice."""
+        """Let the discriminator judge paintings twice, and all layers be convolutions."""
         with patch.object(adversary, "judge_for_both", judge_twice):
-            RoiSureGanomaly.training_step(self, batch, batch_idx)
+            Convolved.training_step(self, batch, batch_idx)
 
 
 class JudgedTwice(RoiSureGanomaly):
     """The step of which the discriminator's one look is taken away."""
 
-    training_step = Plain.training_step
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Let the discriminator judge paintings twice."""
+        with patch.object(adversary, "judge_for_both", judge_twice):
+            RoiSureGanomaly.training_step(self, batch, batch_idx)
+
+
+class Convolved(RoiSureGanomaly):
+    """The step of which the products of wide layers are taken away."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Let all layers be convolutions."""
+        with patch.object(halving, "WEIGHTS_A_PIXEL", math.inf):
+            RoiSureGanomaly.training_step(self, batch, batch_idx)
 
 
 class UnfusedAdam(RoiSureGanomaly):
@@ -131,6 +145,7 @@ IDEAS = {
     "sure": SURE,
     "without any": SURE._replace(kind=Plain),
     "without one look": SURE._replace(kind=JudgedTwice),
+    "without products": SURE._replace(kind=Convolved),
     "without fused Adam": SURE._replace(kind=UnfusedAdam),
     "with channels-last": SURE._replace(prepare=channels_last),
     COMPILED: SURE._replace(prepare=compiled),

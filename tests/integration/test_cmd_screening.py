@@ -6,10 +6,13 @@ import csv
 import json
 import shutil
 
+import openvino
 import pytest
 from PIL import Image
 
 from anomalib_cxr.cli import main
+from anomalib_cxr.data.radiograph import read_radiograph
+from anomalib_cxr.screening.exported import ExportedModel, read_threshold
 
 DRAWN = ["--n_normal", 44, "--n_sick", 14, "--size", 64, "--dicom", "true"]
 ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1]
@@ -165,6 +168,33 @@ class TestScreen:
         code, output = say("screen", "nowhere", "neither.png", "--model", model, "--output", tmp_path / "out")
         assert code == 1
         assert "no such path (2)" in output
+
+
+def test_a_model_in_integers_is_calibrated_and_screens(
+    place, screened, trained, side_by_side_root, segmenter_path, in_process, say
+):
+    data = ["--data", "anomalib_cxr.MontgomeryShenzhen", "--data.init_args.root", side_by_side_root]
+    in_process(
+        *(place, "export", *trained.model, *data, "--export_type", "openvino", "--export_root", "int8"),
+        *("--compression_type", "INT8_PTQ"),
+    )
+    folder = place / "int8" / "weights" / "openvino"
+    code, output = say("calibrate", folder, "--table", "labels.csv", "--segmenter", segmenter_path, *ASKED)
+    assert code == 0, output
+    graph = openvino.Core().read_model(folder / "model.xml")
+    assert any(each.get_type_name() == "FakeQuantize" for each in graph.get_ops())
+
+    code, output = say("screen", "inbox", "--model", folder, "--output", "int8/out", "--any_source", "true")
+    assert code == 0, output
+    rows = [row for row in rows_of(place / "int8" / "out") if not row["decision"].startswith("refused")]
+    assert len(rows) > 10
+    model, threshold = ExportedModel(folder), read_threshold(folder / "model.xml")
+    for row in rows:
+        (score,) = model(read_radiograph(row["path"])[None].numpy()).score
+        assert float(row["score"]) == pytest.approx(score, abs=1e-4)
+        assert row["decision"] == ("normal, ruled out" if float(row["score"]) < threshold else "to be read")
+    float32 = {row["path"]: float(row["score"]) for row in rows_of(place / "out") if row["score"]}
+    assert any(float(row["score"]) != float32[row["path"]] for row in rows)
 
 
 @pytest.mark.parametrize("verb", ["calibrate", "screen"])

@@ -75,7 +75,10 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
 
 
 class _Sum(Function):
-    """Each process's loss depends on every share: the gradient of the sum is the sum of their gradients."""
+    """Each process's loss depends on every share: the gradient of the sum is the sum of their gradients.
+
+    torch 2.14 calls its own one, `torch.distributed.nn.functional.all_reduce`, deprecated.
+    """
 
     @staticmethod
     def forward(values: torch.Tensor) -> torch.Tensor:

@@ -33,11 +33,11 @@ class HalvingConv2d(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # torch's name
         """Halve `(B, C, H, W)`, both sides even."""
-        sides = (input.shape[-2] // 2, input.shape[-1] // 2)
-        if not _is_product_faster(self, len(input) * sides[0] * sides[1]):
+        if not _is_product_faster(self, input[:, 0, ::2, ::2]):
             return super().forward(input)
         windows = functional.unfold(input, _KERNEL, padding=_PADDING, stride=_STRIDE)  # (B, C * 4 * 4, H/2 * W/2)
-        return (self.weight.flatten(1) @ windows).reshape(len(input), self.out_channels, *sides)
+        products = self.weight.flatten(1) @ windows
+        return products.reshape(len(input), self.out_channels, input.shape[-2] // 2, input.shape[-1] // 2)
 
 
 class DoublingConv2d(nn.ConvTranspose2d):
@@ -57,14 +57,15 @@ class DoublingConv2d(nn.ConvTranspose2d):
 
     def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:  # noqa: A002
         """Double `(B, C, H, W)`."""
-        height, width = input.shape[-2:]
-        if not _is_product_faster(self, len(input) * height * width):
+        if not _is_product_faster(self, input[:, 0]):
             return super().forward(input, output_size)
         windows = self.weight.flatten(1).t() @ input.flatten(2)  # (B, C * 4 * 4, H * W)
-        return functional.fold(windows, (2 * height, 2 * width), _KERNEL, padding=_PADDING, stride=_STRIDE)
+        sides = (2 * input.shape[-2], 2 * input.shape[-1])
+        return functional.fold(windows, sides, _KERNEL, padding=_PADDING, stride=_STRIDE)
 
 
-def _is_product_faster(layer: nn.Conv2d | nn.ConvTranspose2d, pixels: int) -> bool:
+def _is_product_faster(layer: nn.Conv2d | nn.ConvTranspose2d, pixels: torch.Tensor) -> bool:
     """Tell whether a layer in training does better with a product; scoring and exports keep to the convolution."""
-    weight = layer.weight
-    return layer.training and weight.device.type == "cpu" and weight.numel() >= WEIGHTS_A_PIXEL * pixels
+    if not layer.training or layer.weight.device.type != "cpu":
+        return False  # before a number of images is looked at, which an export leaves open
+    return layer.weight.numel() >= WEIGHTS_A_PIXEL * pixels.numel()

@@ -84,6 +84,17 @@ class ReproducibleTraining(LightningModule):
         """
         self._resume_random_numbers()
 
+    @contextmanager
+    def drawing_apart(self) -> Iterator[None]:
+        """Draw others in each process, and leave the random numbers of all at one state, which a checkpoint holds."""
+        if self.trainer.world_size == 1:
+            yield
+            return
+        common = int(torch.randint(2**62, ()))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(common + self.trainer.global_rank)
+            yield
+
     def _resume_random_numbers(self) -> None:
         """Set the state of the random numbers that a checkpoint holds, if one is to be resumed."""
         if "cpu" in self._rng_states_to_resume:

@@ -212,9 +212,6 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
         return terms
 
     def _draw_codes(self, n: int) -> torch.Tensor:
-        """Draw codes from N(0, I), `(n, latent_dim)`, others in each process.
-
-        All processes draw the codes of all, so that their random numbers stay the same and a checkpoint holds them.
-        """
-        codes = torch.randn(self.trainer.world_size, n, self.latent_dim, device=self.device)
-        return codes[self.global_rank]
+        """Draw codes from N(0, I), `(n, latent_dim)`, others in each process."""
+        with self.drawing_apart():
+            return torch.randn(n, self.latent_dim, device=self.device)

@@ -225,7 +225,17 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         return [Adam(weights, lr=self.lr, betas=self.betas, fused=True) for weights in learning]
 
     def on_fit_start(self) -> None:
-        """Refuse instance noise in a training whose last epoch is not known."""
+        """Refuse instance noise in a training whose last epoch is not known, and members in several processes.
+
+        A process whose share of a batch holds images of one fold only has nothing for that member, and the others would
+        wait for it.
+        """
+        if self.n_folds > 1 and self.trainer.world_size > 1:
+            raise SettingError(
+                f"n_folds = {self.n_folds} in {self.trainer.world_size} processes",
+                "one process, or a single member",
+                "set trainer.devices: 1 and trainer.num_nodes: 1, or n_folds: 1",
+            )
         if self.instance_noise and (self.trainer.max_epochs or 0) < 1:
             raise SettingError(
                 f"instance_noise = {self.instance_noise} and trainer.max_epochs = {self.trainer.max_epochs}",
@@ -243,7 +253,8 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
             known = slice(None) if folds is None else folds != number
             image = seen.image[known]
             if len(image):
-                terms, values = self.losses_of(contest, image, None if mask is None else mask[known], batch_idx)
+                with self.drawing_apart():
+                    terms, values = self.losses_of(contest, image, None if mask is None else mask[known], batch_idx)
                 contests.append(contest)
                 each_terms.append(terms)
                 each_value.append(values.get("l_dc"))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from anomalib_cxr import RoiImageBatch, RoiImageItem, RoiSureGanomaly
+from anomalib_cxr.errors import SettingError
 
 
 def make_model():
@@ -53,6 +56,13 @@ def test_both_processes_have_the_same_weights(tmp_path):
     assert any(not torch.equal(first[name], second[name]) for name in means)  # they saw other images indeed
     assert first["model.lungs.trained"]
     assert second["model.lungs.trained"]
+
+
+def test_members_are_refused():
+    model = RoiSureGanomaly(image_size=32, n_features=4, n_folds=2, visualizer=False)
+    model._trainer = SimpleNamespace(world_size=2, max_epochs=1)
+    with pytest.raises(SettingError, match="n_folds = 2 in 2 processes"):
+        model.on_fit_start()
 
 
 if __name__ == "__main__":
