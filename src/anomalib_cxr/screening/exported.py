@@ -16,7 +16,7 @@ import openvino
 from openvino import opset13 as op
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.precision import is_marked_precise, mark_precise
+from anomalib_cxr.precision import is_marked_precise, mark_precise, types_unmarked
 
 GRAPH = "model.xml"
 _NEEDED = ("pred_score", "pred_label", "anomaly_map")
@@ -121,7 +121,7 @@ def write_threshold(graph: Path, threshold: float) -> None:
         graph: Its `model.xml`.
         threshold: In [0, 1].
     """
-    was_precise = is_marked_precise(graph)
+    was_precise, left_open = is_marked_precise(graph), types_unmarked(graph)
     network = openvino.Core().read_model(graph)
     limit = op.constant(np.float32(threshold))
     limit.set_friendly_name(_THRESHOLD)
@@ -138,7 +138,7 @@ def write_threshold(graph: Path, threshold: float) -> None:
         openvino.save_model(network, rewritten, compress_to_fp16=False)
         del network, limit, label, former, new
         if was_precise:
-            mark_precise(rewritten)
+            mark_precise(rewritten, left_open)
         rewritten.with_suffix(".bin").replace(graph.with_suffix(".bin"))
         rewritten.replace(graph)
 

@@ -16,14 +16,15 @@ import numpy as np
 import openvino
 from openvino import opset13 as op
 
-from anomalib_cxr.precision import mark_precise
+from anomalib_cxr.precision import CONVOLUTIONS, mark_precise
 
 
-def keep_float32(model: Path) -> None:
+def keep_float32(model: Path, *, halved: bool = False) -> None:
     """Rewrite an OpenVINO model of two files, in place, such that each operation is computed in float32.
 
     Args:
         model: Its `.xml` file.
+        halved: Whether to store the weights in half precision, and to leave the convolutions to the machine.
     """
     network = openvino.Core().read_model(model)
     for operation in network.get_ordered_ops():
@@ -33,9 +34,9 @@ def keep_float32(model: Path) -> None:
     share_transposed(network)
     with TemporaryDirectory(dir=model.parent) as folder:  # the weights are mapped while the network lives
         rewritten = Path(folder) / model.name
-        openvino.save_model(network, rewritten, compress_to_fp16=False)
+        openvino.save_model(network, rewritten, compress_to_fp16=halved)
         del network, operation
-        mark_precise(rewritten)
+        mark_precise(rewritten, CONVOLUTIONS if halved else ())
         for file in sorted(Path(folder).iterdir()):
             file.replace(model.parent / file.name)
 

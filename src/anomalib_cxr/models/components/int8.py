@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader, Subset
 from torchmetrics import Metric
 
 from anomalib_cxr.errors import SettingError
+from anomalib_cxr.precision import CONVOLUTIONS
 
 from .float32 import share_transposed
 
-CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData"})
 GREAT = 1 << 17
 """Values from which on a matrix is stored in 8 bits; the matrices of resizing and smoothing are smaller."""
 MOST_IMAGES = 300
