@@ -9,7 +9,7 @@ import openvino
 import pytest
 from openvino import opset13 as op
 
-from anomalib_cxr.precision import is_marked_precise, mark_precise
+from anomalib_cxr.precision import is_marked_precise, mark_precise, types_unmarked
 
 
 @pytest.fixture
@@ -50,3 +50,13 @@ def test_openvino_reads_the_mark(graph):
     mark_precise(graph)
     (found,) = told() - before
     assert "Precision" in found  # OpenVINO's own name of the attribute is DisablePrecisionConversion
+
+
+def test_types_can_be_left_to_the_machine(graph):
+    everything = types_unmarked(graph)
+    assert {"Add", "ReLU", "Const", "Parameter", "Result"} <= everything
+    mark_precise(graph, {"ReLU"})
+    assert is_marked_precise(graph)
+    assert types_unmarked(graph) == {"ReLU"}
+    mark_precise(graph)
+    assert types_unmarked(graph) == set()

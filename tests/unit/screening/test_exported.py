@@ -12,7 +12,7 @@ import pytest
 from anomalib.deploy import OpenVINOInferencer
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.precision import is_marked_precise
+from anomalib_cxr.precision import is_marked_precise, mark_precise, types_unmarked
 from anomalib_cxr.screening.exported import (
     ExportedModel,
     graph_of,
@@ -95,6 +95,14 @@ class TestThreshold:
         assert is_marked_precise(graph)
         write_threshold(graph, 0.5)
         assert is_marked_precise(graph)
+        assert not types_unmarked(graph)
+
+    def test_leaves_to_the_machine_what_was_left_to_it(self, graph, tmp_path):
+        half = tmp_path / "half.xml"
+        openvino.save_model(openvino.Core().read_model(graph), half, compress_to_fp16=True)
+        mark_precise(half, {"Convolution"})
+        write_threshold(half, 0.5)
+        assert types_unmarked(half) == {"Convolution"}
 
     def test_a_later_one_replaces_it(self, graph, batch):
         assert read_threshold(graph) is None

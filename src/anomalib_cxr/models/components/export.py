@@ -35,12 +35,10 @@ def _export_whole(export: Callable[..., Path], export_root: Path | str, *args: A
 class WholeExport(ExportMixin):
     """anomalib's exports, moved into place only when complete: an interrupted one leaves the former model as it was.
 
-    A subclass names in `training_only` the networks that scoring does without, beside its `model`, and in `sensitive`
-    the parts whose convolutions are not to be quantised.
+    A subclass names in `training_only` the networks that scoring does without, beside its `model`.
     """
 
     training_only: tuple[str, ...] = ()
-    sensitive: tuple[str, ...] = ()
 
     def check_exportable(self) -> None:
         """Refuse to export a model that cannot score yet; to be extended where there are such."""
@@ -95,4 +93,4 @@ class WholeExport(ExportMixin):
         from .int8 import quantise  # noqa: PLC0415  # NNCF is some seconds that only quantising is to cost
 
         del task
-        return quantise(model, CompressionType(compression_type), datamodule, metric, max_drop, self.sensitive)
+        return quantise(model, CompressionType(compression_type), datamodule, metric, max_drop)

@@ -39,7 +39,6 @@ def quantise(
     datamodule: AnomalibDataModule | None = None,
     metric: Metric | str | None = None,
     max_drop: float = 0.01,
-    sensitive: Sequence[str] = (),
 ) -> openvino.Model:
     """Make an OpenVINO model compute in 8-bit integers, or only store its weights so.
 
@@ -50,13 +49,12 @@ def quantise(
         datamodule: Whose validation images calibrate, and measure the accuracy; `INT8` needs none.
         metric: One of `anomalib.metrics`, for `INT8_ACQ`; None for the F1 of the labels, as in anomalib.
         max_drop: By how much it may fall.
-        sensitive: Beginnings of the names of weights whose convolutions stay in float32.
 
     Raises:
         SettingError: If there are no images to calibrate with, or no labels or no metric to measure the accuracy by.
     """
     share_transposed(network)  # or NNCF would store twice what is multiplied from the left and from the right
-    ignored = _ignored(network, sensitive)
+    ignored = _ignored(network)
     # Activations symmetric: with a zero point OpenVINO would leave transposed convolutions in float32.
     settings: dict[str, Any] = {"preset": nncf.QuantizationPreset.PERFORMANCE, "ignored_scope": ignored}
     if compression == CompressionType.INT8_PTQ:
@@ -78,13 +76,12 @@ def quantise(
     return _with_small_weights(network)
 
 
-def _ignored(network: openvino.Model, sensitive: Sequence[str]) -> nncf.IgnoredScope:
+def _ignored(network: openvino.Model) -> nncf.IgnoredScope:
     """Return all operations but the convolutions that may be quantised."""
     names = [
         convolution.get_friendly_name()
         for convolution in _of_type(network, CONVOLUTIONS)
         if _ends_in_a_point(convolution)
-        or convolution.input_value(1).get_node().get_friendly_name().startswith(tuple(sensitive))
     ]
     types = {operation.get_type_name() for operation in network.get_ordered_ops()} - CONVOLUTIONS
     return nncf.IgnoredScope(types=sorted(types), names=names, validate=False)

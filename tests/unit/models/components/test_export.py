@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from anomalib_cxr import RoiSureGanomaly
+from anomalib_cxr.precision import types_unmarked
 
 from ..xrays import normalise_by, smooth_images
 
@@ -107,9 +108,10 @@ class TestScores:
         file = exports.to_openvino(tmp_path, compression_type=CompressionType.FP16)
         sizes = [path.with_suffix(".bin").stat().st_size for path in (file, openvino_file)]
         assert sizes[0] < 0.6 * sizes[1]
+        assert types_unmarked(file) == {"Convolution", "ConvolutionBackpropData"}
         image = smooth_images(200, 160)
-        found = infer(file, image, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
-        assert float(found.pred_score.reshape(())) == pytest.approx(eager(exports, image).pred_score.item(), rel=0.01)
+        found = infer(file, image)  # its convolutions as the machine likes
+        assert float(found.pred_score.reshape(())) == pytest.approx(eager(exports, image).pred_score.item(), rel=0.02)
 
     def test_pytorch(self, model, tmp_path):
         file = model.to_torch(tmp_path)
