@@ -46,7 +46,8 @@ class RoiPreProcessor(PreProcessor):
             The images in [-1, 1], `(B, 3, image_size, image_size)`.
         """
         grey = 2 * batch.mean(dim=1, keepdim=True) - 1  # resized once, for all channels
-        return antialiased_resize(grey, (self.image_size, self.image_size)).expand(-1, batch.shape[1], -1, -1)
+        small = antialiased_resize(grey, (self.image_size, self.image_size))
+        return torch.cat([small] * batch.shape[1], dim=1)  # OpenVINO moves an expansion, and loses the mark of float32
 
     def _prepare(self, batch: Any) -> None:
         """Transform all pictures of a batch together, in place."""
