@@ -52,27 +52,13 @@ def judge_twice(discriminator: nn.Module, painted: torch.Tensor) -> JudgedForBot
     return JudgedForBoth(discriminator(painted.detach()), functional_call(discriminator, held, (painted,)))
 
 
-class Plain(RoiSureGanomaly):
-    """The step without what was done for speed."""
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return Adam by a loop over the weights."""
-        made = RoiSureGanomaly.configure_optimizers(self)
-        return [torch.optim.Adam(each.param_groups[0]["params"], lr=self.lr, betas=self.betas) for each in made]
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Let the discriminator judge paintings twice, and all layers be convolutions."""
-        with patch.object(adversary, "judge_for_both", judge_twice):
-            Convolved.training_step(self, batch, batch_idx)
-
-
 class JudgedTwice(RoiSureGanomaly):
     """The step of which the discriminator's one look is taken away."""
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Let the discriminator judge paintings twice."""
         with patch.object(adversary, "judge_for_both", judge_twice):
-            RoiSureGanomaly.training_step(self, batch, batch_idx)
+            super().training_step(batch, batch_idx)
 
 
 class Convolved(RoiSureGanomaly):
@@ -81,13 +67,20 @@ class Convolved(RoiSureGanomaly):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Let all layers be convolutions."""
         with patch.object(halving, "WEIGHTS_A_PIXEL", math.inf):
-            RoiSureGanomaly.training_step(self, batch, batch_idx)
+            super().training_step(batch, batch_idx)
 
 
 class UnfusedAdam(RoiSureGanomaly):
     """The step of which the fused Adam is taken away."""
 
-    configure_optimizers = Plain.configure_optimizers
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam by a loop over the weights."""
+        made = super().configure_optimizers()
+        return [torch.optim.Adam(each.param_groups[0]["params"], lr=self.lr, betas=self.betas) for each in made]
+
+
+class Plain(JudgedTwice, Convolved, UnfusedAdam):
+    """The step without what was done for speed."""
 
 
 def channels_last(model: RoiSureGanomaly) -> None:

@@ -47,7 +47,7 @@ class RoiPreProcessor(PreProcessor):
         """
         grey = 2 * batch.mean(dim=1, keepdim=True) - 1  # resized once, for all channels
         small = antialiased_resize(grey, (self.image_size, self.image_size))
-        return torch.cat([small] * batch.shape[1], dim=1)  # OpenVINO moves an expansion, and loses the mark of float32
+        return torch.cat([small] * batch.shape[1], dim=1)  # `expand` cost LungAtlas its float32 in OpenVINO
 
     def _prepare(self, batch: Any) -> None:
         """Transform all pictures of a batch together, in place."""
