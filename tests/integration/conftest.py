@@ -154,16 +154,16 @@ def one_thread():
         torch.set_num_threads(before)
 
 
-@pytest.fixture
-def in_process(monkeypatch):
+@pytest.fixture(scope="session")
+def in_process():
     """Run `anomalib` in this process, without the seconds that its start takes."""
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")  # what a training leaves there ends with the test
-        monkeypatch.delenv(name)
 
     def run(folder, *words):
-        monkeypatch.chdir(folder)
-        with one_thread():
+        with pytest.MonkeyPatch.context() as patched, one_thread():
+            for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+                patched.setenv(name, "0")  # what a training leaves there ends with it
+                patched.delenv(name)
+            patched.chdir(folder)
             return AnomalibCLI([str(word) for word in words])
 
     return run
