@@ -23,21 +23,21 @@ from jsonargparse import auto_cli
 from scipy import ndimage
 
 from anomalib_cxr import MontgomeryShenzhen
-from anomalib_cxr.evaluation.exposure import evaluate_adjusted, measure_exposure
-from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.evaluation.metrics.exposure_adjusted import evaluate_adjusted, measure_exposure
+from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, HOSPITAL_AUROC, evaluate_scores
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, image_name
-from anomalib_cxr.evaluation.screening_metrics import AUROC, HOSPITAL_AUROC, evaluate_scores
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.alignment import LEAST_WIDTH, SMOOTH, Rows, find_rows, rows_grid, standard_rows, to_frame
 from anomalib_cxr.functional.exposure import healthy_regions
-from anomalib_cxr.models.components.exposure_calibration import ExposureCalibration
+from anomalib_cxr.models.base.exposure import ExposureCalibration
 from anomalib_cxr.models.lung_atlas.cross_fitting import cross_fit, draw_folds, score_all
 from anomalib_cxr.models.lung_atlas.neighbours import PatchNeighbours
 from anomalib_cxr.models.lung_atlas.parts import FRAME, AtlasPart, by_lungs, locally
 from anomalib_cxr.models.lung_atlas.residuals import SubspaceResidual, TextureResidual
 from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel
-from anomalib_cxr.segmentation.lungs import clean_lungs
+from anomalib_cxr.segmentation.postprocessing import clean_lungs
 from anomalib_cxr.segmentation.training import fit_lungs
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 logger = logging.getLogger(__name__)
 

@@ -29,8 +29,8 @@ from jsonargparse import auto_cli
 from measuring import take_turns
 from served import COMMAND, fill_worklist, start_server
 
-from anomalib_cxr.evaluation.provenance import code_record, write_record
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 BARE = "python -c pass"
 COMMAND_LINE = "jsonargparse"
@@ -38,8 +38,8 @@ SCREENING = "torch, openvino, scipy.ndimage, matplotlib, pydicom, pydantic, rich
 SERVER = "fastapi, uvicorn, jinja2, numpy, PIL.Image, matplotlib"
 VERBS = ((), ("benchmark",), ("calibrate",), ("phantom",), ("screen",), ("segment", "train"), ("segment", "predict"),
          ("serve",))  # fmt: skip
-OF_SCREEN = "import anomalib_cxr.screening.inputs, anomalib_cxr.screening.run, anomalib_cxr.screening.screener"
-OF_SERVE = "import anomalib_cxr.screening.worklist, anomalib_cxr.web.server, anomalib_cxr.web.upload"
+OF_SCREEN = "import anomalib_cxr.screening.pipeline.inputs, anomalib_cxr.screening.pipeline.screener, anomalib_cxr.screening.pipeline.screener"
+OF_SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"
 
 
 class Start(NamedTuple):

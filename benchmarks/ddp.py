@@ -29,11 +29,11 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, DistributedSampler
 
 from anomalib_cxr import RoiSureGanomaly
-from anomalib_cxr.data.dataset import RoiDataset
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.data.samples import make_samples
-from anomalib_cxr.evaluation.provenance import code_record, write_record
-from anomalib_cxr.functional import risk
+from anomalib_cxr.data.datasets.dataset import RoiDataset
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.functional import sure as risk
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 WARM_UP = 2
 """Steps that are left out of the time."""

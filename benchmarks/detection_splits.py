@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pandas as pd
 from jsonargparse import auto_cli
 
-from anomalib_cxr.data.samples import make_samples
-from anomalib_cxr.data.split_table import IMAGE
-from anomalib_cxr.data.splits import file_names
-from anomalib_cxr.files import whole_file
+from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.data.sources.split_table import IMAGE
+from anomalib_cxr.data.sources.splits import file_names
+from anomalib_cxr.utils.files import whole_file
 
 SEEDS = range(5)
 VALIDATING = {"CHNCXR": 30, "MCUCXR": 5}

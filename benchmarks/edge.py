@@ -32,7 +32,7 @@ from jsonargparse import ArgumentParser, auto_cli
 from sklearn.metrics import roc_auc_score
 from torch.utils.flop_counter import FlopCounterMode
 
-from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 BY_AUROC = ["--metric.class_path", "anomalib.metrics.AUROC", "--metric.init_args.fields", "[pred_score, gt_label]"]
 FORMATS: dict[str, list[str]] = {

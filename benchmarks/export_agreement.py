@@ -21,9 +21,9 @@ from jsonargparse import auto_cli
 from PIL import Image
 
 from anomalib_cxr import RadiographFolder, RoiSureGanomaly
-from anomalib_cxr.data.radiograph import read_radiograph
-from anomalib_cxr.data.samples import make_samples
-from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 
 def resized_copies(paths: list[str], size: int, folder: Path) -> list[Path]:

@@ -39,13 +39,13 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from rich.progress import track
 
-from anomalib_cxr.data.dicomdir import dicomdir_files
-from anomalib_cxr.data.header import read_header
-from anomalib_cxr.data.phantom_dicom import write_phantom_dicom
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.data.radiograph import read_radiograph
+from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.discovery import dicomdir_files
+from anomalib_cxr.data.reading.header import read_header
+from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
-from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 READ, REFUSED, FAILED = "read", "refused", "failed"
 _PNG = b"\x89PNG\r\n\x1a\n"

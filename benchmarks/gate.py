@@ -24,13 +24,13 @@ from PIL import Image
 from rich.progress import track
 from sklearn.datasets import load_sample_images
 
-from anomalib_cxr.data.radiograph import read_radiograph
-from anomalib_cxr.data.samples import make_samples
-from anomalib_cxr.evaluation.intervals import wilson_interval
-from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.evaluation.metrics.intervals import wilson_interval
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.screening.gate import Gate, fit_gate
-from anomalib_cxr.screening.lungs import LUNGS, LungFinder
+from anomalib_cxr.screening.pipeline.input_check import Gate, fit_gate
+from anomalib_cxr.segmentation.deployed import LUNGS, LungFinder
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 SPLITS = range(5)
 PARTS = 20

@@ -15,8 +15,8 @@ import pandas as pd
 from jsonargparse import ArgumentParser
 from scipy.stats import hypergeom
 
-from anomalib_cxr.evaluation.provenance import code_record, write_record
-from anomalib_cxr.screening.guarantee import misses_allowed, rule_out
+from anomalib_cxr.screening.calibration.threshold import misses_allowed, rule_out
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 SENSITIVITIES = (0.90, 0.95, 0.97)
 CONFIDENCE = 0.95

@@ -15,7 +15,7 @@ import torch
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
-from anomalib_cxr.data.phantom_drawing import draw_phantom
+from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.functional.alignment import box_grid, find_box, to_frame
 from anomalib_cxr.functional.lesions import KINDS, grey_levels
 

@@ -20,10 +20,10 @@ import pandas as pd
 from jsonargparse import auto_cli
 
 from anomalib_cxr import NihChestXray14
-from anomalib_cxr.data.nih_files import FINDINGS, HEALTHY
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.data.radiograph import image_size, intact_size, read_radiograph
-from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.radiograph import image_size, intact_size, read_radiograph
+from anomalib_cxr.data.sources.nih_files import FINDINGS, HEALTHY
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 FOLDERS = (4_999, *(10_000,) * 10, 7_121)  # images in each of the twelve
 PATIENTS = 30_805

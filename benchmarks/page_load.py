@@ -22,9 +22,9 @@ import pandas as pd
 from jsonargparse import auto_cli
 from served import csrf_of, fill_worklist, served
 
-from anomalib_cxr.evaluation.provenance import code_record, write_record
-from anomalib_cxr.files import whole_file
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 
 class Times:

@@ -29,13 +29,13 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import Resize
 
-from anomalib_cxr.data.cache import PictureCache
-from anomalib_cxr.data.dataset import RoiDataset
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.data.pictures import picture_files
-from anomalib_cxr.data.samples import make_samples
-from anomalib_cxr.evaluation.provenance import code_record, write_record
-from anomalib_cxr.models.components import RoiPreProcessor
+from anomalib_cxr.data.datasets.dataset import RoiDataset
+from anomalib_cxr.data.datasets.image_cache import PictureCache
+from anomalib_cxr.data.datasets.verification import picture_files
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 ORIGINAL = (4892, 4020)
 """Height and width of the larger X-rays of Montgomery, in pixels."""

@@ -35,17 +35,17 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from training_step import Steps
 
-from anomalib_cxr.data.dataset import RoiDataset
-from anomalib_cxr.data.samples import make_samples
-from anomalib_cxr.data.splits import assign_splits
-from anomalib_cxr.evaluation.delong import estimate_auroc
-from anomalib_cxr.evaluation.provenance import code_record, write_record
-from anomalib_cxr.evaluation.screening_metrics import evaluate_scores
+from anomalib_cxr.data.datasets.dataset import RoiDataset
+from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.data.sources.splits import assign_splits
+from anomalib_cxr.evaluation.metrics.delong import estimate_auroc
+from anomalib_cxr.evaluation.metrics.screening_metrics import evaluate_scores
+from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.screening.case import Case, Decision
-from anomalib_cxr.screening.record import Calibration
-from anomalib_cxr.screening.run import unscreened
-from anomalib_cxr.screening.tables import write_tables
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.pipeline.screener import unscreened
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.screening.worklist.tables import write_tables
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 ITEMS = 64
 """X-rays that the loader is asked for."""

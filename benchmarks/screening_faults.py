@@ -29,9 +29,9 @@ from jsonargparse import auto_cli
 from PIL import Image
 from rich.progress import track
 
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.evaluation.provenance import code_record, write_record
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 COMMAND = [sys.executable, "-c", "from anomalib_cxr.cli import main; main()"]
 SMALL_DISK = "1m"

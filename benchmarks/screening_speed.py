@@ -25,10 +25,10 @@ import torch
 from jsonargparse import auto_cli
 from PIL import Image
 
-from anomalib_cxr.data.dicomdir import dicomdir_files
-from anomalib_cxr.data.phantom_dicom import write_phantom_dicom
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.evaluation.provenance import code_record, write_record
+from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.discovery import dicomdir_files
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 ORIGINAL = (4892, 4020)
 """Height and width of the larger X-rays of Montgomery, in pixels."""

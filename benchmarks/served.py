@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.data.radiograph import read_mask
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.radiograph import read_mask
 from anomalib_cxr.screening.case import Case, Decision
-from anomalib_cxr.screening.pictures import write_picture
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.pipeline.explanation import write_picture
+from anomalib_cxr.screening.worklist.store import Worklist
 
 COMMAND = Path(sys.executable).with_name("anomalib-cxr")
 DRAWN = 10

@@ -36,10 +36,10 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import flop_registry
 
 from anomalib_cxr import RoiImageBatch, RoiImageItem, RoiSureGanomaly
-from anomalib_cxr.evaluation.provenance import code_record, write_record
-from anomalib_cxr.models.components import halving
+from anomalib_cxr.models.networks import strided as halving
 from anomalib_cxr.models.roi_sure_ganomaly import adversary
 from anomalib_cxr.models.roi_sure_ganomaly.judging import JudgedForBoth
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 RIVAL = "Ganomaly (anomalib)"
 EPOCHS, N_TRAIN = 70, 311

@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.ndimage import label
 from torch.utils.data._utils import signal_handling
 
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.data.radiograph import read_mask, read_radiograph
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
 from anomalib_cxr.segmentation.training import fit_lungs
 

@@ -8,21 +8,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .data.dataclasses import RoiImageBatch, RoiImageItem
-    from .data.montgomery_shenzhen import MontgomeryShenzhen
-    from .data.nih_chest_xray14 import NihChestXray14
-    from .data.phantom import ChestPhantom
-    from .data.predict import RadiographFolder
-    from .evaluation.report import TrainingReport
-    from .models.fanogan.lightning_model import Fanogan
-    from .models.lung_atlas.lightning_model import LungAtlas
-    from .models.roi_sure_ganomaly.lightning_model import RoiSureGanomaly
+from ._version import __version__ as __version__  # noqa: PLC0414  # public
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from anomalib_cxr.data.datamodules.chest_phantom import ChestPhantom
+    from anomalib_cxr.data.datamodules.montgomery_shenzhen import MontgomeryShenzhen
+    from anomalib_cxr.data.datamodules.nih_chest_xray14 import NihChestXray14
+    from anomalib_cxr.data.datasets.dataclasses import RoiImageBatch, RoiImageItem
+    from anomalib_cxr.data.datasets.detector_noise import DetectorNoise
+    from anomalib_cxr.data.datasets.radiograph_folder import RadiographFolder
+    from anomalib_cxr.data.reading.radiograph import read_radiograph
+    from anomalib_cxr.evaluation.report import TrainingReport
+    from anomalib_cxr.models.fanogan.lightning_model import Fanogan
+    from anomalib_cxr.models.lung_atlas.lightning_model import LungAtlas
+    from anomalib_cxr.models.roi_sure_ganomaly.lightning_model import RoiSureGanomaly
+
 
 __all__ = [
     "ChestPhantom",
+    "DetectorNoise",
     "Fanogan",
     "LungAtlas",
     "MontgomeryShenzhen",
@@ -32,20 +36,23 @@ __all__ = [
     "RoiImageItem",
     "RoiSureGanomaly",
     "TrainingReport",
+    "read_radiograph",
 ]
 
 # Resolved on first use, so that `import anomalib_cxr` and `anomalib-cxr --help` do not wait for torch and anomalib.
 _HOMES = {
-    "ChestPhantom": "data.phantom",
+    "ChestPhantom": "data.datamodules.chest_phantom",
+    "DetectorNoise": "data.datasets.detector_noise",
     "Fanogan": "models.fanogan.lightning_model",
     "LungAtlas": "models.lung_atlas.lightning_model",
-    "MontgomeryShenzhen": "data.montgomery_shenzhen",
-    "NihChestXray14": "data.nih_chest_xray14",
-    "RadiographFolder": "data.predict",
-    "RoiImageBatch": "data.dataclasses",
-    "RoiImageItem": "data.dataclasses",
+    "MontgomeryShenzhen": "data.datamodules.montgomery_shenzhen",
+    "NihChestXray14": "data.datamodules.nih_chest_xray14",
+    "RadiographFolder": "data.datasets.radiograph_folder",
+    "RoiImageBatch": "data.datasets.dataclasses",
+    "RoiImageItem": "data.datasets.dataclasses",
     "RoiSureGanomaly": "models.roi_sure_ganomaly.lightning_model",
     "TrainingReport": "evaluation.report",
+    "read_radiograph": "data.reading.radiograph",
 }
 
 

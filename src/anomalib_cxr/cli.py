@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
-from .benchmark.grid import Data, Plain, System
+from anomalib_cxr.benchmark.plan.grid import Data, Plain, System
+
 from .errors import CxrError, SettingError
 
 logger = logging.getLogger(__name__)
@@ -43,9 +44,9 @@ def phantom(
         sigma: Standard deviation of the Gaussian noise, in the scale of [0, 1].
         dicom: Write them as DICOM files with a DICOMDIR, too.
     """
-    from .data.phantom_dicom import write_phantom_dicom  # noqa: PLC0415
-    from .data.phantom_drawing import NoiseModel  # noqa: PLC0415
-    from .data.phantom_files import write_phantoms  # noqa: PLC0415
+    from anomalib_cxr.data.phantom.dicom import write_phantom_dicom  # noqa: PLC0415
+    from anomalib_cxr.data.phantom.drawing import NoiseModel  # noqa: PLC0415
+    from anomalib_cxr.data.phantom.files import write_phantoms  # noqa: PLC0415
 
     noise = NoiseModel(gain=gain, sigma=sigma)
     write_phantoms(root, n_normal=n_normal, n_sick=n_sick, size=size, seed=seed, bits=bits, noise=noise)
@@ -82,8 +83,8 @@ def benchmark(
         n_jobs: Runs at a time.
         root: Folder with the data, in place of that of the configuration.
     """
-    from .benchmark.grid import Grid  # noqa: PLC0415
-    from .benchmark.pipeline import Benchmark  # noqa: PLC0415
+    from anomalib_cxr.benchmark.plan.grid import Grid  # noqa: PLC0415
+    from anomalib_cxr.benchmark.run.pipeline import Benchmark  # noqa: PLC0415
 
     grid = Grid(
         systems=systems,
@@ -119,7 +120,7 @@ def segment_train(
         test_share: Share of each hospital's and label's images that is held out.
         seed: Seed of the draw, of the first weights, and of the training.
     """
-    from .evaluation.segmenter import SegmenterSettings, train_segmenter  # noqa: PLC0415
+    from anomalib_cxr.segmentation.experiment import SegmenterSettings, train_segmenter  # noqa: PLC0415
 
     settings = SegmenterSettings(image_size, widths, steps, batch_size, test_share, seed)
     summary = train_segmenter(root, output, settings)
@@ -135,7 +136,7 @@ def segment_predict(segmenter: Path, root: Path, predicted_masks: Path | None = 
         root: Folder with the data.
         predicted_masks: Folder of the masks; `predicted_masks` in the root where it is not given.
     """
-    from .data.lung_masks import predict_for_root  # noqa: PLC0415
+    from anomalib_cxr.segmentation.prediction import predict_for_root  # noqa: PLC0415
 
     prediction = predict_for_root(root, segmenter, predicted_masks)
     logger.info("%d lung masks written", prediction.written)
@@ -176,10 +177,9 @@ def calibrate(
         device: OpenVINO's name of the device.
         seed: Of the gate, and of the segmenter that is trained.
     """
-    from .screening.calibrate import Wish, describe_calibration  # noqa: PLC0415
-    from .screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
-    from .screening.labelled import labelled_by_datamodule, labelled_by_table  # noqa: PLC0415
-    from .screening.training_run import data_of, exported_of  # noqa: PLC0415
+    from anomalib_cxr.screening.calibrate import Wish, describe_calibration  # noqa: PLC0415
+    from anomalib_cxr.screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
+    from anomalib_cxr.screening.calibration_data import data_of, exported_of, labelled_by_datamodule, labelled_by_table  # noqa: PLC0415  # noqa: PLC0415
 
     data = data or (None if table else data_of(model))
     if (data is None) == (table is None):
@@ -225,14 +225,14 @@ def screen(
         names: Tell patients' names and IDs in the tables.
         engine: Where the work is done: here, or on a Ray cluster.
     """
-    from .screening.inputs import find_inputs  # noqa: PLC0415
-    from .screening.run import screen as screen_into  # noqa: PLC0415
-    from .screening.screener import Screener, ScreenerSettings  # noqa: PLC0415
+    from anomalib_cxr.screening.pipeline.inputs import find_inputs  # noqa: PLC0415
+    from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings  # noqa: PLC0415
+    from anomalib_cxr.screening.pipeline.screener import screen as screen_into  # noqa: PLC0415
 
     files = find_inputs(inputs, output)
     screener = Screener(ScreenerSettings(model, output, device, hospital, any_source, dicom))
     if engine == "ray":
-        from .screening.ray_engine import RayEngine  # noqa: PLC0415  # an extra that not everyone has
+        from anomalib_cxr.screening.pipeline.ray_engine import RayEngine  # noqa: PLC0415  # an extra that not everyone has
 
         worklist = screen_into(files, output, screener.calibration, RayEngine(screener.settings), names=names)
     else:
@@ -262,9 +262,9 @@ def serve(
         port: Port to listen on; 0 for any that is free.
         token: What readers sign in with, 16 characters at least.
     """
-    from .screening.worklist import Worklist  # noqa: PLC0415
-    from .web.server import run_server  # noqa: PLC0415
-    from .web.upload import screening_into  # noqa: PLC0415
+    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
+    from anomalib_cxr.web.routes.upload import screening_into  # noqa: PLC0415
+    from anomalib_cxr.web.server import run_server  # noqa: PLC0415
 
     worklist = Worklist(output)
     screen_one = None if model is None else screening_into(worklist, model, hospital)

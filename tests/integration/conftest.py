@@ -17,7 +17,7 @@ import pytest
 import torch
 from anomalib.cli import AnomalibCLI
 
-from anomalib_cxr.data.phantom_files import write_phantoms
+from anomalib_cxr.data.phantom.files import write_phantoms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = Path(sys.executable).parent

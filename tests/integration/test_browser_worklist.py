@@ -17,11 +17,11 @@ import uvicorn
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.data.radiograph import read_mask, read_radiograph
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.screening.case import Case, Decision, Verdict
-from anomalib_cxr.screening.pictures import draw_heatmap, write_picture
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.pipeline.explanation import draw_heatmap, write_picture
+from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.app import create_app
 
 playwright = pytest.importorskip("playwright.sync_api")

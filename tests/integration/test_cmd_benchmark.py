@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from anomalib_cxr.benchmark.grid import Grid
-from anomalib_cxr.benchmark.resolve import resolve_grid
+from anomalib_cxr.benchmark.plan.grid import Grid
+from anomalib_cxr.benchmark.plan.resolve import resolve_grid
 from anomalib_cxr.cli import _parser, main
-from anomalib_cxr.data.split_table import read_split_table
+from anomalib_cxr.data.sources.split_table import read_split_table
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMOKE = CONFIGS / "benchmark" / "smoke.yaml"

@@ -9,7 +9,7 @@ from anomalib.deploy import OpenVINOInferencer
 from PIL import Image
 
 from anomalib_cxr import RoiSureGanomaly
-from anomalib_cxr.data.radiograph import read_radiograph
+from anomalib_cxr.data.reading.radiograph import read_radiograph
 
 SIZES = ["native", 256, 512]
 

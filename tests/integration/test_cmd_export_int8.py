@@ -8,9 +8,9 @@ import numpy as np
 import openvino
 import pytest
 
-from anomalib_cxr.data.radiograph import read_radiograph
+from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold, write_threshold
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.screening.exported import ExportedModel, read_threshold, write_threshold
 
 KINDS = ["INT8", "INT8_PTQ", "INT8_ACQ"]
 CALIBRATED = KINDS[1:]

@@ -10,7 +10,7 @@ data:
       init_args:
         transforms:
           - {class_path: torchvision.transforms.v2.Resize, init_args: {size: [32, 32]}}
-          - {class_path: anomalib_cxr.data.noise.DetectorNoise, init_args: {gain: 0.01, sigma: 0.3}}
+          - {class_path: anomalib_cxr.DetectorNoise, init_args: {gain: 0.01, sigma: 0.3}}
 """
 
 

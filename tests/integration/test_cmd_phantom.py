@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from anomalib_cxr.data.dicomdir import dicomdir_files
-from anomalib_cxr.data.radiograph import read_radiograph
+from anomalib_cxr.data.reading.discovery import dicomdir_files
+from anomalib_cxr.data.reading.radiograph import read_radiograph
 
 SMALL = ["--n_normal", 3, "--n_sick", 2, "--size", 32]
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from anomalib_cxr.cli import main
-from anomalib_cxr.data.radiograph import read_radiograph
-from anomalib_cxr.screening.exported import ExportedModel, read_threshold
+from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 
 DRAWN = ["--n_normal", 44, "--n_sick", 14, "--size", 64, "--dicom", "true"]
 ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1]

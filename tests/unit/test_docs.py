@@ -11,7 +11,7 @@ import yaml
 
 import anomalib_cxr
 from anomalib_cxr.cli import VERBS
-from anomalib_cxr.data.datamodule import RoiDataModule
+from anomalib_cxr.data.datamodules.base import RoiDataModule
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("RoiSureGanomaly", "Fanogan")

@@ -32,8 +32,8 @@ def test_version_is_the_installed_one():
 HEAVY = {"anomalib", "lightning", "matplotlib", "monai", "numpy", "openvino", "pandas", "scipy", "sklearn", "torch"}
 VERBS = ("benchmark", "calibrate", "phantom", "screen", "segment", "segment train", "segment predict", "serve")
 HELP = "from anomalib_cxr.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"
-SCREEN = "import anomalib_cxr.screening.inputs, anomalib_cxr.screening.run, anomalib_cxr.screening.screener"
-SERVE = "import anomalib_cxr.screening.worklist, anomalib_cxr.web.server, anomalib_cxr.web.upload"
+SCREEN = "import anomalib_cxr.screening.pipeline.inputs, anomalib_cxr.screening.pipeline.screener, anomalib_cxr.screening.pipeline.screener"
+SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"
 
 
 def imported_by(code):

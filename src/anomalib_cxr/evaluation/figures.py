@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from anomalib_cxr.utils.files import whole_file
+
 from .scores import NORMAL, SICK, auroc, count_labels, obstacle_to_roc
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, format="png")
+
 
 CAPTION = "For research, not a medical device."
 BLUE, RED, GREEN, GREY = "#1f77b4", "#d62728", "#2ca02c", "#777777"

@@ -11,14 +11,12 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from anomalib_cxr.files import whole_file
+from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.provenance import read_config, run_record, write_model_config, write_record
 
-from .cases import look_again, test_dataset
-from .figures import best_epoch, is_auroc, loss_curves, roc_figure, score_histogram
-from .files import save_figure
-from .provenance import read_config, run_record, write_model_config, write_record
+from .figures import best_epoch, is_auroc, loss_curves, roc_figure, save_figure, score_histogram
 from .scores import COLUMNS, Scored, choose_ranks, obstacle_to_roc, score_table, scores_of
-from .sheets import residual_sheet
+from .sheets import look_again, residual_sheet, test_dataset
 
 logger = logging.getLogger(__name__)
 

@@ -1,17 +1,17 @@
 """Pure functions on tensors, independent of anomalib and Lightning."""
 
-from .distance import DISTANCES, Distance, euclidean_distance, mean_squared_distance
-from .penalty import gradient_penalty
-from .poisson_risk import poisson_gaussian_sure, poisson_gaussian_sure_from_response
+from .adversarial import DISTANCES, Distance, euclidean_distance, gradient_penalty, mean_squared_distance
 from .resize import antialiased_resize
-from .risk import (
+from .roi import paint_region, painted_region
+from .sure import (
     frozen_running_statistics,
     gaussian_sure,
     gaussian_sure_from_divergence,
+    poisson_gaussian_sure,
+    poisson_gaussian_sure_from_response,
     probe_divergence,
     probe_response,
 )
-from .roi import paint_region, painted_region
 
 __all__ = [
     "DISTANCES",

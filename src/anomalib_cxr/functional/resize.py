@@ -14,7 +14,7 @@ def _triangle_weights(source: int, target: int, like: torch.Tensor) -> torch.Ten
     """Weights of each of `source` pixels in each of `target` pixels along one axis, `(1, 1, source, target)`.
 
     Written with products, sums and exponentials only: OpenVINO rewrites differences and quotients into new
-    operations, which lose the mark that keeps an operation in float32 (see `anomalib_cxr.models.components.export`);
+    operations, which lose the mark that keeps an operation in float32 (see `anomalib_cxr.deploy.export`);
     in bfloat16, positions beyond 256 pixels would be rounded.
     """
 

@@ -15,27 +15,62 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from rich.progress import track
 
-from anomalib_cxr.data.radiograph import read_mask, read_radiograph
+from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
+from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, write_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError
-from anomalib_cxr.evaluation.files import save_figure
-from anomalib_cxr.evaluation.provenance import code_record
+from anomalib_cxr.evaluation.figures import BLUE, GREY, new_figure, save_figure
 from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.screening.calibration.probability import check_prevalence, fit_probability, reliability
+from anomalib_cxr.screening.calibration.record import (
+    BESIDE,
+    GATE,
+    RECORD,
+    Calibration,
+    Counts,
+    Grouping,
+    Validated,
+    group_name,
+    write_calibration,
+)
+from anomalib_cxr.screening.calibration.threshold import RuleOut, check_wish, rule_out, sick_needed
+from anomalib_cxr.screening.pipeline.input_check import fit_gate
+from anomalib_cxr.screening.pipeline.pipeline import Look, Station
+from anomalib_cxr.segmentation.deployed import LUNGS, LungFinder, export_segmenter
 from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
 from anomalib_cxr.segmentation.training import fit_lungs
+from anomalib_cxr.utils.provenance import code_record
 
-from .exported import ExportedModel, graph_of, hash_of, hash_of_model, write_threshold
-from .gate import fit_gate
-from .guarantee import RuleOut, check_wish, rule_out, sick_needed
-from .labelled import Labelled
-from .lungs import LUNGS, LungFinder, export_segmenter
-from .probability import check_prevalence, fit_probability, reliability
-from .record import BESIDE, GATE, RECORD, Calibration, Counts, Grouping, Validated, group_name, write_calibration
-from .reliability_figure import reliability_figure
-from .station import Look, Station
+from .calibration_data import Labelled
 
 logger = logging.getLogger(__name__)
+
+
+def reliability_figure(calibration: Calibration) -> Figure:
+    """Draw the share of sick images against the probability, with 95 % intervals.
+
+    Args:
+        calibration: One with a reliability curve; an empty one leaves the diagonal alone.
+    """
+    figure = new_figure(5, 5)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as it should be")
+    bins = calibration.reliability
+    observed = np.array([each.observed for each in bins])
+    below, above = observed - [each.low for each in bins], [each.high for each in bins] - observed
+    predicted = [each.predicted for each in bins]
+    axes.errorbar(predicted, observed, yerr=[below, above], color=BLUE, marker="o", capsize=3, label="95 % interval")
+    counts = calibration.counts
+    axes.set(
+        xlabel=f"probability, at {100 * calibration.probability.share:.0f} % sick images as in the calibration",
+        ylabel="share of sick images",
+        title=f"Reliability: {counts.normal} normal, {counts.sick} sick",
+    )
+    axes.legend(loc="upper left")
+    return figure
+
 
 MOST_REFERENCES = 1000
 """Healthy images that the gate learns from at most."""

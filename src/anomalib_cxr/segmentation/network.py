@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from anomalib_cxr.errors import SegmenterError, refuse_settings
-from anomalib_cxr.files import whole_file
 from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.utils.files import whole_file
 
 FORMAT = "anomalib_cxr.LungSegmenter 1"
 """First entry of a segmenter's file; the number counts up when an older version could not read it."""

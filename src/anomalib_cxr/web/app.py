@@ -13,14 +13,13 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from anomalib_cxr.errors import CxrError
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.web.routes.upload import upload_pages
 
-from . import export, table, viewer
-from .login import login_pages
-from .pictures import Pictures
-from .security import HEADERS, Gate, Guard
-from .upload import upload_pages
-from .views import error_page
+from .images import Pictures
+from .rendering import error_page
+from .routes import export, table, viewer
+from .security import HEADERS, Gate, Guard, login_pages
 
 logger = logging.getLogger(__name__)
 

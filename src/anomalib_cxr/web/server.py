@@ -11,7 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.worklist.store import Worklist
 
 from .app import create_app
 from .security import is_loopback

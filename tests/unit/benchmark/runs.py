@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anomalib_cxr.benchmark.grid import Run
+from anomalib_cxr.benchmark.plan.grid import Run
 
 MODULE = "going_wrong"
 GOING_WRONG = '''
@@ -47,7 +47,7 @@ def settings(root, class_path="anomalib_cxr.RoiSureGanomaly", epochs=3, **change
     data = {"root": str(root), "train_batch_size": 8, "eval_batch_size": 4, "seed": 0}
     return {
         "model": {"class_path": class_path, "init_args": arguments},
-        "data": {"class_path": "anomalib_cxr.data.datamodule.RoiDataModule", "init_args": data},
+        "data": {"class_path": "anomalib_cxr.data.datamodules.base.RoiDataModule", "init_args": data},
         "trainer": {"max_epochs": epochs, "accelerator": "cpu", "devices": 1},
         "shifts": {},
         "threads": 1,

@@ -8,11 +8,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from anomalib_cxr.evaluation.cases import Case
-from anomalib_cxr.evaluation.figures import CAPTION, best_epoch, loss_curves, roc_figure, score_histogram
-from anomalib_cxr.evaluation.files import save_figure
+from anomalib_cxr.evaluation.figures import CAPTION, best_epoch, loss_curves, roc_figure, save_figure, score_histogram
 from anomalib_cxr.evaluation.scores import Scored, choose_ranks, obstacle_to_roc, score_table
-from anomalib_cxr.evaluation.sheets import residual_sheet
+from anomalib_cxr.evaluation.sheets import Case, residual_sheet
 
 
 @pytest.fixture

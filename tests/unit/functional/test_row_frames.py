@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from anomalib_cxr.functional.alignment import find_rows, rows_grid, standard_rows, to_frame
-from anomalib_cxr.functional.row_frames import apart, inside_of, together
+from anomalib_cxr.functional.alignment import apart, find_rows, inside_of, rows_grid, standard_rows, to_frame, together
 
 
 def test_inside_is_where_the_frame_shows_lung():

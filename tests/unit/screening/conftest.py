@@ -11,18 +11,18 @@ import torch
 from lightning.pytorch import Trainer
 
 from anomalib_cxr import ChestPhantom, RoiSureGanomaly
-from anomalib_cxr.data.phantom_dicom import write_phantom_dicom
-from anomalib_cxr.data.phantom_files import write_phantoms
-from anomalib_cxr.data.radiograph import read_radiograph
+from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.screening.calibrate import Wish, calibrate
+from anomalib_cxr.screening.calibration.record import Validated, read_calibration
+from anomalib_cxr.screening.calibration_data import labelled_by_datamodule
 from anomalib_cxr.screening.case import Case, Decision
-from anomalib_cxr.screening.exported import ExportedModel
-from anomalib_cxr.screening.gate import Gate
-from anomalib_cxr.screening.labelled import labelled_by_datamodule
-from anomalib_cxr.screening.lungs import LungFinder
-from anomalib_cxr.screening.record import Validated, read_calibration
-from anomalib_cxr.screening.screener import Screener, ScreenerSettings
-from anomalib_cxr.screening.station import Station
+from anomalib_cxr.screening.pipeline.input_check import Gate
+from anomalib_cxr.screening.pipeline.pipeline import Station
+from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
+from anomalib_cxr.segmentation.deployed import LungFinder
 
 SET = {"n_normal": 60, "n_sick": 20, "size": 64}
 WISH = Wish(sensitivity=0.7, confidence=0.8, prevalence=0.1)  # a few sick phantoms are enough for it

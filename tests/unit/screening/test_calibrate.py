@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError, SettingError
 from anomalib_cxr.screening import calibrate as module
 from anomalib_cxr.screening.calibrate import calibrate, describe_calibration
-from anomalib_cxr.screening.exported import ExportedModel, read_threshold
-from anomalib_cxr.screening.gate import Gate
-from anomalib_cxr.screening.guarantee import rule_out
-from anomalib_cxr.screening.record import read_calibration
-from anomalib_cxr.screening.screener import Screener, ScreenerSettings
+from anomalib_cxr.screening.calibration.record import read_calibration
+from anomalib_cxr.screening.calibration.threshold import rule_out
+from anomalib_cxr.screening.pipeline.input_check import Gate
+from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 
 from .conftest import WISH
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomalib_cxr.screening.reliability_figure import reliability_figure
+from anomalib_cxr.screening.calibrate import reliability_figure
 
 
 def test_points_and_intervals(calibration):

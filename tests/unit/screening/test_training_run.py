@@ -7,7 +7,7 @@ import os
 import pytest
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.training_run import data_of, exported_of
+from anomalib_cxr.screening.calibration_data import data_of, exported_of
 
 
 @pytest.fixture

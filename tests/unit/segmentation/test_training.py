@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
-from anomalib_cxr.data.phantom_drawing import draw_phantom
+from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.errors import DivergenceError
 from anomalib_cxr.segmentation.network import LungSegmenter
 from anomalib_cxr.segmentation.training import batches_in_turn, fit_lungs

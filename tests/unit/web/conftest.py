@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from anomalib_cxr.screening.case import Case, Decision
-from anomalib_cxr.screening.worklist import Worklist
+from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.app import create_app
 
 TOKEN = "a token that none guesses"  # noqa: S105

@@ -10,10 +10,20 @@ import torch
 
 from anomalib_cxr.errors import refuse_settings
 
-from .alterations import paint_cut_paste, paint_texture, paint_warp
-from .levels import Levels, grey_levels
-from .patterns import paint_miliary, paint_nodules, paint_ring, paint_streak
-from .veils import paint_diffuse, paint_effusion, paint_lucency, paint_patch
+from .drawing import Levels, grey_levels
+from .kinds import (
+    paint_cut_paste,
+    paint_diffuse,
+    paint_effusion,
+    paint_lucency,
+    paint_miliary,
+    paint_nodules,
+    paint_patch,
+    paint_ring,
+    paint_streak,
+    paint_texture,
+    paint_warp,
+)
 
 Painter = Callable[[torch.Tensor, torch.Tensor, Levels, torch.Generator], torch.Tensor]
 """Paints one kind of lesion into each of several frames in [0, 1], `(B, 1, H, W)`, given where lung is, from 0 to 1, of

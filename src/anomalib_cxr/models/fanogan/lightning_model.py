@@ -21,14 +21,11 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import frozen_running_statistics, gradient_penalty
-from anomalib_cxr.models.components import (
-    RadiographModule,
-    RoiPreProcessor,
-    SteppedTraining,
-    drawn_from,
-    glorot_linear,
-    resolve_pre_processor,
-)
+from anomalib_cxr.models.base.module import RadiographModule, resolve_pre_processor
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.models.base.reproducible import drawn_from
+from anomalib_cxr.models.base.stepping import SteppedTraining
+from anomalib_cxr.models.networks.wgan_gp import glorot_linear
 
 from .loss import critic_loss, generator_loss, wasserstein_gap
 from .settings import ARCHITECTURE, check_settings

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anomalib_cxr.models.components.settings import (
-    ABOVE_ZERO,
-    AT_LEAST_ONE,
-    AT_LEAST_ZERO,
-    BETAS,
-    Rule,
-    check_rules,
-    one_of,
-)
+from anomalib_cxr.models.base.settings import ABOVE_ZERO, AT_LEAST_ONE, AT_LEAST_ZERO, BETAS, Rule, check_rules, one_of
 
 IMAGE_SIZES = (32, 64, 128)
 

@@ -12,7 +12,8 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_cxr.functional import mean_squared_distance
-from anomalib_cxr.models.components import ResidualGenerator, ResidualTrunk, glorot_linear, to_grey
+from anomalib_cxr.models.base.module import to_grey
+from anomalib_cxr.models.networks.wgan_gp import ResidualGenerator, ResidualTrunk, glorot_linear
 
 from .loss import Residual
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.row_frames import apart, together
+from anomalib_cxr.functional.alignment import apart, together
 
 SCALE, TURN, SHIFT = 0.1, 0.07, 0.06
 """Greatest change of a side, greatest turn in radians, greatest shift in shares of half the frame."""

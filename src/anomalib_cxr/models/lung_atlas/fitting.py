@@ -9,12 +9,11 @@ import torch
 from anomalib_cxr.functional.alignment import Rows
 from anomalib_cxr.functional.exposure import healthy_regions
 from anomalib_cxr.functional.lesions import paint_lesions
-from anomalib_cxr.models.components.reproducible import drawn_from
+from anomalib_cxr.models.base.reproducible import drawn_from
 
 from .cross_fitting import cross_fit, draw_folds, in_order
-from .lesion_net import LesionNet
+from .lesion_net import N_SCORES, LesionFinding, LesionNet
 from .lesion_training import LesionTraining
-from .lesions import N_SCORES, LesionFinding
 from .torch_model import LungAtlasModel
 from .views import View
 

@@ -16,8 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from anomalib_cxr.segmentation.training import batches_in_turn
 
 from .augmentation import MOST_COPIES, STRENGTH, expose, move, uniform
-from .lesion_net import Answer, LesionNet
-from .lesion_view import LesionView
+from .lesion_net import Answer, LesionNet, LesionView
 
 logger = logging.getLogger(__name__)
 

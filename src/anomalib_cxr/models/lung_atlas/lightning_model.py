@@ -16,15 +16,11 @@ from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
 
 from anomalib_cxr.errors import DatasetError, SettingError
-from anomalib_cxr.models.components import (
-    LungsFirst,
-    RadiographModule,
-    RoiPreProcessor,
-    drawn_from,
-    resolve_pre_processor,
-)
-from anomalib_cxr.models.components.exposure_calibration import LEAST_IMAGES
-from anomalib_cxr.models.components.reproducible import seed_or_state
+from anomalib_cxr.models.base.exposure import LEAST_IMAGES
+from anomalib_cxr.models.base.module import RadiographModule, resolve_pre_processor
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.models.base.reproducible import drawn_from, seed_or_state
+from anomalib_cxr.models.base.segmenter import LungsFirst
 
 from .fitting import fit_atlas
 from .settings import ARCHITECTURE, check_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.row_frames import apart, together
+from anomalib_cxr.functional.alignment import apart, together
 
 from .parts import FRAME, AtlasPart, Finding, Normalise, worst_of
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.normalisation import normalise_by_lungs
-from anomalib_cxr.functional.row_frames import apart, inside_of, together
+from anomalib_cxr.functional.alignment import apart, inside_of, together
+from anomalib_cxr.functional.normalization import normalise_by_lungs
 
 from .augmentation import moved_copies
-from .parts import FRAME, LEAST, AtlasPart, Finding, Normalise
-from .subspace import HealthySubspace
+from .parts import FRAME, LEAST, AtlasPart, Finding, HealthySubspace, Normalise
 from .texture import POOLED, mirrored, texture_filters
 
 CELL = 8

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anomalib_cxr.models.components.exposure_calibration import LEAST_IMAGES
-from anomalib_cxr.models.components.settings import AT_LEAST_ONE, Rule, check_rules, is_count, one_of
+from anomalib_cxr.models.base.exposure import LEAST_IMAGES
+from anomalib_cxr.models.base.settings import AT_LEAST_ONE, Rule, check_rules, is_count, one_of
 
 from .neighbours import N_NEAREST, PATCH
 

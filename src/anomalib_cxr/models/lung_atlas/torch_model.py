@@ -13,23 +13,15 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.functional.alignment import (
-    Rows,
-    are_found,
-    find_rows,
-    from_rows,
-    rows_grid,
-    standard_rows,
-    to_frame,
-)
+from anomalib_cxr.functional.alignment import Rows, are_found, find_rows, from_rows, rows_grid, standard_rows, to_frame
 from anomalib_cxr.functional.exposure import exposure_of
-from anomalib_cxr.models.components.exposed import SIDE, boxed
-from anomalib_cxr.models.components.exposure_calibration import ExposureCalibration
-from anomalib_cxr.models.components.lungs import FrozenSegmenter
-from anomalib_cxr.models.components.module import to_grey
+from anomalib_cxr.models.base.exposure import SIDE, ExposureCalibration, boxed
+from anomalib_cxr.models.base.module import to_grey
+from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 
-from . import lesion_view, parts
-from .lesions import N_SCORES, LesionFinder
+from . import lesion_net as lesion_view
+from . import parts
+from .lesion_net import N_SCORES, LesionFinder
 from .neighbours import PatchNeighbours
 from .parts import LEAST, AtlasPart, by_lungs, locally
 from .residuals import SubspaceResidual, TextureResidual

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from anomalib_cxr.functional import Distance, gradient_penalty
-from anomalib_cxr.models.components import ImageNorm, Judgement, Norm
+from anomalib_cxr.models.networks.dcgan import Judgement, Norm
+from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 
 from .judging import judge_for_both
 from .loss import discriminator_loss, feature_matching
@@ -55,7 +56,7 @@ class Adversary(ABC):
         """Show the discriminator both sides; its loss has no gradient to the painter.
 
         Args:
-            discriminator: The discriminator, which gives a :class:`anomalib_cxr.models.components.Judgement`.
+            discriminator: The discriminator, which gives a :class:`anomalib_cxr.models.networks.dcgan.Judgement`.
             real: True regions in [-1, 1], `(B, C, H, W)`.
             painted: As many painted ones.
         """

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Subset
 
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.models.components.exposure_calibration import LEAST_IMAGES
+from anomalib_cxr.models.base.exposure import LEAST_IMAGES
 
 from .members import folds_of
 from .torch_model import Look, RoiSureGanomalyModel

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from anomalib_cxr.models.components import Judgement
+from anomalib_cxr.models.networks.dcgan import Judgement
 
 
 class JudgedForBoth(NamedTuple):
@@ -32,7 +32,7 @@ def judge_for_both(discriminator: nn.Module, painted: torch.Tensor) -> JudgedFor
         painted: Painted regions, `(B, C, H, W)`.
 
     Example:
-        >>> from anomalib_cxr.models.components import Discriminator
+        >>> from anomalib_cxr.models.base import Discriminator
         >>> discriminator, painted = Discriminator(32, n_features=4), torch.zeros(2, 1, 32, 32, requires_grad=True)
         >>> both = judge_for_both(discriminator, painted)
         >>> torch.equal(both.for_discriminator.logits, both.for_painter.logits)

@@ -20,27 +20,22 @@ from torch.optim import Adam, Optimizer
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import Distance
 from anomalib_cxr.functional.alignment import Alignment
-from anomalib_cxr.functional.normalisation import Normalization
-from anomalib_cxr.models.components import (
-    Discriminator,
-    LungsFirst,
-    RadiographModule,
-    RoiPreProcessor,
-    drawn_from,
-    initialise_dcgan,
-    lung_masks,
-    resolve_pre_processor,
-)
+from anomalib_cxr.functional.normalization import Normalization
+from anomalib_cxr.models.base.module import RadiographModule, resolve_pre_processor
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.models.base.reproducible import drawn_from
+from anomalib_cxr.models.base.segmenter import LungsFirst, lung_masks
+from anomalib_cxr.models.networks.dcgan import Discriminator, initialise_dcgan
 
 from .adversary import AdversaryName, choose_adversary
-from .contest import ContestTraining
 from .healthy_scores import HealthyScores
 from .loss import GeneratorLoss, Reconstruction, ReconstructionLoss
+from .lung_frame import LIKELY, Seen, View
 from .members import GeneratorName
 from .scores import ScoreName
 from .settings import ARCHITECTURE, ARCHITECTURE_BEFORE, Calibration, Channels, InputRegion, Target, check_settings
 from .torch_model import RoiSureGanomalyModel
-from .view import LIKELY, Seen, View
+from .training import ContestTraining
 
 FRAMED = 2
 """Side of the X-rays from which a frame of the lungs is taken, in sides of the frame: lungs fill half of an X-ray or

@@ -17,7 +17,7 @@ from anomalib_cxr.functional import (
     probe_divergence,
     probe_response,
 )
-from anomalib_cxr.functional.risk import Denoiser
+from anomalib_cxr.functional.sure import Denoiser
 
 from .members import Painting
 

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from anomalib_cxr.models.components import DcganGenerator, Generator, ResidualUnet, initialise_dcgan
+from anomalib_cxr.models.networks.dcgan import DcganGenerator, Generator, initialise_dcgan
+from anomalib_cxr.models.networks.residual_unet import ResidualUnet
 
 from .scores import HealthyCodes
 

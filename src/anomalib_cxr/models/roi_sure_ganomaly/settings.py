@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 from anomalib_cxr.functional import DISTANCES
 from anomalib_cxr.functional.alignment import ALIGNMENTS
-from anomalib_cxr.functional.normalisation import NORMALIZATIONS
-from anomalib_cxr.models.components.settings import (
+from anomalib_cxr.functional.normalization import NORMALIZATIONS
+from anomalib_cxr.models.base.settings import (
     ABOVE_ZERO,
     AT_LEAST_ONE,
     AT_LEAST_ZERO,

@@ -13,12 +13,13 @@ from torch import nn
 
 from anomalib_cxr.errors import ScoreError
 from anomalib_cxr.functional import DISTANCES, Distance, painted_region
-from anomalib_cxr.models.components import FrozenSegmenter, to_grey
-from anomalib_cxr.models.components.exposed import Boxed, ExposedScore, boxed
+from anomalib_cxr.models.base.exposure import Boxed, ExposedScore, boxed
+from anomalib_cxr.models.base.module import to_grey
+from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 
+from .lung_frame import Seen, View
 from .members import GeneratorName, Member, Networks
 from .scores import ScoreName, log_mean_square
-from .view import Seen, View
 
 
 class Look(NamedTuple):

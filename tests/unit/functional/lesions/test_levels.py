@@ -10,7 +10,7 @@ import torch
 from scipy.stats import kstest
 
 from anomalib_cxr.functional.lesions import grey_levels
-from anomalib_cxr.functional.lesions.levels import opacities, soften
+from anomalib_cxr.functional.lesions.drawing import opacities, soften
 
 
 @pytest.mark.parametrize("size", [(96, 96), (40, 64)])

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.ndimage import label
 
-from anomalib_cxr.functional.lesions import drawing, grey_levels, patterns
+from anomalib_cxr.functional.lesions import drawing, grey_levels
+from anomalib_cxr.functional.lesions import kinds as patterns
 
 COUNT = 20
 SIZES = [(96, 96), (64, 112), (112, 64)]

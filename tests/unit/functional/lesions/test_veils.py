@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anomalib_cxr.functional.lesions import drawing, grey_levels
-from anomalib_cxr.functional.lesions.veils import paint_diffuse, paint_effusion, paint_lucency, paint_patch
+from anomalib_cxr.functional.lesions.kinds import paint_diffuse, paint_effusion, paint_lucency, paint_patch
 
 COUNT = 30
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_cxr.models.fanogan.loss import (
-    Residual,
-    critic_loss,
-    generator_loss,
-    wasserstein_gap,
-)
+from anomalib_cxr.models.fanogan.loss import Residual, critic_loss, generator_loss, wasserstein_gap
 
 REAL, GENERATED = torch.tensor([3.0, 5.0]), torch.tensor([1.0, -2.0, 4.0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_cxr.evaluation.cases import Paints
+from anomalib_cxr.evaluation.sheets import Paints
 from anomalib_cxr.models.fanogan import FanoganModel
 
 

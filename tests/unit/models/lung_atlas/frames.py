@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from anomalib_cxr.functional.row_frames import together
+from anomalib_cxr.functional.alignment import together
 
 
 def draw_healthy(count, size=(64, 80), seed=0):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from anomalib_cxr.functional.row_frames import apart, together
+from anomalib_cxr.functional.alignment import apart, together
 from anomalib_cxr.models.lung_atlas.augmentation import expose, move, moved_copies, uniform
 
 from .frames import draw_healthy

@@ -11,8 +11,7 @@ from anomalib_cxr.functional.alignment import Rows
 from anomalib_cxr.models.lung_atlas import fitting
 from anomalib_cxr.models.lung_atlas.cross_fitting import draw_folds
 from anomalib_cxr.models.lung_atlas.fitting import fit_atlas, fit_finders, fit_standard, weigh
-from anomalib_cxr.models.lung_atlas.lesion_view import LesionView
-from anomalib_cxr.models.lung_atlas.lesions import LesionFinder
+from anomalib_cxr.models.lung_atlas.lesion_net import LesionFinder, LesionView
 from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel
 from anomalib_cxr.models.lung_atlas.views import View
 

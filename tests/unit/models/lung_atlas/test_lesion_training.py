@@ -10,7 +10,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from anomalib_cxr.functional.lesions import paint_lesions
-from anomalib_cxr.models.components.reproducible import drawn_from
+from anomalib_cxr.models.base.reproducible import drawn_from
 from anomalib_cxr.models.lung_atlas import lesion_training
 from anomalib_cxr.models.lung_atlas.lesion_net import Answer, LesionNet
 from anomalib_cxr.models.lung_atlas.lesion_training import Example, LesionTraining, lesion_loss

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomalib_cxr.models.lung_atlas.lesion_view import LesionView
+from anomalib_cxr.models.lung_atlas.lesion_net import LesionView
 
 from .frames import draw_healthy
 

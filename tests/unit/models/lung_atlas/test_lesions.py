@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_cxr.models.lung_atlas.lesion_net import LesionNet
-from anomalib_cxr.models.lung_atlas.lesion_view import LesionView
-from anomalib_cxr.models.lung_atlas.lesions import LesionFinder
+from anomalib_cxr.models.lung_atlas.lesion_net import LesionFinder, LesionNet, LesionView
 
 from .frames import draw_healthy
 

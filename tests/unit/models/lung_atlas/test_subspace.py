@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from anomalib_cxr.models.lung_atlas.subspace import HealthySubspace
+from anomalib_cxr.models.lung_atlas.parts import HealthySubspace
 
 
 def draw(count, n_values=40, seed=0):

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_cxr.models.components import Discriminator, ImageNorm, Judgement
+from anomalib_cxr.models.networks.dcgan import Discriminator, Judgement
+from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 from anomalib_cxr.models.roi_sure_ganomaly.adversary import (
     FeatureMatching,
     WganGp,

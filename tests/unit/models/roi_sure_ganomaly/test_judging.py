@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from anomalib_cxr.models.components import Discriminator, ImageNorm, initialise_dcgan
+from anomalib_cxr.models.networks.dcgan import Discriminator, initialise_dcgan
+from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 from anomalib_cxr.models.roi_sure_ganomaly.judging import judge_for_both
 
 

@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader
 from anomalib_cxr import RoiImageBatch, RoiSureGanomaly
 from anomalib_cxr.errors import DivergenceError, SettingError
 from anomalib_cxr.functional import gaussian_sure
-from anomalib_cxr.models.components import RoiPreProcessor, halving
-from anomalib_cxr.models.roi_sure_ganomaly import adversary, contest
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.models.networks import strided as halving
+from anomalib_cxr.models.roi_sure_ganomaly import adversary
+from anomalib_cxr.models.roi_sure_ganomaly import training as contest
 
 from ..xrays import LUNGS, SIDE, Films
 

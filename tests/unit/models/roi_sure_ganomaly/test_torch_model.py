@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from anomalib_cxr.models.roi_sure_ganomaly import RoiSureGanomalyModel
-from anomalib_cxr.models.roi_sure_ganomaly.view import View
+from anomalib_cxr.models.roi_sure_ganomaly.lung_frame import View
 
 
 def lively(model):

@@ -1,0 +1,1 @@
+"""The plan of a benchmark: runs of a configuration."""

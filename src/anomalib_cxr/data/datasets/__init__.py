@@ -1,0 +1,1 @@
+"""Datasets, items and batches, and the image cache."""

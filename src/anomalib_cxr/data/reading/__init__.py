@@ -1,0 +1,1 @@
+"""Readers for PNG, JPEG, TIFF and DICOM radiographs."""

@@ -1,0 +1,259 @@
+"""Frontal radiographs in DICOM files, brought to the scale of every other file: [0, 1], dense is bright.
+
+pydicom decodes the pixels and applies the window. The grey-scale pipeline is that of the DICOM standard, PS3.3 C.11:
+stored values -> modality table or rescale -> table or window of interest -> polarity of the photometric interpretation.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_windowing
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from anomalib_cxr.errors import RadiographError
+
+from .dicom_file import explained, load_dicom
+
+# Defined terms of Modality (0008,0060) whose pixels, if any, cannot be a projection through the chest.
+# fmt: off
+_NOT_A_PROJECTION = frozenset({
+    "CT", "MR", "PT", "NM", "US", "IVUS", "ES", "XC", "GM", "SM", "OP", "OPT", "OCT", "ECG",
+    "SR", "DOC", "KO", "PR", "SEG", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE",
+})
+# fmt: on
+_FRONTAL_VIEWS = frozenset({"AP", "PA"})
+_GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+_QUOTED = 64  # characters
+_NEEDED = ("Rows", "Columns", "BitsStored", "PixelRepresentation", "PhotometricInterpretation", "PixelData")
+
+
+def read_dicom(path: Path | str) -> torch.Tensor:
+    """Read one frontal radiograph from a DICOM file.
+
+    What spans [0, 1], the first that the file has; anything outside is clipped:
+
+    1. the output of the first table of VOI LUT Sequence (0028,3010),
+    2. the first window of Window Center (0028,1050) and Window Width (0028,1051), by its VOI LUT Function (0028,1056),
+    3. all values that Bits Stored (0028,0101) can hold, after the modality table or the rescale. The darkest and the
+       brightest pixel of the image would use the scale better, but then one metal marker changes the grey of the
+       lungs, and two images of one detector are no longer comparable.
+
+    MONOCHROME1, where the smallest value is white, is inverted. Colour is refused, whatever its tones: windows are not
+    defined for it, and a radiograph in colour is a screenshot or a photograph of one.
+
+    Args:
+        path: A DICOM file with its preamble.
+
+    Returns:
+        Image of shape ``(1, H, W)``, float32 in [0, 1], dense tissue bright.
+
+    Raises:
+        RadiographError: The file is no readable, uncoloured, single frontal projection; the reason names the tag.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom.data import get_testdata_file
+        >>> dataset = load_dicom(Path(get_testdata_file("CT_small.dcm")))
+        >>> dataset.Modality = "DX"
+        >>> with TemporaryDirectory() as folder:
+        ...     dataset.save_as(Path(folder, "chest.dcm"))
+        ...     read_dicom(Path(folder, "chest.dcm")).shape
+        torch.Size([1, 128, 128])
+    """
+    path = Path(path)
+    with explained(path, "not readable as DICOM"):
+        dataset = load_dicom(path)
+        _refuse_other_subjects(path, dataset)
+        _refuse_unreadable_pixels(path, dataset)
+        grey = _of_interest(path, dataset, *_modality_values(path, dataset, _pixels(path, dataset)))
+        if dataset.PhotometricInterpretation == "MONOCHROME1":
+            grey = 1.0 - grey
+        return torch.from_numpy(grey.astype(np.float32))[None]  # (1, H, W)
+
+
+def dicom_size(path: Path | str) -> tuple[int, int]:
+    """Height and width of the image in a DICOM file, in pixels, from its header only.
+
+    Args:
+        path: A DICOM file with its preamble.
+
+    Returns:
+        ``(H, W)``.
+
+    Raises:
+        RadiographError: The header is damaged, or has no Rows or Columns.
+
+    Example:
+        >>> from pydicom.data import get_testdata_file
+        >>> dicom_size(get_testdata_file("CT_small.dcm"))
+        (128, 128)
+    """
+    path = Path(path)
+    with explained(path, "not readable as DICOM"):
+        header = load_dicom(path, ["Rows", "Columns"])
+        _refuse_missing(path, header, ("Rows", "Columns"))
+        return int(header.Rows), int(header.Columns)
+
+
+def _named(keyword: str) -> str:
+    return f"{keyword} {Tag(keyword)}"
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).strip().upper()
+
+
+def _quoted(value: object) -> str:
+    """Return a value as an error quotes it; a damaged one may be of any length."""
+    text = repr(value)
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
+
+
+def _refuse_missing(path: Path, dataset: Dataset, keywords: tuple[str, ...]) -> None:
+    missing = [_named(keyword) for keyword in keywords if dataset.get(keyword) in (None, "", b"")]
+    if missing:
+        raise RadiographError(
+            path,
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
+            "a DICOM image with a complete pixel module",
+            "export the file again, or leave it out if it holds no image",
+        )
+
+
+def _refuse_other_subjects(path: Path, dataset: Dataset) -> None:
+    """Refuse what is not one frontal projection; absent or empty tags are given the benefit of the doubt."""
+    modality, view = _text(dataset.get("Modality")), _text(dataset.get("ViewPosition"))
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    for keyword, value, accepted, expected in (
+        ("Modality", modality, modality not in _NOT_A_PROJECTION, "a projection radiograph, such as CR or DX"),
+        ("ViewPosition", view, not view or view in _FRONTAL_VIEWS, "a frontal view: AP, PA or no statement"),
+        ("NumberOfFrames", frames, frames == 1, "a single image"),
+    ):
+        if not accepted:
+            raise RadiographError(path, f"{_named(keyword)} = {_quoted(value)}", expected, "leave this file out")
+
+
+def _refuse_unreadable_pixels(path: Path, dataset: Dataset) -> None:
+    _refuse_missing(path, dataset, _NEEDED)
+    photometric = _text(dataset.PhotometricInterpretation)
+    if photometric not in _GREY:
+        raise RadiographError(
+            path,
+            f"{_named('PhotometricInterpretation')} = {_quoted(photometric)}",
+            "MONOCHROME1 or MONOCHROME2",
+            "export the original radiograph instead of a colour copy",
+        )
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not syntax:
+        _refuse_missing(path, dataset.file_meta, ("TransferSyntaxUID",))
+    if not _has_decoder(syntax):
+        raise RadiographError(
+            path,
+            f"{_named('TransferSyntaxUID')} = {syntax.name} ({syntax}), which cannot be decoded here",
+            "a transfer syntax that the installed pydicom has a decoder for",
+            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export the file uncompressed",
+        )
+
+
+def _has_decoder(syntax: UID) -> bool:
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:  # not a syntax of still images, or a private one
+        return False
+
+
+def _pixels(path: Path, dataset: Dataset) -> npt.NDArray[Any]:
+    with explained(path, f"{_named('PixelData')} truncated, damaged or not to be decoded"):
+        stored = dataset.pixel_array
+    if stored.shape != (dataset.Rows, dataset.Columns):  # pydicom takes what is too much for further frames
+        raise RadiographError(
+            path,
+            f"{_named('PixelData')} of shape {stored.shape}",
+            f"a single image of {dataset.Rows} x {dataset.Columns}",
+            "export the radiograph on its own",
+        )
+    return stored  # (H, W)
+
+
+def _number(path: Path, dataset: Dataset, keyword: str) -> float | None:
+    """The first value of a numeric tag; None when it is absent or empty."""
+    value = dataset.get(keyword)
+    if isinstance(value, MultiValue):
+        value = value[0] if value else None
+    if value in (None, ""):
+        return None
+    number = float(value)
+    if not math.isfinite(number) or (keyword == "RescaleSlope" and number == 0):
+        raise RadiographError(
+            path,
+            f"{_named(keyword)} = {number}",
+            "a finite number, and a slope other than 0",
+            "correct the tag, or leave the file out",
+        )
+    return number
+
+
+def _modality_values(
+    path: Path,
+    dataset: Dataset,
+    stored: npt.NDArray[Any],
+) -> tuple[npt.NDArray[Any], float, float]:
+    """Values after the modality table or rescale, and the least and greatest that these can be."""
+    if tables := dataset.get("ModalityLUTSequence"):
+        values, top = _look_up(tables[0], stored)
+        return values, 0.0, top
+    slope, intercept = _number(path, dataset, "RescaleSlope"), _number(path, dataset, "RescaleIntercept")
+    if slope is None or intercept is None:  # PS3.3 has both or neither
+        slope, intercept = 1.0, 0.0
+    levels = 2 ** int(dataset.BitsStored)
+    lowest = -levels // 2 if dataset.PixelRepresentation == 1 else 0
+    bounds = sorted(slope * bound + intercept for bound in (lowest, lowest + levels - 1))
+    return stored * slope + intercept, bounds[0], bounds[1]
+
+
+def _of_interest(
+    path: Path,
+    dataset: Dataset,
+    values: npt.NDArray[Any],
+    low: float,
+    high: float,
+) -> npt.NDArray[np.floating[Any]]:
+    if tables := dataset.get("VOILUTSequence"):
+        looked_up, top = _look_up(tables[0], values)
+        return looked_up / top
+    center, width = _number(path, dataset, "WindowCenter"), _number(path, dataset, "WindowWidth")
+    if center is None or width is None:
+        return np.clip((values - low) / (high - low), 0.0, 1.0)
+    # pydicom stretches a window over the range of the dataset it comes with: one unsigned bit, that is [0, 1].
+    window = Dataset()
+    window.PhotometricInterpretation, window.BitsStored, window.PixelRepresentation = "MONOCHROME2", 1, 0
+    window.WindowCenter, window.WindowWidth = center, width
+    window.VOILUTFunction = _text(dataset.get("VOILUTFunction")) or "LINEAR"
+    windowed: npt.NDArray[np.floating[Any]] = np.clip(apply_windowing(values, window), 0.0, 1.0)
+    return windowed
+
+
+def _look_up(table: Dataset, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
+    """Values through one lookup table (PS3.3 C.11.1.1), and the greatest output that its bits can hold.
+
+    pydicom's own function indexes with the type of the entries, so a table of 8-bit entries wraps at 256 inputs.
+    """
+    entries, first, bits = table.LUTDescriptor
+    entries = entries or 2**16
+    data = table.LUTData
+    if isinstance(data, bytes):  # OW: words, or 8-bit entries packed two in a word
+        word = "<u2" if table.original_encoding[1] else ">u2"
+        data = np.frombuffer(data, word if len(data) >= 2 * entries else "u1")
+    output = np.atleast_1d(np.asarray(data))[:entries]
+    index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(output) - 1)
+    return output[index], float(2**bits - 1)

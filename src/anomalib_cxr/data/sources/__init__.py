@@ -1,0 +1,1 @@
+"""Samples tables, splits and downloads of the public data sets."""

@@ -1,0 +1,223 @@
+"""The files of NIH ChestX-ray14: the table of findings, the folders of images, and the two official lists.
+
+Source: X. Wang et al., "ChestX-ray8: Hospital-scale chest X-ray database and benchmarks", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from anomalib_cxr.data.reading.header import parse_age
+from anomalib_cxr.errors import DatasetError
+
+from .layouts import describe_folder
+
+TABLE = "Data_Entry_2017*.csv"
+TRAIN_VAL_LIST, TEST_LIST = "train_val_list.txt", "test_list.txt"
+HEALTHY = "No Finding"
+FINDINGS = (
+    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia"),
+    *("Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax"),
+)
+"""The fourteen findings, as the table spells them."""
+
+OLDEST = 120
+"""Years; the table holds ages such as 414, which nobody has reached: they are missing."""
+
+_COLUMNS = {
+    "Image Index": "name",
+    "Finding Labels": "reading",
+    "Patient ID": "patient",
+    "Patient Age": "age",
+    "Patient Gender": "sex",
+    "View Position": "view",
+}
+_NEEDED = ["name", "reading", "patient"]  # an X-ray without one of them can be put nowhere
+_LAYOUT = (
+    f"{TABLE} with images_001/images/ to images_012/images/ beside it, or with a single folder images/, and for the "
+    f"official draw {TRAIN_VAL_LIST} and {TEST_LIST}"
+)
+_HOW_TO_GET = "get the set as datasets/README.md says, or point data.init_args.root at the folder with the table"
+
+
+def read_entries(root: Path | str) -> pd.DataFrame:
+    r"""Read the table of findings; both of its releases, and the copy that Kaggle has, are accepted.
+
+    Args:
+        root: Folder of the set.
+
+    Returns:
+        A row per X-ray, sorted by name, with the columns
+
+        - `name`: of the image file.
+        - `reading`: findings, separated by `|`, or `No Finding`.
+        - `patient`: as the table identifies them.
+        - `age` in years, `sex` (`M`, `F`), `view` (`PA`, `AP`): missing where the table tells none that can be.
+
+    Raises:
+        DatasetError: If there is not one table, or if it cannot be read, lacks columns, or has rows that are incomplete
+            or there twice.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> header = "Image Index,Finding Labels,Patient ID,Patient Age,Patient Gender,View Position"
+        >>> with TemporaryDirectory() as folder:
+        ...     table = Path(folder, "Data_Entry_2017.csv")
+        ...     _ = table.write_text(f"{header}\n00000001_000.png,Mass|Nodule,1,058Y,M,PA\n")
+        ...     entries = read_entries(folder)
+        >>> entries.to_dict("records")
+        [{'name': '00000001_000.png', 'reading': 'Mass|Nodule', 'patient': '1', 'age': 58.0, 'sex': 'M', 'view': 'PA'}]
+    """
+    table = _find_table(Path(root))
+    entries: pd.DataFrame = _read_columns(table).sort_values("name", ignore_index=True)
+    entries["age"] = _ages(entries["age"])
+    entries["sex"] = entries["sex"].where(entries["sex"].isin(["M", "F"]))
+    entries["view"] = entries["view"].where(entries["view"].isin(["PA", "AP"]))
+    return entries
+
+
+def find_images(root: Path | str) -> pd.Series[str]:
+    """Find the images in `images_*/images/` and `images/`, without opening one.
+
+    Args:
+        root: Folder of the set.
+
+    Returns:
+        Path by name.
+
+    Raises:
+        DatasetError: If there is none, or if two have the same name.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as name:
+        ...     folder = Path(name, "images_001/images")
+        ...     folder.mkdir(parents=True)
+        ...     (folder / "00000001_000.png").touch()
+        ...     list(find_images(name).index)
+        ['00000001_000.png']
+    """
+    root = Path(root)
+    folders = [*sorted(root.glob("images_*/images")), root / "images"]
+    paths = [path for folder in folders if folder.is_dir() for path in _pictures(folder)]
+    if not paths:
+        raise DatasetError(describe_folder(root, "image in images_*/images or images"), _LAYOUT, _HOW_TO_GET)
+    images = pd.Series(paths, index=[path.rpartition(os.sep)[2] for path in paths], dtype=object)
+    twice = images[images.index.duplicated(keep=False)]
+    if len(twice):
+        raise DatasetError(
+            f"images in {root} of the same name",
+            "each image once",
+            "remove the copies",
+            {"the same name twice": sorted(twice)},
+        )
+    return images
+
+
+def read_list(root: Path | str, name: str, known: pd.Series[str]) -> pd.Series[bool]:
+    r"""Read one of the official lists.
+
+    Args:
+        root: Folder of the set.
+        name: Name of the list.
+        known: Names of the images that the table has.
+
+    Returns:
+        Which of the known images the list names, by the index of `known`.
+
+    Raises:
+        DatasetError: If the list cannot be read, or names images that the table does not know.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "test_list.txt").write_text("b.png\n")
+        ...     read_list(folder, "test_list.txt", pd.Series(["a.png", "b.png"])).tolist()
+        [False, True]
+    """
+    path = Path(root, name)
+    try:
+        listed = pd.Index(path.read_text(encoding="utf-8-sig").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            f"{path}: cannot be read ({error})",
+            f"the official lists, {TRAIN_VAL_LIST} and {TEST_LIST}, beside the table",
+            "get them from the set's download page, or set data.init_args.draw to dissertation",
+        ) from error
+    unknown = listed[~listed.isin(known)]
+    if len(unknown):
+        raise DatasetError(
+            f"{path}, which names {len(unknown)} images that the table does not know",
+            "the list and the table of one release",
+            "get both anew from the set's download page",
+            {"not in the table": list(unknown)},
+        )
+    return known.isin(listed)
+
+
+def _find_table(root: Path) -> Path:
+    tables = sorted(root.glob(TABLE))
+    if not tables:
+        raise DatasetError(describe_folder(root, TABLE), _LAYOUT, _HOW_TO_GET)
+    if len(tables) > 1:
+        raise DatasetError(
+            f"{len(tables)} tables in {root}: {', '.join(table.name for table in tables)}",
+            "one, since the releases differ in their labels",
+            "move all but one elsewhere",
+        )
+    return tables[0]
+
+
+def _read_columns(table: Path) -> pd.DataFrame:
+    """Read what is needed of a table as text; the older release ends its lines by a comma."""
+    try:
+        entries = pd.read_csv(table, dtype=str, index_col=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{table}: cannot be read ({error})", "a table with commas between its columns", "download it again"
+        ) from error
+    missing = [column for column in _COLUMNS if column not in entries]
+    if missing or entries.empty:
+        raise DatasetError(
+            f"{table} without {', '.join(missing) or 'rows'}",
+            f"the columns {', '.join(_COLUMNS)}, and a row per image",
+            "use the table as it was published",
+        )
+    needed: pd.DataFrame = entries[list(_COLUMNS)].rename(columns=_COLUMNS)
+    _refuse_rows(table, needed)
+    return needed
+
+
+def _refuse_rows(table: Path, entries: pd.DataFrame) -> None:
+    incomplete = entries[entries[_NEEDED].isna().any(axis=1)]
+    twice = entries.name[entries.name.notna() & entries.name.duplicated()]
+    offenders = {
+        "incomplete": [f"line {row + 2}" for row in incomplete.index],  # counted from 1, after the header
+        "the same image twice": list(twice),
+    }
+    offenders = {reason: rows for reason, rows in offenders.items() if rows}
+    if offenders:
+        raise DatasetError(
+            f"rows of {table} that cannot be used",
+            "each image once, with its findings and its patient",
+            "use the table as it was published",
+            offenders,
+        )
+
+
+def _ages(texts: pd.Series[str]) -> pd.Series[float]:
+    """Read ages with a unit, as in `058Y`, or in years, as in `58`; text by text, as there are few different ones."""
+    ages = {text: parse_age(f"{text}Y" if text.isdecimal() else text) for text in texts.dropna().unique()}
+    years = texts.map(ages).astype(float)
+    possible: pd.Series[float] = years.where(years <= OLDEST)
+    return possible
+
+
+def _pictures(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [
+            entry.path for entry in entries if entry.name.lower().endswith(".png") and not entry.name.startswith(".")
+        ]

@@ -1,0 +1,158 @@
+"""Splits that a user has drawn: a table that says of each X-ray where it goes, with a column for each seed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from anomalib_cxr.errors import DatasetError
+
+from .layouts import SOURCES
+from .splits import SPLITS, file_names
+
+logger = logging.getLogger(__name__)
+
+IMAGE = "image"
+"""The first column of a table of splits."""
+_FILL = "correct the table, or choose another seed (data.init_args.seed; a benchmark's `splits`)"
+_NEEDED = {"train": ("normal",), "val": ("normal", "sick"), "test": ("normal", "sick")}
+
+
+def read_split_table(path: Path | str, seed: int) -> pd.Series[str]:
+    r"""Read where each image goes.
+
+    Args:
+        path: A CSV file. Its first column is `image`, the name of a file; each further one has the number of a seed for
+            its name and says `train`, `val`, `test` or `unused`.
+        seed: Which column to read.
+
+    Returns:
+        Splits by the name of the image.
+
+    Raises:
+        DatasetError: If there is no such file or column, or an image stands in it twice or goes nowhere that is known.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp(), "splits.csv")
+        >>> _ = path.write_text("image,0,1\nPHANTOM_0000_0.png,train,test\nPHANTOM_0001_1.png,val,unused\n")
+        >>> read_split_table(path, seed=1).to_dict()
+        {'PHANTOM_0000_0.png': 'test', 'PHANTOM_0001_1.png': 'unused'}
+    """
+    path = Path(path)
+    table = _read(path)
+    if str(seed) not in table:
+        raise DatasetError(f"{path} with the columns {', '.join(table.columns)}", f"a column {seed} (the seed)", _FILL)
+    splits: pd.Series[str] = table.set_index(IMAGE)[str(seed)].str.strip()
+    unknown = splits[~splits.isin(SPLITS)]
+    offenders = {
+        "twice in the table": list(splits.index[splits.index.duplicated()]),
+        **{f"goes to {value!r}": list(rows.index) for value, rows in unknown.groupby(unknown)},
+    }
+    _refuse(offenders, f"column {seed} of {path}", f"each image once, and {', '.join(SPLITS)} only")
+    return splits
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read all columns as words, without what spreadsheets make of them."""
+    expected = f"a CSV file with the columns {IMAGE}, 0, 1, ..."
+    if not path.is_file():
+        raise DatasetError(
+            f"no file {path}, seen from {Path.cwd()}",
+            expected,
+            "correct data.init_args.split_table; a relative path starts where the command is started, as that of root",
+        )
+    try:
+        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # errors of encoding and of CSV are ValueErrors
+        raise DatasetError(f"{path}, which cannot be read ({error})", expected, "write it anew") from error
+    if table.columns[0] != IMAGE:
+        raise DatasetError(f"{path} whose first column is {table.columns[0]!r}", expected, "name the columns so")
+    return table
+
+
+def _refuse(offenders: dict[str, list[str]], place: str, expected: str) -> None:
+    """Refuse images by what is wrong with them, all at once."""
+    wrong = {reason: images for reason, images in offenders.items() if images}
+    if wrong:
+        raise DatasetError(f"{sum(map(len, wrong.values()))} images in {place}", expected, _FILL, wrong)
+
+
+def assign_by_table(
+    samples: pd.DataFrame, path: Path | str, seed: int, *, require_masks: bool, sources: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Assign each X-ray to where a table of splits says.
+
+    X-rays that are not in the table stay `unused`; a warning counts them.
+
+    Args:
+        samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
+        path: The table; see :func:`read_split_table`.
+        seed: Its column.
+        require_masks: Whether training needs lung masks.
+        sources: Hospitals whose images are taken; those of others may stand in the table. None for all.
+
+    Returns:
+        A copy with the column `split` filled, sorted by file name.
+
+    Raises:
+        DatasetError: If the table cannot be used; if an image of the table is missing; if a sick image would train, or
+            one without a lung mask where masks are required. All of them are named.
+    """
+    names = file_names(samples.image_path)
+    splits = read_split_table(path, seed)
+    if sources is not None:
+        splits = splits[splits.index.map(_source_of).isin(sources)]
+    placed: pd.DataFrame = samples.assign(split=names.map(splits).fillna("unused"))
+    trains = placed.split == "train"
+    unmasked = trains & (placed.roi_mask_paths.map(len) == 0) & require_masks
+    offenders = {
+        "not among the images": sorted(set(splits.index) - set(names)),
+        "sick, and would train": list(names[trains & (placed.label_index == 1)]),
+        "without a lung mask, and would train": list(names[unmasked]),
+    }
+    _refuse(offenders, f"column {seed} of {path}", "images that are there, of which normal ones with a lung mask train")
+    _warn_of_others(names[~names.isin(splits.index)], path)
+    in_order: pd.DataFrame = placed.sort_values("image_path", key=file_names, ignore_index=True)
+    return in_order
+
+
+def _source_of(name: str) -> str | None:
+    """Return the hospital that a file's name tells."""
+    return SOURCES.get(name.partition("_")[0])
+
+
+def _warn_of_others(names: pd.Series[str], path: Path | str) -> None:
+    if len(names):
+        logger.warning("Unused, since %s does not know them: %d images, such as %s", path, len(names), names.iloc[0])
+
+
+def check_filled(samples: pd.DataFrame, path: Path | str, seed: int) -> None:
+    """Refuse splits that lack what training, choosing and testing need.
+
+    Args:
+        samples: What :func:`assign_by_table` returned, without files that cannot be used.
+        path: The table, for the message.
+        seed: Its column, for the message.
+
+    Raises:
+        DatasetError: If no normal image trains, or validation or test has no normal or no sick one.
+    """
+    empty = list(_empty(samples))
+    if empty:
+        raise DatasetError(
+            f"column {seed} of {path}, by which there are {'; '.join(empty)}",
+            "normal images to train, and normal and sick ones to validate and to test",
+            _FILL,
+        )
+
+
+def _empty(samples: pd.DataFrame) -> Iterator[str]:
+    for split, kinds in _NEEDED.items():
+        sick = samples.label_index[samples.split == split] == 1
+        lacking = [kind for kind in kinds if not (sick == (kind == "sick")).any()]
+        if lacking:
+            yield f"no {' and no '.join(lacking)} images in {split}"

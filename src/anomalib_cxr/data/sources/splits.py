@@ -1,0 +1,169 @@
+"""Who trains, who validates, who tests: seeded, and stratified by hospital."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from anomalib_cxr.errors import DatasetError
+
+Protocol = Literal["holdout", "dissertation"]
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+SPLITS = ("train", "val", "test", "unused")
+
+VALIDATION_SHARE = 0.1
+"""Share of the normal images that validate, in both protocols; of the patients in sets that are split by patient."""
+TEST_SHARE = 0.2
+"""Share of the normal images that test, in `holdout`; of the patients in sets that are split by patient."""
+
+_Rows = npt.NDArray[np.intp]
+
+
+def share_of(count: int, share: float) -> int:
+    """Return how many of so many are a share, at least one."""
+    return max(1, round(share * count))
+
+
+def _needed(normal: int, protocol: Protocol) -> tuple[int, int]:
+    """Return how many normal and how many sick images fill all splits of a hospital with so many normal ones."""
+    validating = share_of(normal, VALIDATION_SHARE)
+    return (2, validating) if protocol == "dissertation" else (3, validating + 1)
+
+
+def _check_counts(samples: pd.DataFrame, trainable: pd.Series[bool], protocol: Protocol) -> None:
+    """Refuse hospitals with too few images for one of each kind in each split."""
+    lacking = []
+    for source, rows in samples.groupby("source"):
+        normal, sick = int(trainable[rows.index].sum()), int((rows.label_index == 1).sum())
+        least_normal, least_sick = _needed(normal, protocol)
+        if normal < least_normal or sick < least_sick:
+            lacking.append(
+                f"{source} has {normal} normal to train on and {sick} sick, needed are {least_normal} and {least_sick}"
+            )
+    if lacking or samples.empty:
+        raise DatasetError(
+            f"too few images for protocol {protocol!r}: {'; '.join(lacking) or 'none is left'}",
+            "in each hospital enough normal images (with a lung mask where masks are required) to train, validate and "
+            "test, and a sick one for each normal one that validates (a tenth), in holdout one more to test",
+            "add images or lung masks, choose another source, or another protocol",
+        )
+
+
+def _split_hospital(protocol: Protocol, trainable: _Rows, sick: _Rows, other: _Rows) -> Iterator[tuple[str, _Rows]]:
+    """Yield the name of a split and the rows that go there, of the shuffled row numbers of one hospital."""
+    n_val = share_of(len(trainable), VALIDATION_SHARE)
+    yield "val", np.concatenate([trainable[:n_val], sick[:n_val]])
+    if protocol == "dissertation":
+        yield "train", trainable[n_val:]
+        return
+    n_test = share_of(len(trainable), TEST_SHARE)
+    yield "test", np.concatenate([trainable[n_val : n_val + n_test], sick[n_val:], other])
+    yield "train", trainable[n_val + n_test :]
+
+
+def file_names(paths: pd.Series[str]) -> pd.Series[str]:
+    """Return the names of files without their folders."""
+    return paths.map(lambda path: Path(path).name)
+
+
+def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, require_masks: bool) -> pd.DataFrame:
+    """Assign each X-ray to `train`, `val`, `test` or `unused`.
+
+    - `dissertation`: of each hospital's normal images one tenth validates, the rest trains; as many sick ones validate,
+      the others stay unused. There is no test set: validation is the test set, and the figure is optimistic for that.
+    - `holdout`: of each hospital's normal images one tenth validates, two tenths test, the rest trains; as many sick
+      ones as normal ones validate, all others test. The three are disjoint.
+
+    A hospital's split depends on the seed and on its files' names only: neither on the folder, nor on the order of the
+    table, nor on the other hospitals in it.
+
+    Args:
+        samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
+        protocol: Name of the protocol.
+        seed: Seed of the draw, at least 0.
+        require_masks: Whether training needs lung masks. Normal images without one then test (`holdout`) or stay
+            unused.
+
+    Returns:
+        A copy with the column `split` filled, sorted by file name.
+
+    Raises:
+        DatasetError: If a hospital has too few images for the protocol.
+
+    Example:
+        >>> samples = pd.DataFrame({
+        ...     "image_path": [f"PHANTOM_{i:04d}_{int(i >= 10)}.png" for i in range(14)],
+        ...     "label_index": [0] * 10 + [1] * 4,
+        ...     "roi_mask_paths": [("mask.png",)] * 14,
+        ...     "source": "phantom",
+        ... })
+        >>> print(describe_splits(assign_splits(samples, "holdout", seed=0, require_masks=True)))
+        phantom: train 7 normal; val 1 normal + 1 sick; test 2 normal + 3 sick; unused 0
+    """
+    samples = samples.assign(split="unused").sort_values("image_path", key=file_names, ignore_index=True)
+    normal = samples.label_index == 0
+    trainable = normal & (samples.roi_mask_paths.map(len) > 0) if require_masks else normal
+    _check_counts(samples, trainable, protocol)
+    for source in samples.source.unique():
+        here = samples.source == source
+        rng = np.random.default_rng([seed, *source.encode()])
+        groups = [rng.permutation(np.flatnonzero(here & group)) for group in (trainable, ~normal, normal & ~trainable)]
+        for split, rows in _split_hospital(protocol, *groups):
+            samples.loc[rows, "split"] = split
+    return samples
+
+
+def hold_out(samples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """Hold out a share of the X-rays of each hospital and label, at least one of each.
+
+    As in :func:`assign_splits`, a hospital's draw depends on the seed and on its files' names only.
+
+    Args:
+        samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
+        share: Share that is held out, between 0 and 1.
+        seed: Seed of the draw, at least 0.
+
+    Returns:
+        A copy with the column `split`, `train` or `test`, sorted by file name.
+
+    Example:
+        >>> samples = pd.DataFrame({
+        ...     "image_path": [f"PHANTOM_{i:04d}_{i % 2}.png" for i in range(20)],
+        ...     "label_index": [0, 1] * 10,
+        ...     "source": "phantom",
+        ... })
+        >>> print(describe_splits(hold_out(samples, share=0.2, seed=0)))
+        phantom: train 8 normal + 8 sick; val 0; test 2 normal + 2 sick; unused 0
+    """
+    samples = samples.assign(split="train").sort_values("image_path", key=file_names, ignore_index=True)
+    for source, hospital in samples.groupby("source"):
+        rng = np.random.default_rng([seed, *str(source).encode()])
+        for _, rows in hospital.groupby("label_index"):
+            samples.loc[rng.permutation(rows.index)[: share_of(len(rows), share)], "split"] = "test"
+    return samples
+
+
+def _count(rows: pd.DataFrame) -> str:
+    sick = int(rows.label_index.sum())
+    counts = {"normal": len(rows) - sick, "sick": sick}
+    return " + ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "0"
+
+
+def describe_splits(samples: pd.DataFrame) -> str:
+    """Tell how many images went where, on one line per hospital.
+
+    Args:
+        samples: A table from :func:`assign_splits`.
+
+    Returns:
+        Lines such as ``phantom: train 7 normal; val 1 normal + 1 sick; test 2 normal + 3 sick; unused 0``.
+    """
+    return "\n".join(
+        f"{source}: " + "; ".join(f"{split} {_count(rows[rows.split == split])}" for split in SPLITS)
+        for source, rows in samples.groupby("source")
+    )

@@ -1,0 +1,1 @@
+"""Export to OpenVINO and ONNX, numerical precision, quantization, and inference with exported models."""

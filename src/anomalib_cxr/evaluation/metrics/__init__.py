@@ -1,0 +1,1 @@
+"""Metrics of screening scores, with confidence intervals."""

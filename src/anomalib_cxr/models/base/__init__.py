@@ -1,0 +1,1 @@
+"""Base class and components shared by the models."""

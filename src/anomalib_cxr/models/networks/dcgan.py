@@ -1,0 +1,260 @@
+"""DCGAN's encoder, decoder and discriminator, for any power of two as image size.
+
+Source: [0] A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning with deep convolutional generative
+adversarial networks", ICLR 2016; [1] S. Akcay et al., "GANomaly", ACCV 2018, for encoder, decoder, encoder.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .strided import DoublingConv2d, HalvingConv2d
+
+
+class Generator(nn.Module, ABC):
+    """Sees a grey image, writes a code of it, and paints.
+
+    A new one is a subclass with the arguments of :class:`anomalib_cxr.models.networks.dcgan.DcganGenerator` and an entry in
+    :data:`anomalib_cxr.models.roi_sure_ganomaly.members.GENERATORS`.
+
+    Args:
+        n_channels: Channels of the painting, and copies of the grey image that are seen.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+
+    @abstractmethod
+    def paint(self, grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Paint and encode.
+
+        Args:
+            grey: What it sees, in [-1, 1], `(B, 1, H, W)`.
+
+        Returns:
+            The painting in [-1, 1], `(B, n_channels, H, W)`, and the code, `(B, Z, 1, 1)`.
+        """
+
+    @abstractmethod
+    def new_encoder(self) -> nn.Module:
+        """Return an encoder of the layout of its own one, with weights of its own.
+
+        It encodes images `(B, n_channels, H, W)` into codes `(B, Z, 1, 1)`.
+        """
+
+    def forward(self, grey: torch.Tensor) -> torch.Tensor:
+        """Return the painting alone, so that it can serve as the denoiser of a risk estimate."""
+        return self.paint(grey)[0]
+
+    def as_channels(self, grey: torch.Tensor) -> torch.Tensor:
+        """Repeat the grey channel as often as the encoder takes it, `(B, n_channels, H, W)`."""
+        # An expansion would become a product with ones, which OpenVINO rounds to bfloat16 where it can.
+        return torch.cat([grey] * self.n_channels, dim=1)
+
+
+NEGATIVE_SLOPE = 0.2
+_INIT_STD = 0.02
+
+Norm = Callable[[int], nn.Module]
+"""Makes a normalisation for a number of channels."""
+
+
+def block_channels(image_size: int, n_features: int, max_features: int | None) -> list[int]:
+    """Channels after each halving of the image, from `image_size / 2` down to 4 x 4.
+
+    Example:
+        >>> block_channels(64, 64, None), block_channels(64, 64, 128)
+        ([64, 128, 256, 512], [64, 128, 128, 128])
+    """
+    halvings = image_size.bit_length() - 3
+    return [min(n_features * 2**step, max_features or n_features * 2**step) for step in range(halvings)]
+
+
+def _down(n_in: int, n_out: int, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(
+        HalvingConv2d(n_in, n_out),
+        norm(n_out),
+        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+    )
+
+
+def _up(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        DoublingConv2d(n_in, n_out),
+        nn.BatchNorm2d(n_out),
+        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+    )
+
+
+class Encoder(nn.Module):
+    """Convolutions that halve the image down to 4 x 4, then one that gives the code.
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 32.
+        latent_dim: Length of the code.
+        n_features: Channels after the first convolution; doubled by each further one.
+        max_features: Cap on the channels; None for none.
+        n_channels: Channels of the image.
+        norm: Normalisation after each convolution but the first and the last.
+
+    Example:
+        >>> Encoder(64, latent_dim=10, n_features=8)(torch.zeros(2, 1, 64, 64)).shape
+        torch.Size([2, 10, 1, 1])
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        latent_dim: int,
+        n_features: int,
+        max_features: int | None = None,
+        n_channels: int = 1,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        channels = block_channels(image_size, n_features, max_features)
+        self.features = nn.Sequential(
+            HalvingConv2d(n_channels, channels[0]),
+            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
+            *(_down(n_in, n_out, norm) for n_in, n_out in pairwise(channels)),
+        )  # (B, C, 4, 4)
+        self.head = nn.Conv2d(channels[-1], latent_dim, kernel_size=4, bias=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Encode images `(B, n_channels, H, W)` into codes `(B, latent_dim, 1, 1)`."""
+        code: torch.Tensor = self.head(self.features(image))
+        return code
+
+
+class Decoder(nn.Module):
+    """The encoder's mirror: from a code to an image in [-1, 1].
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 32.
+        latent_dim: Length of the code.
+        n_features: Channels before the last convolution.
+        max_features: Cap on the channels; None for none.
+        n_channels: Channels of the image.
+
+    Example:
+        >>> Decoder(64, latent_dim=10, n_features=8)(torch.zeros(2, 10, 1, 1)).shape
+        torch.Size([2, 1, 64, 64])
+    """
+
+    def __init__(
+        self, image_size: int, latent_dim: int, n_features: int, max_features: int | None = None, n_channels: int = 1
+    ) -> None:
+        super().__init__()
+        channels = block_channels(image_size, n_features, max_features)[::-1]
+        self.layers = nn.Sequential(
+            nn.ConvTranspose2d(latent_dim, channels[0], kernel_size=4, bias=False),
+            nn.BatchNorm2d(channels[0]),
+            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),  # (B, C, 4, 4)
+            *(_up(n_in, n_out) for n_in, n_out in pairwise(channels)),
+            DoublingConv2d(channels[-1], n_channels),
+            nn.Tanh(),
+        )
+
+    def forward(self, code: torch.Tensor) -> torch.Tensor:
+        """Decode codes `(B, latent_dim, 1, 1)` into images `(B, n_channels, H, W)`."""
+        image: torch.Tensor = self.layers(code)
+        return image
+
+
+class DcganGenerator(Generator):
+    """Encoder and decoder: all that the painting knows of the image has gone through the code.
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 32.
+        latent_dim: Length of the code.
+        n_features: Channels after the first convolution; doubled by each further one.
+        max_features: Cap on the channels; None for none.
+        n_channels: Channels of the painting, and copies of the grey image that are seen.
+
+    Example:
+        >>> painted, code = DcganGenerator(64, latent_dim=10, n_features=8).paint(torch.zeros(2, 1, 64, 64))
+        >>> painted.shape, code.shape
+        (torch.Size([2, 1, 64, 64]), torch.Size([2, 10, 1, 1]))
+    """
+
+    def __init__(
+        self, image_size: int, latent_dim: int, n_features: int, max_features: int | None = None, n_channels: int = 1
+    ) -> None:
+        super().__init__(n_channels)
+        self._shape = (image_size, latent_dim, n_features, max_features, n_channels)
+        self.encoder = self.new_encoder()
+        self.decoder = Decoder(*self._shape)
+
+    def new_encoder(self) -> Encoder:
+        """Return an encoder of the same layout, with weights of its own."""
+        return Encoder(*self._shape)
+
+    def paint(self, grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return painting and code of grey images in [-1, 1], `(B, 1, H, W)`."""
+        code = self.encoder(self.as_channels(grey))  # (B, Z, 1, 1)
+        return self.decoder(code), code
+
+
+class Judgement(NamedTuple):
+    """What a discriminator says of a batch."""
+
+    features: torch.Tensor
+    """Features before the last layer, `(B, C, 4, 4)`."""
+    logits: torch.Tensor
+    """Logit of being real, `(B,)`."""
+
+
+class Discriminator(nn.Module):
+    """An encoder with one output; its features are compared by feature matching.
+
+    Args:
+        image_size: Side of the square image, a power of two, at least 32.
+        n_features: Channels after the first convolution; doubled by each further one.
+        max_features: Cap on the channels; None for none.
+        n_channels: Channels of the image.
+        norm: Normalisation after each convolution but the first and the last.
+
+    Example:
+        >>> judgement = Discriminator(64, n_features=8)(torch.zeros(2, 1, 64, 64))
+        >>> judgement.features.shape, judgement.logits.shape
+        (torch.Size([2, 64, 4, 4]), torch.Size([2]))
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        n_features: int,
+        max_features: int | None = None,
+        n_channels: int = 1,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(image_size, 1, n_features, max_features, n_channels, norm)
+
+    def forward(self, image: torch.Tensor) -> Judgement:
+        """Judge images `(B, n_channels, H, W)`."""
+        features = self.encoder.features(image)
+        return Judgement(features, self.encoder.head(features).flatten())
+
+
+def initialise_dcgan(module: nn.Module) -> None:
+    """Set one layer's weights as DCGAN does; for `module.apply`.
+
+    Convolutions from N(0, 0.02), batch normalisation's weights from N(1, 0.02) and its biases 0; 0.02 is the standard
+    deviation.
+
+    Args:
+        module: A layer; of another kind than these, it is left alone.
+    """
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, _INIT_STD)
+    elif isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+        nn.init.normal_(module.weight, 1.0, _INIT_STD)
+        nn.init.zeros_(module.bias)

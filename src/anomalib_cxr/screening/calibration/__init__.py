@@ -1,0 +1,1 @@
+"""Threshold, probability and the calibration record."""

@@ -1,0 +1,1 @@
+"""Inference pipeline: inputs, quality check, model, explanation."""

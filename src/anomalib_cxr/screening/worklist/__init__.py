@@ -1,0 +1,1 @@
+"""The worklist: storage, tables, DICOM objects."""

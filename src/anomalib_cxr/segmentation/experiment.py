@@ -1,0 +1,285 @@
+"""Train a lung segmenter on the X-rays that have a true mask, and measure it on those held out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from rich.progress import track
+from scipy.stats import bootstrap
+
+from anomalib_cxr.data.datasets.verification import verify_samples
+from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
+from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.data.sources.splits import describe_splits, hold_out
+from anomalib_cxr.errors import DatasetError, SegmenterError, refuse_settings
+from anomalib_cxr.evaluation.figures import BLUE, RED, new_figure, save_figure
+from anomalib_cxr.evaluation.metrics.intervals import LEVEL, Interval
+from anomalib_cxr.evaluation.scores import NORMAL, SICK
+from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.provenance import code_record, write_record
+
+from .network import WIDTHS, LungSegmenter, fastest_device, save_segmenter
+from .postprocessing import are_plausible, find_lungs
+from .training import fit_lungs
+
+logger = logging.getLogger(__name__)
+
+ALL = "all"
+WORST = 12
+"""Cases on the sheet."""
+_COLUMNS = 4
+
+
+def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame) -> pd.DataFrame:
+    """Compare the masks that a segmenter would write with the true ones, at each image's own size.
+
+    Args:
+        segmenter: A trained segmenter.
+        samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`, each image with a mask.
+
+    Returns:
+        A row per image with the columns `image` (path), `source`, `label` (`normal`, `sick`) and `dice`, in [0, 1]; 0
+        where no plausible lungs were found.
+    """
+    rows = list(zip(samples.image_path, samples.roi_mask_paths, strict=True))
+    dice = [_dice_of(segmenter, *row) for row in track(rows, "Measuring Dice", transient=True)]
+    labels = np.where(samples.label_index == 1, SICK, NORMAL)
+    columns = {"image": samples.image_path, "source": samples.source, "label": labels, "dice": dice}
+    table: pd.DataFrame = pd.DataFrame(columns)
+    return table
+
+
+def _dice_of(segmenter: LungSegmenter, image: str, masks: tuple[str, ...]) -> float:
+    found = find_lungs(segmenter, read_radiograph(image))
+    return dice(found, read_mask(*masks).numpy()) if are_plausible(found) else 0.0
+
+
+def dice(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
+    """Return twice the common area over the sum of both areas, by MONAI.
+
+    Args:
+        found: A mask, `(H, W)`.
+        true: The true one, of the same size, not empty.
+
+    Example:
+        >>> dice(np.array([[True, True, False]]), np.array([[False, True, False]]))
+        0.666...
+    """
+    from monai.metrics.meandice import compute_dice  # noqa: PLC0415  # a second that only segmenting is to cost
+
+    first, second = (torch.from_numpy(mask)[None, None].float() for mask in (found, true))
+    return float(compute_dice(first, second))
+
+
+def summarise_dice(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Return the mean of each hospital and label, of each hospital, and of all, with a 95 % bootstrap interval.
+
+    Args:
+        table: As :func:`measure_dice` returns it.
+        seed: Seed of the resampling.
+
+    Returns:
+        The columns `source`, `label`, `n`, `mean`, `low`, `high`, `least`; the interval is missing for a single image.
+
+    Example:
+        >>> table = pd.DataFrame({"source": "a", "label": ["normal", "sick", "sick"], "dice": [0.9, 0.8, 1.0]})
+        >>> summarise_dice(table)[["source", "label", "n", "mean"]].to_dict("records")[-1]
+        {'source': 'all', 'label': 'all', 'n': 3, 'mean': 0.9}
+    """
+    rows = []
+    for source, label, values in _groups(table):
+        mean, least = float(values.mean()), float(values.min())
+        group = {"source": source, "label": label, "n": len(values), "mean": mean}
+        rows.append({**group, **_interval(values, seed)._asdict(), "least": least})
+    summary: pd.DataFrame = pd.DataFrame(rows)
+    return summary
+
+
+class _Group(NamedTuple):
+    source: str
+    label: str
+    values: npt.NDArray[np.float64]
+
+
+def _groups(table: pd.DataFrame) -> Iterator[_Group]:
+    for source, rows in table.groupby("source"):
+        for label, part in rows.groupby("label"):
+            yield _Group(str(source), str(label), part.dice.to_numpy(dtype=float))
+        yield _Group(str(source), ALL, rows.dice.to_numpy(dtype=float))
+    yield _Group(ALL, ALL, table.dice.to_numpy(dtype=float))
+
+
+def _interval(values: npt.NDArray[np.float64], seed: int) -> Interval:
+    """Return the interval of a mean, by the bias-corrected bootstrap: Dice has a long tail to the left."""
+    if len(values) == 1:
+        return Interval(math.nan, math.nan)
+    found = bootstrap((values,), np.mean, confidence_level=LEVEL, rng=np.random.default_rng(seed)).confidence_interval
+    return Interval(float(found.low), float(found.high))
+
+
+def worst_lungs(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Draw the cases of the least Dice, with the true lungs and those that were found outlined.
+
+    Args:
+        segmenter: The segmenter.
+        samples: The table that was measured.
+        table: What :func:`measure_dice` has returned for it.
+    """
+    worst = table.nsmallest(WORST, "dice")
+    n_rows = math.ceil(len(worst) / _COLUMNS)
+    figure = new_figure(3 * _COLUMNS, 3.4 * n_rows + 0.6)
+    panels = figure.subplots(n_rows, _COLUMNS, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, (index, row) in zip(panels, worst.iterrows(), strict=False):
+        radiograph = read_radiograph(row.image)
+        outlines = {BLUE: read_mask(*samples.roi_mask_paths[index]).numpy(), RED: find_lungs(segmenter, radiograph)}
+        panel.imshow(radiograph[0], cmap="gray", vmin=0, vmax=1)
+        for colour, mask in outlines.items():
+            if mask.any():
+                panel.contour(mask, levels=[0.5], colors=colour, linewidths=0.9)
+        panel.set_title(f"{Path(row.image).name} ({row.label})\nDice {row.dice:.3f}", fontsize=8)
+    figure.suptitle("Held-out images of the least Dice: true lungs blue, found ones red", fontsize=11)
+    return figure
+
+
+SEGMENTER = "segmenter.pt"
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """What a training of a segmenter is told.
+
+    Args:
+        image_size: Side in pixels at which the network works.
+        widths: Channels of its five levels.
+        steps: Batches to train on.
+        batch_size: Images in a batch.
+        test_share: Share of each hospital's and label's images that is held out.
+        seed: Seed of the draw, of the first weights, and of the training.
+
+    Raises:
+        SettingError: If a number is outside its range.
+    """
+
+    image_size: int = 256
+    widths: Sequence[int] = WIDTHS
+    steps: int = 1500
+    batch_size: int = 16
+    test_share: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rules = {
+            "steps": (self.steps >= 1, ">= 1"),
+            "batch_size": (self.batch_size >= 1, ">= 1"),
+            "test_share": (0 < self.test_share < 1, "between 0 and 1"),
+            "seed": (self.seed >= 0, ">= 0"),
+        }
+        wrong = {name: getattr(self, name) for name, (holds, _) in rules.items() if not holds}
+        refuse_settings(wrong, {name: expected for name, (_, expected) in rules.items()}, "the command's options")
+
+
+def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSettings) -> pd.DataFrame:
+    """Train a segmenter, and write it into a folder with what was measured on the held-out images.
+
+    Only true masks count: predicted ones would teach it its own errors, and flatter it.
+
+    Args:
+        root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.sources.layouts`.
+        output: Folder to write: `dice.csv` (a row per held-out image), `summary.csv`, `worst.png`, `run.json`, and
+            last `segmenter.pt`.
+        settings: The settings.
+
+    Returns:
+        The summary; see :func:`anomalib_cxr.segmentation.experiment.summarise_dice`.
+
+    Raises:
+        SettingError: If the segmenter's shape is none.
+        SegmenterError: If the folder holds a segmenter already.
+        DatasetError: If the data cannot be used.
+    """
+    root, output = Path(root), Path(output)
+    _refuse_occupied(output / SEGMENTER)
+    torch.manual_seed(settings.seed)
+    segmenter = LungSegmenter(settings.image_size, settings.widths).to(fastest_device())
+    samples = hold_out(verify_samples(_masked_samples(root), "raise"), settings.test_share, settings.seed)
+    logger.info("%s", describe_splits(samples))
+    training, held_out = samples[samples.split == "train"], samples[samples.split == "test"]
+    _refuse_nothing_to_learn(training, root)
+    record = {**code_record(), "root": root, "settings": asdict(settings), "device": str(fastest_device())}
+    images, masks = _read_pairs(training, settings.image_size)
+    fit_lungs(segmenter, images, masks, steps=settings.steps, batch_size=settings.batch_size, seed=settings.seed)
+    table = measure_dice(segmenter, held_out)
+    summary = summarise_dice(table, settings.seed)
+    save_figure(worst_lungs(segmenter, held_out, table), output / "worst.png")
+    _write_table(table.assign(image=table.image.map(lambda path: Path(path).name)), output / "dice.csv")
+    _write_table(summary, output / "summary.csv")
+    write_record(record, output / "run.json")
+    save_segmenter(segmenter, output / SEGMENTER, record)
+    return summary
+
+
+def _masked_samples(root: Path) -> pd.DataFrame:
+    samples = make_samples(root)
+    masked: pd.DataFrame = samples[samples.roi_mask_paths.map(len) > 0]
+    if masked.empty:
+        raise DatasetError(
+            f"{len(samples)} X-rays in {root}, none of them with a lung mask",
+            "X-rays with true lung masks to learn from",
+            "complete the data; for Shenzhen, fetch yoctoman/shcxr-lung-mask from Kaggle and unpack its mask/ there",
+        )
+    return masked
+
+
+def _refuse_nothing_to_learn(training: pd.DataFrame, root: Path) -> None:
+    if training.empty:
+        raise DatasetError(
+            f"a single X-ray with a lung mask of each hospital and label in {root}: all are held out",
+            "two at least of one kind",
+            "add X-rays with lung masks",
+        )
+
+
+def _refuse_occupied(path: Path) -> None:
+    if path.exists():
+        raise SegmenterError(
+            f"{path}, which is there already",
+            "a new folder: predicted masks may depend on this segmenter",
+            "choose another --output, or delete it",
+        )
+
+
+def _read_pairs(samples: pd.DataFrame, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read X-rays in [-1, 1] and their lungs from 0 to 1, `(N, 1, S, S)`, in half precision to fit into memory."""
+    rows = list(zip(samples.image_path, samples.roi_mask_paths, strict=True))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pairs = list(track(pool.map(partial(_read_pair, size), rows), "Reading", total=len(rows), transient=True))
+    images, masks = zip(*pairs, strict=True)
+    return torch.cat(images), torch.cat(masks)
+
+
+def _read_pair(size: int, files: tuple[str, tuple[str, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+    image, masks = files
+    pair = 2 * read_radiograph(image)[None] - 1, read_mask(*masks)[None, None].float()
+    small, lungs = (antialiased_resize(each, (size, size)).half() for each in pair)
+    return small, lungs
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    with whole_file(path) as unfinished:
+        table.to_csv(unfinished, index=False, float_format="%.4f")

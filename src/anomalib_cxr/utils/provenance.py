@@ -1,0 +1,161 @@
+"""Where results come from: seed, versions, machine, settings and revision of the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+from anomalib_cxr._version import __version__
+
+from .files import whole_file
+
+LIBRARIES = ("anomalib", "torch", "torchvision", "lightning", "monai")
+_MODEL_HEADER = """\
+# The settings of the model alone: `anomalib export` and `anomalib predict` take this file as --config.
+# They refuse the config.yaml of a training, which has settings that only training knows.
+"""
+
+
+def code_record() -> dict[str, Any]:
+    """Return `date` (UTC), `versions` of the libraries and `git`, the revision of the checkout, None outside one."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "git": git_revision(Path.cwd()),
+    }
+
+
+def run_record(trainer: Trainer, module: LightningModule, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Describe a run such that it can be repeated.
+
+    Args:
+        trainer: The trainer of the run.
+        module: Its model.
+        config: The configuration that the command read; None for a run from Python, of which the settings of model and
+            data module are kept as far as they can be seen.
+
+    Returns:
+        A record that JSON takes, with `date` (UTC), `seed` (None where none was set), `versions`, `machine`,
+        `git` (None outside a checkout) and `config`.
+    """
+    return {
+        **code_record(),
+        "stage": trainer.state.fn.value if trainer.state.fn else None,
+        "seed": _seed(module),
+        "machine": {
+            "platform": platform.platform(),
+            "device": _device_name(module.device),
+            "processes": trainer.world_size,
+            "precision": trainer.precision,
+        },
+        "config": config if config is not None else _visible_settings(trainer, module),
+    }
+
+
+def read_config(trainer: Trainer) -> dict[str, Any] | None:
+    """Return the configuration that the command has just saved; None where no command did. Call it in all processes.
+
+    A `config.yaml` that lies there from an earlier run is not taken for this one's.
+    """
+    saver = next((each for each in trainer.callbacks if isinstance(each, SaveConfigCallback)), None)  # type: ignore[attr-defined]
+    folder = trainer.log_dir  # asks process zero: hangs unless all call it
+    if saver is None or folder is None:
+        return None
+    path = Path(folder) / saver.config_filename
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def write_record(record: Mapping[str, Any], path: Path) -> None:
+    """Write a record as JSON; what JSON does not know stands as its text."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def write_model_config(config: Mapping[str, Any], path: Path) -> None:
+    """Write the model's part of a configuration, for the commands that take no more."""
+    with whole_file(path) as unfinished:
+        part = yaml.safe_dump({"model": config["model"]}, sort_keys=False)
+        unfinished.write_text(_MODEL_HEADER + part, encoding="utf-8")
+
+
+def git_revision(folder: Path) -> dict[str, Any] | None:
+    """Return the revision around a folder and whether tracked files are changed; None outside a git checkout.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> git_revision(Path(mkdtemp())) is None
+        True
+    """
+    revision = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    if revision is None or changes is None:
+        return None
+    return {"revision": revision, "dirty": bool(changes)}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    program = shutil.which("git")
+    if program is None:
+        return None
+    try:
+        answer = subprocess.run(  # noqa: S603  # fixed words, no shell
+            [program, "-C", str(folder), *words], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (subprocess.SubprocessError, OSError):
+        return None  # no checkout, or no commit yet
+    return answer.stdout.strip()
+
+
+def _seed(module: LightningModule) -> int | None:
+    """Return the model's own seed, which it sets after this is written down; else what `seed_everything` left."""
+    seed = getattr(module, "seed", None)
+    seed = os.environ.get("PL_GLOBAL_SEED") if seed is None else seed
+    return None if seed is None else int(seed)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "anomalib_cxr": __version__,
+        "python": platform.python_version(),
+        **{library: version(library) for library in LIBRARIES},
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _visible_settings(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """Return the settings of model and data module that can be seen from outside."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return {
+        "model": {"class_path": _class_path(module), "init_args": dict(module.hparams)},
+        "data": datamodule and {"class_path": _class_path(datamodule), "attributes": _plain_attributes(datamodule)},
+        "trainer": {"max_epochs": trainer.max_epochs},
+    }
+
+
+def _class_path(instance: object) -> str:
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"
+
+
+def _plain_attributes(instance: object) -> dict[str, Any]:
+    plain = (str, int, float, bool, tuple, Path)
+    return {
+        name: value
+        for name, value in vars(instance).items()
+        if not name.startswith("_") and (value is None or isinstance(value, plain))
+    }

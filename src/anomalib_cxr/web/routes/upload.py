@@ -1,0 +1,92 @@
+"""One image, sent from the browser and screened at once."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from fastapi import APIRouter, HTTPException, Response
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import UploadFile
+
+from anomalib_cxr.errors import CxrError
+from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
+from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.web.security import UPLOAD, Form
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
+"""Endings that are kept of the sender's name, of which nothing else is: it may be a patient's."""
+
+
+def screening_into(worklist: Worklist, model: Path, hospital: str = "") -> Callable[[Path], None]:
+    """Return what screens one file by a calibrated model, and adds its case to a worklist.
+
+    Args:
+        worklist: The worklist.
+        model: Folder of the model.
+        hospital: Whose threshold holds, where the calibration has one for each.
+
+    Raises:
+        ScreeningError: If the model is not calibrated, the hospital is needed and unknown, or the worklist has rows of
+            another model.
+    """
+    # They bring OpenVINO, for which a server without uploads need not wait.
+    from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415
+        Screener,
+        ScreenerSettings,
+        refuse_other_model,
+    )
+
+    screener = Screener(ScreenerSettings(model, worklist.folder, hospital=hospital))
+    refuse_other_model(worklist, screener.calibration)
+
+    def screen(path: Path) -> None:
+        for cases in screener.cases([path]):
+            worklist.add(cases)
+
+    return screen
+
+
+def upload_pages(worklist: Worklist, screen: Callable[[Path], None]) -> APIRouter:
+    """Return the page that takes an image.
+
+    Args:
+        worklist: Where its case is found then.
+        screen: Adds the case of a file to the worklist; one call at a time.
+    """
+    router = APIRouter()
+    turn = threading.Lock()
+
+    @router.post(UPLOAD)
+    def take(form: Form) -> Response:
+        upload = form.get("image")
+        if not isinstance(upload, UploadFile) or not upload.size:
+            raise HTTPException(400, "Choose a file that is not empty. Nothing was kept.")
+        path = _store(upload, worklist.folder.resolve() / UPLOADS)
+        number = None
+        try:
+            with turn:
+                screen(path)
+            number = worklist.number_of(path)
+        except CxrError as error:
+            raise HTTPException(422, f"The image could not be screened, and was not kept. {error}") from error
+        finally:
+            if number is None:
+                path.unlink(missing_ok=True)
+        if number is None:
+            raise HTTPException(422, "The image could not be screened, and was not kept.")
+        return RedirectResponse(f"/case/{number}?decision=all", status_code=303)
+
+    return router
+
+
+def _store(upload: UploadFile, folder: Path) -> Path:
+    """Write what was sent under a name of our own."""
+    suffix = PurePosixPath(upload.filename or "").suffix.lower()
+    path = folder / f"{secrets.token_hex(16)}{suffix if suffix in SUFFIXES else ''}"
+    with upload.file as source, whole_file(path) as unfinished, unfinished.open("wb") as target:
+        shutil.copyfileobj(source, target, 1024**2)
+    return path

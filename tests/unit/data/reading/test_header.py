@@ -1,0 +1,184 @@
+"""Headers of files: what pydicom writes is what is told, and no damage gets through as anything but one error."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from anomalib_cxr.data.reading.header import Header, read_header
+from anomalib_cxr.errors import RadiographError
+
+TOLD = {
+    "Modality": "DX",
+    "Manufacturer": "ACME",
+    "ManufacturerModelName": "X-100",
+    "StudyInstanceUID": "1.2.3",
+    "SOPInstanceUID": "1.2.3.4",
+    "PatientID": "P 7",
+    "PatientName": "DOE^JANE",
+    "PatientSex": "F",
+    "PatientAge": "045Y",
+    "PatientBirthDate": "19700101",
+    "StudyDate": "20200101",
+    "ViewPosition": "PA",
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a DICOM file; keyword arguments set tags, or leave them out where None."""
+
+    def _write(**tags):
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+        dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            for keyword, value in (TOLD | tags).items():
+                if value is not None:
+                    setattr(dataset, keyword, value)
+            path = tmp_path / "chest"
+            dataset.save_as(path, enforce_file_format=True)
+        return path
+
+    return _write
+
+
+def test_all_that_is_told(write):
+    assert read_header(write()) == Header(
+        source="DICOM DX, ACME X-100",
+        study_uid="1.2.3",
+        sop_uid="1.2.3.4",
+        patient_id="P 7",
+        patient_name="DOE^JANE",
+        sex="F",
+        age=45.0,
+        view_position="PA",
+    )
+
+
+def test_nothing_is_told(write):
+    assert read_header(write(**dict.fromkeys(TOLD))) == Header("DICOM unknown, unknown")
+    assert read_header(write(**dict.fromkeys(TOLD, ""))) == Header("DICOM unknown, unknown")
+
+
+def test_a_real_file():
+    path = get_testdata_file("CT_small.dcm")
+    dataset, header = pydicom.dcmread(path), read_header(path)
+    assert header.study_uid == dataset.StudyInstanceUID
+    assert header.sop_uid == dataset.SOPInstanceUID
+    assert (header.patient_id, header.patient_name) == (dataset.PatientID, str(dataset.PatientName))
+
+
+class TestSource:
+    @pytest.mark.parametrize(
+        ("manufacturer", "model", "expected"),
+        [
+            ("  ACME   Ltd ", " X-100\t", "DICOM DX, ACME Ltd X-100"),
+            ("ACME", None, "DICOM DX, ACME"),
+            ("", "X-100", "DICOM DX, X-100"),
+            ("ACME\\Sons", "X\n1", "DICOM DX, ACME Sons X 1"),
+            (" ", "\x00", "DICOM DX, unknown"),
+        ],
+    )
+    def test_blanks_are_tidied(self, write, manufacturer, model, expected):
+        assert read_header(write(Manufacturer=manufacturer, ManufacturerModelName=model)).source == expected
+
+    @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"text", bytes(128) + b"DICX", b"DICM"])
+    def test_whatever_is_no_dicom_is_a_picture(self, tmp_path, content):
+        (tmp_path / "chest.dcm").write_bytes(content)
+        assert read_header(tmp_path / "chest.dcm") == Header("picture")
+
+    def test_an_image(self, tmp_path):
+        Image.new("L", (32, 32)).save(tmp_path / "chest.png")
+        assert read_header(str(tmp_path / "chest.png")) == Header("picture")
+
+
+class TestPatient:
+    @pytest.mark.parametrize(
+        ("text", "years"),
+        [("045Y", 45), ("006M", 0.5), ("052W", 364 / 365.25), ("010D", 10 / 365.25), ("0Y", 0), ("120Y", 120)],
+    )
+    def test_age(self, write, text, years):
+        assert read_header(write(PatientAge=text)).age == pytest.approx(years)
+
+    @pytest.mark.parametrize("text", [None, "", "45", "old", "Y", "9" * 400 + "Y", "04"])
+    def test_odd_age_gives_way_to_the_dates(self, write, text):
+        assert read_header(write(PatientAge=text)).age == pytest.approx(50, abs=0.01)
+
+    @pytest.mark.parametrize(
+        "dates",
+        [
+            {"PatientBirthDate": None},
+            {"StudyDate": ""},
+            {"PatientBirthDate": "19701301"},
+            {"PatientBirthDate": "01.01.1970"},
+            {"PatientBirthDate": "20200102"},
+            {"StudyDate": "0"},
+        ],
+    )
+    def test_dates_that_tell_no_age(self, write, dates):
+        assert read_header(write(PatientAge=None, **dates)).age is None
+
+    def test_born_on_the_day(self, write):
+        assert read_header(write(PatientAge=None, PatientBirthDate="20200101")).age == 0
+
+    @pytest.mark.parametrize(("told", "sex"), [("M", "M"), ("f", "F"), ("O", ""), ("male", ""), ("", ""), ("M\\F", "")])
+    def test_sex(self, write, told, sex):
+        assert read_header(write(PatientSex=told)).sex == sex
+
+    def test_name_in_its_character_set(self, write):
+        path = write(SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Jörg=山田^太郎")
+        assert read_header(path).patient_name == "Müller^Jörg=山田^太郎"
+
+    def test_nothing_of_the_patient_is_in_a_warning(self, write):
+        path = write(PatientBirthDate="born 1970", PatientAge="old", PatientID="x" * 99, PatientName="a^b^c^d^e^f^g")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_header(path).patient_id == "x" * 99
+
+
+def test_view_position_in_capitals(write):
+    assert read_header(write(ViewPosition="ll")).view_position == "LL"
+
+
+class TestDamaged:
+    def test_missing_and_empty(self, tmp_path):
+        with pytest.raises(RadiographError, match="cannot be opened"):
+            read_header(tmp_path / "missing")
+        (tmp_path / "empty").touch()
+        with pytest.raises(RadiographError, match="empty file"):
+            read_header(tmp_path / "empty")
+
+    def test_truncated_in_the_file_meta(self, write):
+        path = write()
+        path.write_bytes(path.read_bytes()[:141])
+        with pytest.raises(RadiographError, match="damaged DICOM header"):
+            read_header(path)
+
+    def test_any_bytes_are_a_header_or_an_error(self, write):
+        path, rng, refused = write(), np.random.default_rng(0), 0
+        content = path.read_bytes()
+        for _ in range(150):
+            damaged = bytearray(content[: rng.integers(133, len(content) + 1)])
+            for _ in range(rng.integers(6)):
+                damaged[rng.integers(132, len(damaged))] = rng.integers(256)
+            path.write_bytes(damaged)
+            try:
+                header = read_header(path)
+            except RadiographError as error:
+                assert error.path == path  # noqa: PT017  # either outcome is right
+                refused += 1
+            else:
+                assert header.source.startswith("DICOM ")
+                assert all(part.isprintable() for part in header if isinstance(part, str))
+        assert 0 < refused < 150

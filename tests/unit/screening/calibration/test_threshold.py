@@ -1,0 +1,132 @@
+"""The threshold and its guarantee, against SciPy's exact interval, closed forms and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom, binomtest
+
+from anomalib_cxr.errors import ScreeningError, SettingError
+from anomalib_cxr.screening.calibration.threshold import lower_bound, misses_allowed, rule_out, sick_needed
+
+
+def exact(n, missed, confidence):
+    """Return SciPy's one-sided Clopper-Pearson bound."""
+    return binomtest(n - missed, n, alternative="greater").proportion_ci(confidence, method="exact").low
+
+
+def with_sick(scores, healthy=(0.0, 0.1)):
+    """Return labels and scores of sick images, and of some healthy ones."""
+    scores = np.asarray(scores, dtype=float)
+    return np.arange(len(scores) + len(healthy)) < len(scores), np.concatenate([scores, healthy])
+
+
+class TestLowerBound:
+    @pytest.mark.parametrize(("n", "missed"), [(1, 0), (20, 3), (299, 0), (473, 1), (50, 49), (7, 7)])
+    @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
+    def test_is_that_of_clopper_and_pearson(self, n, missed, confidence):
+        assert lower_bound(n, missed, confidence) == pytest.approx(exact(n, missed, confidence), rel=1e-9)
+
+    @pytest.mark.parametrize("n", [1, 10, 299, 5000])
+    def test_without_a_miss_it_is_a_root(self, n):
+        assert lower_bound(n, 0, 0.95) == pytest.approx(0.05 ** (1 / n), rel=1e-12)
+
+
+class TestSickNeeded:
+    @pytest.mark.parametrize(
+        ("sensitivity", "confidence", "needed"),
+        [(0.99, 0.95, 299), (0.95, 0.95, 59), (0.9, 0.95, 29), (0.99, 0.9, 230)],
+    )
+    def test_known(self, sensitivity, confidence, needed):
+        assert sick_needed(sensitivity, confidence) == needed
+
+    @pytest.mark.parametrize("sensitivity", [0.5, 0.7, 0.8, 0.9, 0.97, 0.99])
+    @pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95, 0.999])
+    def test_is_the_least_number(self, sensitivity, confidence):
+        needed = sick_needed(sensitivity, confidence)
+        assert exact(needed, 0, confidence) >= sensitivity - 1e-12
+        assert needed == 1 or exact(needed - 1, 0, confidence) < sensitivity
+
+    @pytest.mark.parametrize("sensitivity", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+    @pytest.mark.parametrize("n", range(1, 9))
+    def test_where_the_bound_is_just_reached(self, sensitivity, n):
+        confidence = 1 - sensitivity**n
+        assert sick_needed(sensitivity, confidence) == n
+        assert misses_allowed(n, sensitivity, confidence) == 0
+
+
+class TestMissesAllowed:
+    @pytest.mark.parametrize(("sensitivity", "confidence"), [(0.8, 0.9), (0.9, 0.95), (0.95, 0.8)])
+    def test_counted_one_by_one(self, sensitivity, confidence):
+        for n in (1, 10, 11, 22, 37, 38, 59, 89):
+            holding = [missed for missed in range(n) if exact(n, missed, confidence) >= sensitivity]
+            assert misses_allowed(n, sensitivity, confidence) == max(holding, default=None)
+
+    def test_no_sick_image(self):
+        assert misses_allowed(0, 0.9, 0.9) is None
+
+
+class TestGuarantee:
+    @pytest.mark.parametrize("n", [22, 60, 150])
+    def test_holds_in_repeated_draws(self, n):
+        """Of sick scores with P(score < t) = t^2, a threshold misses the share t^2."""
+        sensitivity, confidence, repeats = 0.9, 0.9, 2000
+        rng = np.random.default_rng(n)
+        draws = np.sqrt(rng.random((repeats, n)))
+        truth = np.array([1 - rule_out(*with_sick(draw), sensitivity, confidence).threshold ** 2 for draw in draws])
+        failures = (truth < sensitivity).mean()
+        margin = 4 * np.sqrt(confidence * (1 - confidence) / repeats)
+        assert failures <= 1 - confidence + margin
+        # And no more cautious than it has to be: so often are no more than k of n scores under the quantile.
+        k = misses_allowed(n, sensitivity, confidence)
+        assert failures == pytest.approx(binom.cdf(k, n, 1 - sensitivity), abs=margin)
+
+    @pytest.mark.parametrize("n", [59, 93, 124, 300])
+    def test_no_larger_threshold_has_it(self, n):
+        scores = np.random.default_rng(n).random(n)
+        found = rule_out(*with_sick(scores), 0.95, 0.95)
+        assert found.lower_bound == pytest.approx(exact(n, found.n_missed, 0.95))
+        assert found.lower_bound >= 0.95
+        assert (scores < found.threshold).sum() == found.n_missed
+        assert exact(n, found.n_missed + 1, 0.95) < 0.95
+        assert scores[scores >= found.threshold].min() - found.threshold < 1e-6
+
+
+class TestThreshold:
+    def test_ties_are_read(self):
+        found = rule_out(*with_sick([0.2] * 30 + [0.9] * 70, healthy=[0.1, 0.2, 0.3]), 0.9, 0.9)
+        assert (found.threshold, found.n_missed, found.n_normal, found.n_freed) == (0.2, 0, 3, 1)
+
+    @pytest.mark.parametrize("score", [0.1234567, 0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1), 1e-7, 1.0, 0.0])
+    def test_is_rounded_down(self, score):
+        found = rule_out(*with_sick([score] * 10), 0.7, 0.8)
+        assert found.threshold <= score < found.threshold + 1.01e-6
+        assert found.threshold == float(f"{found.threshold:.6f}")
+        assert found.n_missed == 0
+
+    def test_rounding_misses_none(self):
+        steps = np.random.default_rng(0).integers(0, 10**6, 300) / 10**6
+        for score in np.nextafter(steps, 0):
+            assert rule_out(*with_sick([score] * 3), 0.5, 0.5).n_missed == 0
+
+    def test_freed_and_missed_are_counted(self):
+        scores = np.linspace(0.101, 1, 100)
+        found = rule_out(*with_sick(scores, healthy=np.linspace(0, 0.5, 11)), 0.9, 0.9)
+        assert (found.n_sick, found.n_normal) == (100, 11)
+        assert found.n_freed == (np.linspace(0, 0.5, 11) < found.threshold).sum()
+
+
+class TestRefused:
+    @pytest.mark.parametrize(("n", "needed"), [(0, 299), (298, 299)])
+    def test_too_few(self, n, needed):
+        with pytest.raises(ScreeningError, match=rf"{n} sick images\n.*at least {needed}, none of them missed"):
+            rule_out(*with_sick(np.ones(n)), 0.99, 0.95)
+
+    def test_the_group_is_named(self):
+        with pytest.raises(ScreeningError, match="3 sick images of group F"):
+            rule_out(*with_sick(np.ones(3)), 0.99, 0.95, "F")
+
+    @pytest.mark.parametrize(("sensitivity", "confidence"), [(1, 0.95), (0, 0.95), (0.99, 1), (0.99, 0), (np.nan, 0.9)])
+    def test_what_no_number_can_show(self, sensitivity, confidence):
+        with pytest.raises(SettingError, match="both between 0 and 1"):
+            rule_out(*with_sick(np.ones(500)), sensitivity, confidence)

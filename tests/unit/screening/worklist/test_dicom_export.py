@@ -1,0 +1,282 @@
+"""DICOM objects of a case, read back by pydicom and by highdicom; its parsers take only what follows the templates."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import UID
+
+from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
+from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.discovery import dicomdir_files
+from anomalib_cxr.data.reading.header import read_header
+from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects
+
+NOTICE = "For research, not a medical device. Not for decisions about patients."
+MODEL = "ab" * 32
+HEATMAP = np.random.default_rng(0).integers(0, 256, (33, 21, 3), np.uint8)  # odd: the pixel data needs a byte more
+MEASURED = {"score": 0.71234567890123, "threshold": 0.4, "probability": 1.25e-7, "p_value": 1 / 301}
+SAME_AS_SOURCE = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyInstanceUID", "StudyDate"),
+    *("StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+# Attributes of type 1 in the modules of PS3.3 A.8 (Secondary Capture) and A.35.3 (Comprehensive SR), and of type 2.
+WITH_VALUE = {
+    "OT": "StudyInstanceUID SeriesInstanceUID Modality ConversionType SamplesPerPixel PhotometricInterpretation Rows "
+    "Columns BitsAllocated BitsStored HighBit PixelRepresentation PlanarConfiguration PixelData SOPClassUID "
+    "SOPInstanceUID SpecificCharacterSet",
+    "SR": "StudyInstanceUID SeriesInstanceUID Modality SeriesNumber Manufacturer InstanceNumber CompletionFlag "
+    "VerificationFlag ContentDate ContentTime ValueType ConceptNameCodeSequence ContinuityOfContent ContentSequence "
+    "SOPClassUID SOPInstanceUID SpecificCharacterSet CurrentRequestedProcedureEvidenceSequence",
+}
+MAY_BE_EMPTY = {
+    "OT": "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID "
+    "AccessionNumber SeriesNumber InstanceNumber PatientOrientation",
+    "SR": "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID "
+    "AccessionNumber ReferencedPerformedProcedureStepSequence PerformedProcedureCodeSequence",
+}
+
+
+def case_of(path, **changes):
+    case = Case(
+        str(path),
+        1,
+        1,
+        Decision.TO_READ,
+        **MEASURED,
+        findings="Most unusual: right lung, upper zone.",
+        model=MODEL,
+        screened="2026-01-31T10:00:00+00:00",
+    )
+    return replace(case, **changes)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = write_phantoms(tmp_path_factory.mktemp("phantoms") / "set", n_normal=1, n_sick=0, size=32)
+    return pydicom.dcmread(dicomdir_files(write_phantom_dicom(root) / "DICOMDIR")[0])
+
+
+@pytest.fixture
+def case(source):
+    header = read_header(source.filename)
+    return case_of(source.filename, source=header.source, study_uid=header.study_uid, sop_uid=header.sop_uid)
+
+
+@pytest.fixture
+def written(case, source, tmp_path):
+    return write_dicom_objects(case, source, HEATMAP, tmp_path / "dicom")
+
+
+@pytest.fixture
+def of_picture(tmp_path):
+    return write_dicom_objects(case_of("/xrays/chest.png"), None, HEATMAP, tmp_path / "dicom")
+
+
+def group_of(path):
+    (group,) = hd.sr.srread(path).content.get_image_measurement_groups()
+    return group
+
+
+def comments(path):
+    items = hd.sr.utils.find_content_items(hd.sr.srread(path), name=codes.DCM.Comment, recursive=True)
+    return [item.value for item in items]
+
+
+class TestCapture:
+    def test_pixels_are_the_heatmap(self, written):
+        image = hd.imread(written[0])
+        assert image.SOPClassUID == pydicom.uid.SecondaryCaptureImageStorage
+        np.testing.assert_array_equal(pydicom.dcmread(written[0]).pixel_array, HEATMAP)
+
+    def test_it_tells_its_source_and_that_it_is_no_device(self, written, source):
+        capture = pydicom.dcmread(written[0])
+        assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+        assert capture.ImageComments == NOTICE
+        assert capture.DeviceSerialNumber == MODEL
+        assert list(capture.PatientOrientation) == list(source.PatientOrientation)
+
+    @pytest.mark.parametrize(
+        "heatmap",
+        [HEATMAP[..., 0], HEATMAP.astype(np.float32), np.zeros((4, 4, 4), np.uint8), HEATMAP.astype(np.uint16)],
+    )
+    def test_other_pictures_are_refused(self, case, source, tmp_path, heatmap):
+        with pytest.raises(ScreeningError, match=r"heatmap of shape .*\n.*\(H, W, 3\) of uint8"):
+            write_dicom_objects(case, source, heatmap, tmp_path / "dicom")
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestReport:
+    def test_measurements(self, written):
+        found = {item.name.value: float(item.value) for item in group_of(written[1]).get_measurements()}
+        assert found == pytest.approx(MEASURED, rel=1e-9)
+
+    def test_the_probability_tells_its_prevalence(self, written):
+        (name,) = [item.name for item in group_of(written[1]).get_measurements() if item.name.value == "probability"]
+        assert name.meaning == "Probability of disease at the calibration's prevalence"
+
+    @pytest.mark.parametrize("decision", Decision)
+    def test_decision(self, case, source, tmp_path, decision):
+        _, path = write_dicom_objects(replace(case, decision=decision), source, HEATMAP, tmp_path)
+        (evaluation,) = group_of(path).get_qualitative_evaluations()
+        assert evaluation.value.meaning == decision.value
+
+    def test_reasons_and_notice(self, written):
+        assert set(comments(written[1])) == {"Most unusual: right lung, upper zone.", NOTICE}
+
+    def test_a_refused_case_has_its_reason_and_no_measurements(self, source, tmp_path):
+        case = Case("/a", 1, 1, Decision.REFUSED, why="not a chest X-ray", screened="2026-01-31T10:00:00+00:00")
+        _, path = write_dicom_objects(case, source, HEATMAP, tmp_path)
+        assert group_of(path).get_measurements() == []
+        assert set(comments(path)) == {"not a chest X-ray", NOTICE}
+
+    def test_who_observed_by_which_algorithm(self, written):
+        report = hd.sr.srread(written[1])
+        (observer,) = report.content.get_observer_contexts()
+        assert observer.observer_identifying_attributes.name == "anomalib_cxr"
+        assert observer.observer_identifying_attributes.serial_number == MODEL
+        parameters = codes.DCM.AlgorithmParameters
+        (algorithm,) = hd.sr.utils.find_content_items(report, name=parameters, recursive=True)
+        assert algorithm.value == f"SHA-256 of the model: {MODEL}"
+
+    def test_references(self, written, source):
+        capture, report = map(pydicom.dcmread, written)
+        (image,) = group_of(written[1]).source_images
+        assert image.referenced_sop_instance_uid == source.SOPInstanceUID
+        (study,) = report.CurrentRequestedProcedureEvidenceSequence
+        series = study.ReferencedSeriesSequence
+        referenced = {item.ReferencedSOPInstanceUID for part in series for item in part.ReferencedSOPSequence}
+        assert referenced == {source.SOPInstanceUID, capture.SOPInstanceUID}
+        assert study.StudyInstanceUID == source.StudyInstanceUID
+
+    def test_private_codes_are_declared(self, written):
+        report = pydicom.dcmread(written[1])
+        declared = {item.CodingSchemeDesignator for item in report.CodingSchemeIdentificationSequence}
+        used = {item.value for item in report.iterall() if item.keyword == "CodingSchemeDesignator"}
+        assert {scheme for scheme in used if scheme.startswith("99")} == declared & used
+        assert used - declared <= {"DCM", "SCT", "UCUM", "RFC5646"}
+
+
+class TestBoth:
+    def test_patient_and_study_of_the_source_in_new_series(self, written, source):
+        made = [pydicom.dcmread(path) for path in written]
+        for dataset in made:
+            assert [key for key in SAME_AS_SOURCE if dataset.get(key) != source.get(key)] == []
+        uids = [dataset.SeriesInstanceUID for dataset in (*made, source)]
+        assert len(set(uids)) == 3
+
+    def test_mandatory_attributes(self, written, of_picture):
+        for path in (*written, *of_picture):
+            dataset = pydicom.dcmread(path)
+            told = WITH_VALUE[dataset.Modality].split()
+            assert [keyword for keyword in told if dataset.get(keyword) in (None, "", [])] == []
+            assert [keyword for keyword in MAY_BE_EMPTY[dataset.Modality].split() if keyword not in dataset] == []
+            assert path.name == f"{dataset.SOPInstanceUID}.dcm"
+            assert dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
+
+    def test_values_are_valid(self, written, of_picture):
+        with pydicom.config.strict_reading():
+            for path in (*written, *of_picture):
+                for element in pydicom.dcmread(path).iterall():
+                    assert element.VR != "UI" or UID(element.value).is_valid
+
+    def test_screened_again_they_are_the_same(self, written, case, source, tmp_path):
+        again = write_dicom_objects(case, source, HEATMAP, tmp_path / "again")
+        assert [path.name for path in again] == [path.name for path in written]
+        assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+
+    @pytest.mark.parametrize("changes", [{"model": "cd" * 32}, {"path": "/xrays/other.png"}])
+    def test_another_model_or_image_has_others(self, of_picture, tmp_path, changes):
+        others = write_dicom_objects(replace(case_of("/xrays/chest.png"), **changes), None, HEATMAP, tmp_path)
+        assert not {path.name for path in others} & {path.name for path in of_picture}
+
+    def test_dates_are_those_of_the_screening(self, written):
+        for path in written:
+            dataset = pydicom.dcmread(path)
+            assert abs(int(dataset.ContentDate) - 20260131) <= 1  # by the zone of this machine
+            assert dataset.InstanceCreationDate == dataset.ContentDate
+            assert dataset.InstanceCreationTime == dataset.ContentTime
+
+
+class TestPicture:
+    def test_no_patient_and_a_study_of_its_own(self, of_picture):
+        capture, report = map(pydicom.dcmread, of_picture)
+        for dataset in (capture, report):
+            assert not any(dataset.get(keyword) for keyword in ("PatientName", "PatientID", "PatientBirthDate"))
+        assert capture.StudyInstanceUID == report.StudyInstanceUID
+        assert "SourceImageSequence" not in capture
+        assert group_of(of_picture[1]).source_images == []
+
+    def test_the_report_refers_to_the_capture(self, of_picture):
+        capture, report = map(pydicom.dcmread, of_picture)
+        series = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+        assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == capture.SOPInstanceUID
+
+
+class TestOddSources:
+    def test_names_in_other_characters(self, case, source, tmp_path):
+        odd = pydicom.dcmread(source.filename)
+        odd.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+        odd.PatientName = "Yamada^Tarou=山田^太郎"
+        odd.save_as(tmp_path / "odd.dcm")
+        paths = write_dicom_objects(case, pydicom.dcmread(tmp_path / "odd.dcm"), HEATMAP, tmp_path)
+        assert [str(pydicom.dcmread(path).PatientName) for path in paths] == ["Yamada^Tarou=山田^太郎"] * 2
+
+    def test_an_empty_dataset(self, case, tmp_path):
+        paths = write_dicom_objects(case, Dataset(), HEATMAP, tmp_path)
+        assert [pydicom.dcmread(path).PatientID for path in paths] == ["", ""]
+
+    def test_invalid_values_are_kept_and_quoted_nowhere(self, case, source, tmp_path, caplog):
+        odd = pydicom.dcmread(source.filename)
+        with pydicom.config.disable_value_validation():
+            odd.PatientName, odd.PatientID, odd.PatientSex = "NoCaret", "x" * 99, "female"
+            odd.PatientBirthDate, odd.StudyTime, odd.StudyID = "long ago", "noon", "a\\b"
+            odd.SOPClassUID = "1.2.3.4"
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                paths = write_dicom_objects(case, odd, HEATMAP, tmp_path)
+            for path in paths:
+                made = pydicom.dcmread(path)
+                assert [
+                    key for key in ("PatientName", "PatientID", "StudyID") if made[key].value != odd[key].value
+                ] == []
+                assert (made.PatientSex, made.PatientBirthDate, made.StudyTime) == ("female", "long ago", "noon")
+        assert "NoCaret" not in caplog.text
+
+    @pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"])
+    def test_a_missing_uid(self, case, source, tmp_path, keyword):
+        odd = pydicom.dcmread(source.filename)
+        del odd[keyword]
+        paths = write_dicom_objects(case, odd, HEATMAP, tmp_path)
+        assert hd.sr.srread(paths[1]).PatientID == source.PatientID
+        assert ("SourceImageSequence" in pydicom.dcmread(paths[0])) == (keyword == "StudyInstanceUID")
+
+
+def test_without_highdicom(case, source, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    for name in [name for name in sys.modules if name.endswith("screening.dicom_content")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ScreeningError, match=r'highdicom is not installed\n.*\n.*pip install "anomalib-cxr\[dicom\]"'):
+        write_dicom_objects(case, source, HEATMAP, tmp_path / "dicom")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_nothing_half_written(case, source, tmp_path, monkeypatch):
+    def fail(self, path, **_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Dataset, "save_as", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_dicom_objects(case, source, HEATMAP, tmp_path / "dicom")
+    assert list((tmp_path / "dicom").iterdir()) == []

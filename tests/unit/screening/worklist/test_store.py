@@ -1,0 +1,291 @@
+"""The worklist on disk: its order, its questions, and what two writers or a kill do to it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.screening.case import Case, Decision, Verdict
+from anomalib_cxr.screening.worklist.store import DATABASE, Agreement, Query, Worklist
+
+
+@pytest.fixture
+def worklist(tmp_path, case_of):
+    """Cases 1 to 5 by name, of which the last two were refused; two have one probability."""
+    worklist = Worklist(tmp_path / "out", create=True)
+    cases = [case_of("b"), case_of("d", 0.02), case_of("a", 0.5), case_of("c", 0.9), case_of("e")]
+    worklist.add(cases)
+    return worklist
+
+
+def names(found):
+    return [case.path.removeprefix("/xrays/").removesuffix(".png") for _, case in found]
+
+
+class TestCases:
+    def test_come_back_as_they_were(self, tmp_path):
+        texts = {name: f"{name} 'of' \"x\" ü %" for name in ("why", "findings", "subgroup", "source", "study_uid")}
+        more = {name: name for name in ("sop_uid", "patient_id", "patient_name", "sex", "heatmap", "layers", "model")}
+        numbers = {"score": 0.1 + 0.2, "threshold": 1e-6, "probability": 1.0, "p_value": 1 / 3, "age": 0.5}
+        case = Case(
+            "/ü/a b.png",
+            2**40,
+            2**62 + 1,
+            Decision.RULED_OUT,
+            **texts,
+            **more,
+            **numbers,
+            height=3000,
+            width=1,
+            screened="t",
+        )
+        worklist = Worklist(tmp_path, create=True)
+        worklist.add([case, Case("/b.png", 0, 0, Decision.REFUSED)])
+        assert [worklist.case(number) for number in (1, 2, 3)] == [case, Case("/b.png", 0, 0, Decision.REFUSED), None]
+
+    def test_one_that_is_known_is_replaced(self, worklist, case_of):
+        worklist.give_verdict(4, Verdict.ABNORMAL, "Ada")
+        worklist.add([case_of("c", 0.1, modified=7), case_of("f", 0.3)])
+        assert worklist.case(4) == case_of("c", 0.1, modified=7)
+        assert worklist.count() == 6
+        assert [given.verdict for given in worklist.verdicts(4)] == [Verdict.ABNORMAL]
+        assert worklist.number_of("/xrays/c.png") == 4
+
+    def test_all_or_none(self, worklist, case_of):
+        broken = replace(case_of("g", 0.9), source=None)  # the table takes no NULL there
+        with pytest.raises(ScreeningError, match="NOT NULL"):
+            worklist.add([case_of("f", 0.9), broken])
+        assert worklist.count() == 5
+
+    def test_stamps_models_and_numbers(self, worklist, case_of):
+        worklist.add([case_of("a", 0.5, size=10, modified=20, model="0" * 64)])
+        stamps = worklist.stamps()
+        assert (len(stamps), stamps["/xrays/a.png"]) == (5, (10, 20))
+        assert worklist.models() == {"f" * 64, "0" * 64}
+        assert (worklist.number_of("/xrays/e.png"), worklist.number_of("/xrays/z.png")) == (5, None)
+
+
+class TestOrder:
+    def test_the_most_probable_first_and_refused_ones_last(self, worklist):
+        assert names(worklist.find()) == ["c", "a", "d", "b", "e"]
+
+    def test_pages(self, worklist):
+        pages = [names(worklist.find(limit=2, offset=offset)) for offset in (0, 2, 4, 6)]
+        assert pages == [["c", "a"], ["d", "b"], ["e"], []]
+
+    def test_ties_go_by_score_and_then_by_number(self, tmp_path, case_of):
+        worklist = Worklist(tmp_path, create=True)
+        worklist.add(
+            [case_of(name, 1.0, score=score) for name, score in zip("abcd", (0.8, 0.9, 0.8, 1.0), strict=True)]
+        )
+        assert names(worklist.find()) == ["d", "b", "a", "c"]
+
+    def test_beside(self, worklist):
+        assert [worklist.beside(number) for number in (4, 3, 2, 1, 5, 9)] == [
+            (None, 3), (4, 2), (3, 1), (2, 5), (1, None), (None, None),
+        ]  # fmt: skip
+
+    def test_beside_by_the_place_in_a_query(self, worklist):
+        refused = Query(Decision.REFUSED)
+        assert [worklist.beside(number, refused) for number in (1, 5, 4)] == [(None, 5), (1, None), (None, 1)]
+
+
+class TestQueries:
+    @pytest.mark.parametrize("decision", Decision)
+    def test_by_decision(self, worklist, decision):
+        expected = {Decision.TO_READ: ["c", "a"], Decision.RULED_OUT: ["d"], Decision.REFUSED: ["b", "e"]}[decision]
+        assert names(worklist.find(Query(decision))) == expected
+        assert worklist.count(Query(decision)) == len(expected)
+
+    @pytest.mark.parametrize(
+        ("search", "expected"),
+        [
+            ("100%", ["100%_x"]),
+            ("%", ["100%_x"]),
+            ("_", ["100%_x"]),
+            ("'", ["o'hara"]),
+            ('"', ['"q"']),
+            ("\\", ["back\\slash"]),
+            ("O'H", ["o'hara"]),
+            ("9.8.7", ["uid"]),
+            ("' OR 1 --", []),
+            ("", ["100%_x", "o'hara", '"q"', "back\\slash", "uid"]),
+        ],
+    )
+    def test_search(self, tmp_path, case_of, search, expected):
+        worklist = Worklist(tmp_path, create=True)
+        worklist.add([case_of(name, 0.5) for name in ("100%_x", "o'hara", '"q"', "back\\slash")])
+        worklist.add([case_of("uid", 0.5, sop_uid="1.9.8.7.6")])
+        assert names(worklist.find(Query(search=search))) == expected
+        assert worklist.count(Query(search=search)) == len(expected)
+
+    def test_search_in_a_decision(self, worklist):
+        assert names(worklist.find(Query(Decision.REFUSED, "e.png"))) == ["e"]
+        assert names(worklist.find(Query(Decision.TO_READ, "e.png"))) == []
+
+    def test_counts_by_day(self, worklist, case_of):
+        worklist.add([case_of("f", 0.9, screened="2026-02-01T00:00:00+00:00")])
+        to_read, ruled_out, refused = Decision.TO_READ, Decision.RULED_OUT, Decision.REFUSED
+        assert worklist.counts() == {ruled_out: 1, to_read: 3, refused: 2}
+        assert worklist.counts("2026-02-01") == {ruled_out: 0, to_read: 1, refused: 0}
+        assert worklist.counts("2026-01-31") == {ruled_out: 1, to_read: 2, refused: 2}
+        assert sum(worklist.counts("2025-01-01").values()) == 0
+
+
+class TestVerdicts:
+    def test_all_are_kept_in_their_order(self, worklist):
+        for verdict in (Verdict.UNSURE, Verdict.NORMAL):
+            worklist.give_verdict(3, verdict, " Ada ", "a 'note'")
+        worklist.give_verdict(4, Verdict.ABNORMAL, "Bob")
+        assert [(given.case_id, given.verdict, given.reader, given.note) for given in worklist.verdicts()] == [
+            (3, Verdict.UNSURE, "Ada", "a 'note'"),
+            (3, Verdict.NORMAL, "Ada", "a 'note'"),
+            (4, Verdict.ABNORMAL, "Bob", ""),
+        ]
+        assert len(worklist.verdicts(3)) == 2
+        assert worklist.verdicts(1) == []
+        assert all(given.given.endswith("+00:00") for given in worklist.verdicts())
+
+    def test_latest(self, worklist):
+        for number, verdict in ((3, Verdict.UNSURE), (4, Verdict.ABNORMAL), (3, Verdict.NORMAL)):
+            worklist.give_verdict(number, verdict, "Ada")
+        found = worklist.latest_verdicts([3, 4, 5])
+        assert {number: given.verdict for number, given in found.items()} == {3: Verdict.NORMAL, 4: Verdict.ABNORMAL}
+        assert worklist.latest_verdicts([]) == {}
+
+    def test_first_unread_is_the_first_in_the_order_without_a_verdict(self, worklist):
+        for query in (Query(), Query(Decision.TO_READ)):
+            for number, _ in worklist.find(query):
+                if not worklist.verdicts(number):
+                    assert worklist.first_unread(query) == number
+                    worklist.give_verdict(number, Verdict.NORMAL, "Ada")
+            assert worklist.first_unread(query) is None
+
+    def test_agreement_takes_the_last_of_each_reader(self, worklist):
+        for number, verdict, reader in [
+            (3, Verdict.NORMAL, "Ada"), (3, Verdict.ABNORMAL, "Ada"), (3, Verdict.NORMAL, "Bob"),
+            (4, Verdict.ABNORMAL, "Ada"), (2, Verdict.NORMAL, "Ada"),
+        ]:  # fmt: skip
+            worklist.give_verdict(number, verdict, reader)
+        assert set(worklist.agreement()) == {
+            Agreement(Decision.TO_READ, Verdict.ABNORMAL, 2),
+            Agreement(Decision.TO_READ, Verdict.NORMAL, 1),
+            Agreement(Decision.RULED_OUT, Verdict.NORMAL, 1),
+        }
+
+    @pytest.mark.parametrize(("number", "reader"), [(99, "Ada"), (3, "  ")])
+    def test_of_no_case_or_no_reader(self, worklist, number, reader):
+        with pytest.raises(ScreeningError, match=rf"case {number}, reader"):
+            worklist.give_verdict(number, Verdict.NORMAL, reader)
+        assert worklist.verdicts() == []
+
+
+class TestRefused:
+    def test_no_worklist(self, tmp_path):
+        with pytest.raises(ScreeningError, match=rf"no {DATABASE} in .*\n.*\n.*anomalib-cxr screen"):
+            Worklist(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("create", [True, False])
+    def test_of_a_newer_version(self, worklist, create):
+        with sqlite3.connect(worklist.file) as database:
+            database.execute("PRAGMA user_version = 2")
+        with pytest.raises(ScreeningError, match=r"format 2\n.*format 1"):
+            Worklist(worklist.folder, create=create)
+
+    @pytest.mark.parametrize("create", [True, False])
+    def test_a_file_that_is_none(self, tmp_path, create):
+        (tmp_path / DATABASE).write_bytes(b"no database, but long enough to be looked at" * 100)
+        with pytest.raises(ScreeningError, match="file is not a database"):
+            Worklist(tmp_path, create=create)
+
+    def test_a_folder_that_cannot_be_one(self, tmp_path):
+        (tmp_path / DATABASE).mkdir()
+        with pytest.raises(ScreeningError, match="unable to open database file"):
+            Worklist(tmp_path, create=True)
+
+
+def write(folder, name, count):
+    """Write cases and verdicts, one at a time."""
+    worklist = Worklist(folder, create=True)
+    for number in range(count):
+        worklist.add([Case(f"/{name}/{number}.png", 1, 1, Decision.TO_READ, probability=0.5)])
+        worklist.give_verdict(worklist.number_of(f"/{name}/{number}.png"), Verdict.NORMAL, name)
+
+
+WRITING = f"""
+import sys
+from anomalib_cxr.screening.case import Case, Decision, Verdict
+from anomalib_cxr.screening.worklist.store import Worklist
+{inspect.getsource(write)}
+write(sys.argv[1], sys.argv[2], 30)
+"""
+
+
+class TestSeveral:
+    def test_processes_that_write_at_once(self, tmp_path):
+        words = [sys.executable, "-c", WRITING, tmp_path]
+        writers = [subprocess.Popen([*words, name]) for name in "ab"]  # noqa: S603  # this interpreter
+        assert [writer.wait(120) for writer in writers] == [0, 0]
+        worklist = Worklist(tmp_path)
+        assert set(worklist.stamps()) == {f"/{name}/{number}.png" for name in "ab" for number in range(30)}
+        readers = [given.reader for given in worklist.verdicts()]
+        assert (readers.count("a"), readers.count("b")) == (30, 30)
+
+    def test_threads_that_begin_at_once(self, tmp_path):
+        for attempt in range(10):
+            folder, failed = tmp_path / str(attempt), []
+
+            def begin(name, folder=folder, failed=failed):
+                try:
+                    write(folder, name, 2)
+                except ScreeningError as error:
+                    failed.append(error)
+
+            threads = [threading.Thread(target=begin, args=(name,)) for name in "abcd"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert failed == []
+            assert Worklist(folder).count() == 8
+
+
+KILLED = """
+import sys
+from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.worklist.store import Worklist
+worklist = Worklist(sys.argv[1], create=True)
+start = worklist.count()
+for number in range(start, start + 100_000):
+    worklist.add([Case(f"/{number}-{part}.png", 1, 1, Decision.TO_READ) for part in "ab"])
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9")
+def test_killed_writers_lose_nothing(tmp_path):
+    told = set()
+    for milliseconds in (30, 5, 80):
+        process = subprocess.Popen(  # noqa: S603  # this interpreter
+            [sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True
+        )
+        told.add(process.stdout.readline().strip())  # it has begun
+        time.sleep(milliseconds / 1000)
+        process.send_signal(signal.SIGKILL)
+        told |= set(process.communicate()[0].split())
+        paths = [case.path for _, case in Worklist(tmp_path).find()]
+        assert len(set(paths)) == len(paths)
+        assert {f"/{number}-{part}.png" for number in told for part in "ab"} <= set(paths)
+        assert len(paths) % 2 == 0  # each write is there whole
+    assert len(told) > 3
