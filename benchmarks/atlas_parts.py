@@ -31,7 +31,7 @@ from anomalib_cxr.functional.alignment import LEAST_WIDTH, SMOOTH, Rows, find_ro
 from anomalib_cxr.functional.exposure import healthy_regions
 from anomalib_cxr.models.base.exposure import ExposureCalibration
 from anomalib_cxr.models.lung_atlas.cross_fitting import cross_fit, draw_folds, score_all
-from anomalib_cxr.models.lung_atlas.neighbours import PatchNeighbours
+from anomalib_cxr.models.lung_atlas.neighbors import PatchNeighbors
 from anomalib_cxr.models.lung_atlas.parts import FRAME, AtlasPart, by_lungs, locally
 from anomalib_cxr.models.lung_atlas.residuals import SubspaceResidual, TextureResidual
 from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel
@@ -49,11 +49,11 @@ VARIANTS: dict[str, Callable[[], AtlasPart]] = {
     "residual_local, 200 components": lambda: SubspaceResidual(locally, 200),
     "residual_local, 60 components": lambda: SubspaceResidual(locally, 60),
     "residual_lungs, 400 components": lambda: SubspaceResidual(by_lungs, 400),
-    "neighbours, all dimensions, all patches": lambda: PatchNeighbours(locally, 100, ALL),
-    "neighbours, 24 dimensions, 2048 patches": lambda: PatchNeighbours(locally, 24, 2048),
-    "neighbours, 24 dimensions, 1024 patches": lambda: PatchNeighbours(locally, 24, 1024),
-    "neighbours, 24 dimensions, 512 patches": lambda: PatchNeighbours(locally, 24, 512),
-    "neighbours, 16 dimensions, 512 patches": lambda: PatchNeighbours(locally, 16, 512),
+    "neighbors, all dimensions, all patches": lambda: PatchNeighbors(locally, 100, ALL),
+    "neighbors, 24 dimensions, 2048 patches": lambda: PatchNeighbors(locally, 24, 2048),
+    "neighbors, 24 dimensions, 1024 patches": lambda: PatchNeighbors(locally, 24, 1024),
+    "neighbors, 24 dimensions, 512 patches": lambda: PatchNeighbors(locally, 24, 512),
+    "neighbors, 16 dimensions, 512 patches": lambda: PatchNeighbors(locally, 16, 512),
     "texture, 200 components": lambda: TextureResidual(200),
 }
 IN_ALL_FRAMES = "residual_local, 400 components"
@@ -101,8 +101,8 @@ class Split:
         segmenter = model.lungs.segmenter.requires_grad_()
         fit_lungs(segmenter, self.images["train"], lungs > 0.5, steps=STEPS, seed=seed)  # noqa: PLR2004
         with torch.no_grad():
-            self.found = {name: model.lungs(grey) for name, grey in self.images.items()}
-            boxes = {name: model.see(grey.expand(-1, 3, -1, -1)).box for name, grey in self.images.items()}
+            self.found = {name: model.lungs(gray) for name, gray in self.images.items()}
+            boxes = {name: model.see(gray.expand(-1, 3, -1, -1)).box for name, gray in self.images.items()}
         model.inside, model.outside = healthy_regions(boxes["train"][:, 1:])
         self.exposures = {name: model.exposure(box) for name, box in boxes.items()}
         self.true_exposures = measure_exposure(
@@ -119,7 +119,7 @@ class Split:
 
     def measure(self, variant: str, part: AtlasPart, rows: Mapping[str, Rows]) -> pd.DataFrame:
         """Fit a part, calibrate it, and score the test images."""
-        frames = {name: to_frame((grey + 1) / 2, rows_grid(rows[name], FRAME)) for name, grey in self.images.items()}
+        frames = {name: to_frame((gray + 1) / 2, rows_grid(rows[name], FRAME)) for name, gray in self.images.items()}
         healthy = cross_fit(part, frames["train"], draw_folds(len(frames["train"]), N_FOLDS, self.seed))
         calibration = ExposureCalibration(1)
         calibration.fit(healthy.score[:, None], self.exposures["train"])

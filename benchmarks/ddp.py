@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/ddp.py --output results/ddp
 
 Trains RoiSureGanomaly on phantoms, the same images in the same order, on the CPU: in one process, and in two with half
-of each batch, with batch normalisation synchronised and without. The random signs of SURE's probe are replaced by fixed
+of each batch, with batch normalization synchronized and without. The random signs of SURE's probe are replaced by fixed
 ones, since two processes cannot draw what one does. Writes `ddp.csv`, a row for each comparison, `ddp_losses.csv`, the
 loss of each step, and `run.json`.
 """
@@ -59,7 +59,7 @@ class Case(NamedTuple):
 
 
 ALONE = Way(1)
-WAYS = {"synchronised": Way(2), "not synchronised": Way(2, synced=False),
+WAYS = {"synchronized": Way(2), "not synchronized": Way(2, synced=False),
         "two threads": Way(1, threads=2)}  # fmt: skip
 
 

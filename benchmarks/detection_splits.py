@@ -19,7 +19,7 @@ from jsonargparse import auto_cli
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.data.sources.split_table import IMAGE
 from anomalib_cxr.data.sources.splits import file_names
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 SEEDS = range(5)
 VALIDATING = {"CHNCXR": 30, "MCUCXR": 5}
@@ -66,7 +66,7 @@ def write_table(root: Path, output: Path) -> None:
         root: Folder with the data.
         output: The CSV file.
     """
-    with whole_file(output) as unfinished:
+    with atomic_path(output) as unfinished:
         make_table(file_names(make_samples(root).image_path)).to_csv(unfinished, index=False)
 
 

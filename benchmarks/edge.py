@@ -107,7 +107,7 @@ def before_clamp(network: openvino.Model) -> openvino.Output:
         if node.get_type_name() == "Clamp":
             return node.input_value(0)
         waiting += [side.get_node() for side in node.input_values()]
-    sys.exit("pred_score is not cut off: the model has no normalisation")
+    sys.exit("pred_score is not cut off: the model has no normalization")
 
 
 def scores_of(graph: Path, images: Images) -> np.ndarray:

@@ -116,7 +116,7 @@ def _set_png_fields(rng: np.random.Generator, content: bytearray) -> bytearray:
     if field < 2:  # noqa: PLR2004  # width or height
         start = 16 + 4 * int(field)
         content[start : start + 4] = struct.pack(">I", int(rng.choice(sides)))
-    else:  # depth, and colour type, compression, filter or interlace
+    else:  # depth, and color type, compression, filter or interlace
         content[24 + int(rng.integers(5))] = int(rng.choice((0, 1, 2, 3, 4, 6, 8, 16, 255)))
     return _with_checksums(content)
 

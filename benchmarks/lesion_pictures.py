@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.functional.alignment import box_grid, find_box, to_frame
-from anomalib_cxr.functional.lesions import KINDS, grey_levels
+from anomalib_cxr.functional.lesions import KINDS, gray_levels
 
 COLUMNS = 6
 SHOWN = (0.1, 0.3)
@@ -39,7 +39,7 @@ def healthy_frames(count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def examples(frames: torch.Tensor, lungs: torch.Tensor, draws: int, seed: int) -> dict[str, torch.Tensor]:
     """Paint each kind and return the examples to show, `(2, 1, size, size)` of each; healthy frames come first."""
     shown = {"healthy": frames[: len(SHOWN)]}
-    levels = grey_levels(frames, lungs)
+    levels = gray_levels(frames, lungs)
     for kind, paint in KINDS.items():
         generator = torch.Generator().manual_seed(seed)
         painted = torch.stack([paint(frames, lungs, levels, generator).clamp(0, 1) for _ in range(draws)])

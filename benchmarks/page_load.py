@@ -23,7 +23,7 @@ from jsonargparse import auto_cli
 from served import csrf_of, fill_worklist, served
 
 from anomalib_cxr.screening.worklist.store import Worklist
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 
@@ -161,7 +161,7 @@ def main(
     times.rows += [{**row, "what": "all"} for row in times.rows]
     table = pd.concat([table, times.table()])
     print(table.round(1).to_string())  # noqa: T201
-    with whole_file(output / "page_load.csv") as unfinished:
+    with atomic_path(output / "page_load.csv") as unfinished:
         table.to_csv(unfinished, float_format="%.4g")
     settings = {"rows": rows, "users": users, "seconds": seconds, "pause": pause, "requests": requests, "size": size}
     errors = sorted({str(row["error"]) for row in times.rows} - {""})

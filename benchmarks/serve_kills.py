@@ -24,7 +24,7 @@ from jsonargparse import auto_cli
 from served import csrf_of, fill_worklist, start_server
 
 from anomalib_cxr.screening.worklist.store import Worklist
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 CASES = 200
@@ -117,7 +117,7 @@ def main(output: Path = Path("results/serve_kills"), kills: int = 50, readers: i
             )
     table = pd.DataFrame(rows)
     print(table.round(2).to_string(index=False))  # noqa: T201
-    with whole_file(output / "serve_kills.csv") as unfinished:
+    with atomic_path(output / "serve_kills.csv") as unfinished:
         table.to_csv(unfinished, index=False, float_format="%.4g")
     totals = table.drop(columns=["kill", "after_s"]).sum().to_dict()
     settings = {"kills": kills, "readers": readers, "seed": seed}

@@ -41,7 +41,7 @@ from anomalib_cxr.models.roi_sure_ganomaly import adversary
 from anomalib_cxr.models.roi_sure_ganomaly.judging import JudgedForBoth
 from anomalib_cxr.utils.provenance import code_record, write_record
 
-RIVAL = "Ganomaly (anomalib)"
+BASELINE = "Ganomaly (anomalib)"
 EPOCHS, N_TRAIN = 70, 311
 """Of the dissertation's training."""
 
@@ -145,12 +145,12 @@ IDEAS = {
     "with bf16-mixed": SURE._replace(precision="bf16-mixed"),
 }
 """What the step of `sure` is without each thing that was done for speed, and with each that was not."""
-RIVALS = {RIVAL: System({})}
+BASELINES = {BASELINE: System({})}
 
 
 def make(name: str, size: int, batch: int, features: int) -> LightningModule:
     """Return a system by its name in the tables."""
-    if name == RIVAL:
+    if name == BASELINE:
         pre_processor = Ganomaly.configure_pre_processor((size, size))
         return Ganomaly(batch, features, pre_processor=pre_processor, visualizer=False)
     settings, kind, prepare, _ = (SYSTEMS | IDEAS)[name]
@@ -188,7 +188,7 @@ class Steps:
     """Trains a system, a few steps at a time."""
 
     def __init__(self, name: str, size: int, batch: int, features: int) -> None:
-        system = (RIVALS | SYSTEMS | IDEAS)[name]
+        system = (BASELINES | SYSTEMS | IDEAS)[name]
         self.model = make(name, size, batch, features)
         self.loader = one_batch(size, batch, system.parts)
         self.precision = system.precision
@@ -207,7 +207,7 @@ class Steps:
             **quiet,
         )
         trainer.fit(self.model, self.loader)
-        trainer.optimizers = []  # trainers are long in dying, and their optimisers as large as two models
+        trainer.optimizers = []  # trainers are long in dying, and their optimizers as large as two models
         return sum(watch.seconds)
 
     def operations(self) -> int:
@@ -285,7 +285,7 @@ def main(
         return
     rows: list[dict[str, Any]] = []
     for size in sizes:
-        rows += measure(tuple(IDEAS) if ideas else (RIVAL, *SYSTEMS), size, batch, features, repetitions)
+        rows += measure(tuple(IDEAS) if ideas else (BASELINE, *SYSTEMS), size, batch, features, repetitions)
     for row in rows if memory else ():
         row["peak_mib"] = peak_memory(row["system"], row["size"], batch, features)
     table = pd.DataFrame(rows)

@@ -177,9 +177,9 @@ def calibrate(
         device: OpenVINO's name of the device.
         seed: Of the gate, and of the segmenter that is trained.
     """
-    from anomalib_cxr.screening.calibrate import Wish, describe_calibration  # noqa: PLC0415
+    from anomalib_cxr.screening.calibrate import CalibrationTarget, describe_calibration  # noqa: PLC0415
     from anomalib_cxr.screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
-    from anomalib_cxr.screening.calibration_data import data_of, exported_of, labelled_by_datamodule, labelled_by_table  # noqa: PLC0415  # noqa: PLC0415
+    from anomalib_cxr.screening.calibration_data import data_of, exported_of, labeled_by_datamodule, labeled_by_table  # noqa: PLC0415  # noqa: PLC0415
 
     data = data or (None if table else data_of(model))
     if (data is None) == (table is None):
@@ -189,11 +189,11 @@ def calibrate(
             "give --config with a file of configs/data, or --table",
         )
     settings = None if data is None else Data(data=data).placed(root).data
-    labelled = labelled_by_table(table) if table else labelled_by_datamodule(settings or {}, parts)
+    labeled = labeled_by_table(table) if table else labeled_by_datamodule(settings or {}, parts)
     folder = exported_of(model)
-    wish = Wish(sensitivity, confidence, prevalence, by)
+    wish = CalibrationTarget(sensitivity, confidence, prevalence, by)
     found = calibrate_exported(
-        folder, labelled, wish, segmenter=segmenter, data=settings or str(table), device=device, seed=seed
+        folder, labeled, wish, segmenter=segmenter, data=settings or str(table), device=device, seed=seed
     )
     logger.info("%s", describe_calibration(found))
     logger.info("Ready to screen: %s", folder)

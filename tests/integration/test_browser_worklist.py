@@ -159,7 +159,7 @@ def drag(page, dx, dy):
     page.mouse.up()
 
 
-def colour(picture):
+def color(picture):
     """How much red there is beyond blue."""
     return (picture[..., 0] - picture[..., 2]).max()
 
@@ -177,9 +177,9 @@ def test_whole_round(page, address, drawn, tmp_path):
 
     # Heat by its slider, and without it the X-ray as it is.
     slide(page, "opacity", 90)
-    assert colour(look(page, file)) > 60
+    assert color(look(page, file)) > 60
     slide(page, "opacity", 0)
-    assert colour(look(page, file)) == 0
+    assert color(look(page, file)) == 0
 
     # From case to case by keys, within the list that was chosen.
     page.goto(address)

@@ -17,7 +17,7 @@ OTHER_DATA = sorted(file for file in DATA.glob("*.yaml") if file != PHANTOMS)
 RUNS = [
     *((file,) for file in sorted(CONFIGS.glob("*.yaml"))),
     *((PHANTOMS, file) for file in sorted(MODELS.rglob("*.yaml"))),
-    *product(OTHER_DATA, [MODELS / "ganomaly.yaml", MODELS / "rivals" / "padim_untrained.yaml"]),
+    *product(OTHER_DATA, [MODELS / "ganomaly.yaml", MODELS / "baselines" / "padim_untrained.yaml"]),
 ]
 
 

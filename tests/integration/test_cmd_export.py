@@ -40,9 +40,9 @@ def images(tmp_path_factory, telling_images):
     """Images in each size, with 8 and with 16 bits."""
     folder = tmp_path_factory.mktemp("images")
     for original in telling_images[:3]:
-        grey = Image.open(original).convert("L")
+        gray = Image.open(original).convert("L")
         for size in SIZES:
-            sized = grey if size == "native" else grey.resize((size, size), Image.Resampling.BICUBIC)
+            sized = gray if size == "native" else gray.resize((size, size), Image.Resampling.BICUBIC)
             sized.save(folder / f"{original.stem}.{size}.8.png")
             Image.fromarray(np.asarray(sized, dtype=np.uint16) * 257).save(folder / f"{original.stem}.{size}.16.png")
     return folder

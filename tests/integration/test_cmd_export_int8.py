@@ -1,4 +1,4 @@
-"""`anomalib export --compression_type INT8...`: quantised where it is meant to be, smaller, nearly the same scores."""
+"""`anomalib export --compression_type INT8...`: quantized where it is meant to be, smaller, nearly the same scores."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_each_convolution_but_those_into_a_code_takes_integers_and_nothing_else_
     def feeds(operation):
         return {reader.get_node().get_type_name() for reader in operation.output(0).get_target_inputs()}
 
-    quantised = [each for each in operations[kind] if each.get_type_name() == "FakeQuantize"]
-    assert quantised
-    assert set.union(*map(feeds, quantised)) <= CONVOLUTIONS
+    quantized = [each for each in operations[kind] if each.get_type_name() == "FakeQuantize"]
+    assert quantized
+    assert set.union(*map(feeds, quantized)) <= CONVOLUTIONS
     for each in operations[kind]:
         if each.get_type_name() in CONVOLUTIONS:
             into_a_code = each.output(0).get_partial_shape()[2].get_length() == 1

@@ -33,13 +33,13 @@ def write_dicom(path, pixels):
 
 @pytest.fixture(scope="module")
 def incoming(tmp_path_factory, telling_images):
-    """One radiograph in three kinds of file; grey v of 255 is 257 v of 65535."""
+    """One radiograph in three kinds of file; gray v of 255 is 257 v of 65535."""
     folder = tmp_path_factory.mktemp("incoming")
     for kind in KINDS:
         (folder / kind).parent.mkdir()
-    grey = np.asarray(Image.open(telling_images[0]).convert("L"))
-    Image.fromarray(grey).save(folder / KINDS[0])
-    deep = grey.astype(np.uint16) * 257
+    gray = np.asarray(Image.open(telling_images[0]).convert("L"))
+    Image.fromarray(gray).save(folder / KINDS[0])
+    deep = gray.astype(np.uint16) * 257
     Image.fromarray(deep).save(folder / KINDS[1])
     write_dicom(folder / KINDS[2], deep)
     return folder

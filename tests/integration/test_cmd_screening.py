@@ -1,4 +1,4 @@
-"""`anomalib-cxr calibrate` and `screen`: from labelled X-rays to a worklist, as a user types it."""
+"""`anomalib-cxr calibrate` and `screen`: from labeled X-rays to a worklist, as a user types it."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ def test_ddp_on_two_cpu_processes(command, tmp_path, tiny, synced):
 def test_two_processes_train_as_one_with_the_double_batch(command, tmp_path):
     settings = {"image_size": 32, "n_features": 4, "batch_size": 8, "steps": 4, "repetitions": 1}
     words = [word for name, value in settings.items() for word in (f"--{name}", value)]
-    words += ["--precisions", "[64-true]", "--reconstructions", "[sure]", "--ways", "[synchronised, not synchronised]"]
+    words += ["--precisions", "[64-true]", "--reconstructions", "[sure]", "--ways", "[synchronized, not synchronized]"]
     code, output = command(tmp_path, sys.executable, BENCHMARK, "--output", tmp_path, *words, timeout=540)
     assert code == 0, output
     apart = pd.read_csv(tmp_path / "ddp.csv").set_index("way")
-    assert (apart.loc["synchronised", ["any_loss", "first_gradients", "last_weights"]] < 1e-8).all(), apart
-    assert apart.loc["not synchronised", "any_loss"] > 1e-5, apart
+    assert (apart.loc["synchronized", ["any_loss", "first_gradients", "last_weights"]] < 1e-8).all(), apart
+    assert apart.loc["not synchronized", "any_loss"] > 1e-5, apart

@@ -64,7 +64,7 @@ class WholeExport(ExportMixin):
     def to_openvino(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
         """Export to OpenVINO; see anomalib's `ExportMixin.to_openvino`.
 
-        All computes in float32, but for what is quantised, and for the convolutions of `FP16`, which the machine
+        All computes in float32, but for what is quantized, and for the convolutions of `FP16`, which the machine
         computes in what it prefers.
         """
 
@@ -89,8 +89,8 @@ class WholeExport(ExportMixin):
         task: Any = None,
         max_drop: float = 0.01,
     ) -> Any:
-        """Quantise a converted model; anomalib's own way quantises what scores are too sensitive to."""
-        from .quantization import quantise  # noqa: PLC0415  # NNCF is some seconds that only quantising is to cost
+        """Quantize a converted model; anomalib's own way quantizes what scores are too sensitive to."""
+        from .quantization import quantize  # noqa: PLC0415  # NNCF is some seconds that only quantizing is to cost
 
         del task
-        return quantise(model, CompressionType(compression_type), datamodule, metric, max_drop)
+        return quantize(model, CompressionType(compression_type), datamodule, metric, max_drop)

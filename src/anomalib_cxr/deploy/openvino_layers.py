@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 
-class LeakyReluTwin(nn.LeakyReLU):
+class SafeLeakyReLU(nn.LeakyReLU):
     """A leaky ReLU as a weighted sum of the value and its magnitude.
 
     Example:
-        >>> LeakyReluTwin(0.5)(torch.tensor([-2.0, 0.0, 3.0]))
+        >>> SafeLeakyReLU(0.5)(torch.tensor([-2.0, 0.0, 3.0]))
         tensor([-1.,  0.,  3.])
     """
 
@@ -24,11 +24,11 @@ class LeakyReluTwin(nn.LeakyReLU):
         return x * ((1 + self.negative_slope) / 2) + x.abs() * ((1 - self.negative_slope) / 2)
 
 
-class MaxPoolTwin(nn.Module):
+class SafeMaxPool2d(nn.Module):
     """The greatest of each 2 x 2 pixels, from slices: `(B, C, H, W)` to `(B, C, H/2, W/2)`, sides even.
 
     Example:
-        >>> MaxPoolTwin()(torch.tensor([[[[1.0, 5.0], [3.0, 2.0]]]]))
+        >>> SafeMaxPool2d()(torch.tensor([[[[1.0, 5.0], [3.0, 2.0]]]]))
         tensor([[[[5.]]]])
     """
 
@@ -38,7 +38,7 @@ class MaxPoolTwin(nn.Module):
         return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
-def put_in_twins(network: nn.Module) -> None:
+def replace_unsafe_layers(network: nn.Module) -> None:
     """Put twins in the place of layers that OpenVINO would not leave in float32, in a network and all parts of it.
 
     Args:
@@ -47,6 +47,6 @@ def put_in_twins(network: nn.Module) -> None:
     for module in network.modules():
         for name, layer in list(module.named_children()):
             if type(layer) is nn.LeakyReLU:
-                setattr(module, name, LeakyReluTwin(layer.negative_slope))
+                setattr(module, name, SafeLeakyReLU(layer.negative_slope))
             elif isinstance(layer, nn.MaxPool2d) and (layer.kernel_size, layer.stride, layer.padding) == (2, 2, 0):
-                setattr(module, name, MaxPoolTwin())
+                setattr(module, name, SafeMaxPool2d())

@@ -1,6 +1,6 @@
 """OpenVINO models whose networks compute in 8-bit integers, by NNCF.
 
-What is quantised is what takes the time: convolutions. What surrounds them stays in float32: resizing, quantiles and
+What is quantized is what takes the time: convolutions. What surrounds them stays in float32: resizing, quantiles and
 warps, which place pixels; differences of codes or of paintings and images, which are small beside what they are taken
 of; logarithms, calibration and threshold. Great matrices, such as the principal components of an atlas, take the room:
 they are stored in 8 bits, and multiplied in float32.
@@ -32,7 +32,7 @@ MOST_IMAGES = 300
 """Images that a model is calibrated with at most, as many as NNCF asks for."""
 
 
-def quantise(
+def quantize(
     network: openvino.Model,
     compression: CompressionType,
     datamodule: AnomalibDataModule | None = None,
@@ -76,7 +76,7 @@ def quantise(
 
 
 def _ignored(network: openvino.Model) -> nncf.IgnoredScope:
-    """Return all operations but the convolutions that may be quantised."""
+    """Return all operations but the convolutions that may be quantized."""
     names = [
         convolution.get_friendly_name()
         for convolution in _of_type(network, CONVOLUTIONS)
@@ -163,7 +163,7 @@ def _check_labels(loader: Iterable[Any]) -> None:
         kinds = (f"{labels.count(kind)} {name}" for kind, name in ((False, "normal"), (True, "abnormal")))
         raise SettingError(
             f"compression_type = {CompressionType.INT8_ACQ.value} and {' and '.join(kinds)} validation images",
-            "both kinds, labelled, by which accuracy can be measured",
+            "both kinds, labeled, by which accuracy can be measured",
             f"give data with both, or export with --compression_type {CompressionType.INT8_PTQ.name}",
         )
 

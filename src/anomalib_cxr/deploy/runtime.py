@@ -66,7 +66,7 @@ class ExportedModel:
             raise ScreeningError(
                 f"{self.graph} without {', '.join(missing)}",
                 f"an image model with the outputs {', '.join(_NEEDED)}, whose validation set a threshold on scores",
-                "train it with thresholds and normalisation on, as anomalib does by default, and export it anew",
+                "train it with thresholds and normalization on, as anomalib does by default, and export it anew",
             )
 
     def __call__(self, images: np.ndarray) -> Scores:

@@ -14,19 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 from .scores import NORMAL, SICK, auroc, count_labels, obstacle_to_roc
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         figure.savefig(unfinished, format="png")
 
 
 CAPTION = "For research, not a medical device."
-BLUE, RED, GREEN, GREY = "#1f77b4", "#d62728", "#2ca02c", "#777777"
+BLUE, RED, GREEN, GRAY = "#1f77b4", "#d62728", "#2ca02c", "#777777"
 DPI = 110
 
 
@@ -100,7 +100,7 @@ def _draw_scalar(panel: Axes, points: pd.DataFrame, name: str, best: BestEpoch |
     if best is not None:
         panel.axvline(best.epoch, color=GREEN, linestyle="--", linewidth=1)
     if is_auroc(name):
-        panel.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
+        panel.axhline(0.5, color=GRAY, linestyle=":", linewidth=1)
         panel.set_ylim(0, 1.02)
     panel.set_title(f"{name}, last {values.iloc[-1]:.3g}" if len(values) else name, fontsize=9)
     panel.set_xlabel("epoch", fontsize=8)
@@ -121,7 +121,7 @@ def roc_figure(table: pd.DataFrame, tested: str = "") -> Figure:
     """
     figure = new_figure(5.6, 6.1)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1, label="chance")
+    axes.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=1, label="chance")
     hospitals = sorted(table.source.dropna().unique())
     for source in hospitals if len(hospitals) > 1 else []:
         part = table[table.source == source]
@@ -184,5 +184,5 @@ def new_figure(width: float, height: float) -> Figure:
     """Return a figure of a size in inches, with the caption that each one bears."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.supxlabel(CAPTION, fontsize=8, color=GREY)
+    figure.supxlabel(CAPTION, fontsize=8, color=GRAY)
     return figure

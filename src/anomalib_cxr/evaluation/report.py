@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.provenance import read_config, run_record, write_model_config, write_record
 
 from .figures import best_epoch, is_auroc, loss_curves, roc_figure, save_figure, score_histogram
 from .scores import COLUMNS, Scored, choose_ranks, obstacle_to_roc, score_table, scores_of
-from .sheets import look_again, residual_sheet, test_dataset
+from .sheets import residual_sheet, score_images, test_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class TrainingReport(Callback):
             logger.warning("No ROC curve and no histogram of the test: %s.", obstacle)
         chosen = choose_ranks(table)
         if "image_path" in samples and len(chosen):
-            cases = look_again(trainer, pl_module, dataset, chosen)
+            cases = score_images(trainer, pl_module, dataset, chosen)
             save_figure(residual_sheet(cases, tested), folder / "residuals.png")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -215,7 +215,7 @@ def _short(path: Path) -> str:
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         table.to_csv(unfinished, index=False)
 
 

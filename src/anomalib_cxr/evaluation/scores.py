@@ -64,7 +64,7 @@ def score_table(
         - `source`: hospital, missing where unknown.
         - `label`: `normal` or `sick`, missing where unknown.
         - `score`: as the model gives it.
-        - `probability`: after the post-processor, in [0, 1], its threshold at 0.5; missing where it does not normalise.
+        - `probability`: after the post-processor, in [0, 1], its threshold at 0.5; missing where it does not normalize.
         - `predicted`: `normal` or `sick`, missing where there is no threshold.
 
     Example:
@@ -98,13 +98,13 @@ def _after(post_processor: PostProcessor | None, scores: np.ndarray) -> tuple[Se
         return missing, missing
     done = post_processor(InferenceBatch(pred_score=torch.from_numpy(scores).to(post_processor.image_min.device)))
     probability, label = done.pred_score, done.pred_label
-    normalises = post_processor.enable_normalization and bool(torch.isfinite(probability).any())
+    normalizes = post_processor.enable_normalization and bool(torch.isfinite(probability).any())
     # Without a threshold anomalib hands the scores through in place of labels.
     thresholds = label is not None and label.dtype == torch.bool
     return (
-        probability.tolist() if normalises else missing,
+        probability.tolist() if normalizes else missing,
         [SICK if sick else NORMAL for sick in label.tolist()]
-        if thresholds and (normalises or not post_processor.enable_normalization)
+        if thresholds and (normalizes or not post_processor.enable_normalization)
         else missing,
     )
 

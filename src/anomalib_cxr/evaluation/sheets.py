@@ -29,7 +29,7 @@ class Paints(Protocol):
     """A torch model that paints what a healthy image would look like, as that of RoiSureGanomaly does."""
 
     def painting_of(self, images: torch.Tensor) -> torch.Tensor:
-        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in grey in [-1, 1], `(B, 1, H, W)`."""
+        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in gray in [-1, 1], `(B, 1, H, W)`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Case:
     image: np.ndarray
     """The X-ray in [0, 1], `(H, W)`."""
     anomaly_map: np.ndarray | None = None
-    """As the model gives it, before any normalisation, `(h, w)`."""
+    """As the model gives it, before any normalization, `(h, w)`."""
     painting: np.ndarray | None = None
     """The painted region of interest in [0, 1], `(h, w)`."""
     lesion: np.ndarray | None = None
@@ -54,7 +54,7 @@ def test_dataset(trainer: Trainer) -> Any:
     return getattr(loaders[0] if isinstance(loaders, list) else loaders, "dataset", None)
 
 
-def look_again(trainer: Trainer, module: Any, dataset: Any, chosen: pd.DataFrame) -> list[Case]:
+def score_images(trainer: Trainer, module: Any, dataset: Any, chosen: pd.DataFrame) -> list[Case]:
     """Read chosen test images once more and run the model on them, so that a test need not keep all its pictures.
 
     Args:
@@ -73,7 +73,7 @@ def look_again(trainer: Trainer, module: Any, dataset: Any, chosen: pd.DataFrame
 def _look(trainer: Trainer, module: Any, dataset: Any, place: int, row: pd.Series) -> Case:
     item = dataset[place]
     batch = trainer.strategy.batch_to_device(dataset.collate_fn([item]))
-    # A batch of one leaves the pictures' own sizes alone, which anomalib equalises within a batch.
+    # A batch of one leaves the pictures' own sizes alone, which anomalib equalizes within a batch.
     if module.pre_processor is not None:
         module.pre_processor.on_test_batch_start(trainer, module, batch, 0)
     with trainer.precision_plugin.test_step_context():
@@ -108,7 +108,7 @@ def _array(picture: torch.Tensor) -> np.ndarray:
     return array
 
 
-COLOURS = colormaps["inferno"]
+COLORS = colormaps["inferno"]
 LESION = "#00e5ff"
 TITLE = "Test images, chosen evenly over the scores of each class, from the lowest (top) to the highest (bottom)"
 WIDTH = 2.4
@@ -120,7 +120,7 @@ WORDS = 0.45
 def residual_sheet(cases: Sequence[Case], tested: str = "") -> Figure:
     """Draw X-ray, painting where there is one, and anomaly map over the X-ray: normal images left, sick ones right.
 
-    One scale of colours serves all, so that a normal image can be compared with a sick one. The lesion, where it is
+    One scale of colors serves all, so that a normal image can be compared with a sick one. The lesion, where it is
     known, is outlined on the anomaly map only: the X-ray is left for the reader's own eyes.
 
     Args:
@@ -144,7 +144,7 @@ def residual_sheet(cases: Sequence[Case], tested: str = "") -> Figure:
             panel.set_title(title, fontsize=9)
     if "map" in kinds:
         label = "anomaly map, as the model gives it"
-        figure.colorbar(ScalarMappable(scale, COLOURS), ax=grid, location="bottom", shrink=0.3, aspect=40, label=label)
+        figure.colorbar(ScalarMappable(scale, COLORS), ax=grid, location="bottom", shrink=0.3, aspect=40, label=label)
     figure.suptitle(f"{TITLE}\n{tested}".strip(), fontsize=11)
     return figure
 
@@ -172,9 +172,9 @@ def _draw_case(panels: dict[str, Axes], case: Case, scale: Normalize) -> None:
     height, width = case.image.shape
     field = (0, width, height, 0)
     panels["image"].imshow(case.image, cmap="gray", vmin=0, vmax=1, extent=field)
-    colour = RED if case.row.label == SICK else BLUE
+    color = RED if case.row.label == SICK else BLUE
     words = panels["image"].annotate(
-        _words(case.row), (0, 0), (0, -3), "axes fraction", "offset points", va="top", fontsize=8, color=colour
+        _words(case.row), (0, 0), (0, -3), "axes fraction", "offset points", va="top", fontsize=8, color=color
     )
     words.set_in_layout(False)  # wider than its picture: it runs on under the next one
     if case.painting is not None:
@@ -183,7 +183,7 @@ def _draw_case(panels: dict[str, Axes], case: Case, scale: Normalize) -> None:
         panels["map"].imshow(case.image, cmap="gray", vmin=0, vmax=1, extent=field)
         # The weaker the anomaly, the more of the X-ray shows through.
         alpha = 0.85 * np.sqrt(scale(case.anomaly_map))
-        panels["map"].imshow(case.anomaly_map, cmap=COLOURS, norm=scale, alpha=alpha, extent=field)
+        panels["map"].imshow(case.anomaly_map, cmap=COLORS, norm=scale, alpha=alpha, extent=field)
         if case.lesion is not None and case.lesion.any():
             outline = case.lesion.astype(float)
             panels["map"].contour(outline, levels=[0.5], colors=LESION, linewidths=0.9, extent=field, origin="upper")

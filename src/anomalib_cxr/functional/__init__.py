@@ -2,7 +2,7 @@
 
 from .adversarial import DISTANCES, Distance, euclidean_distance, gradient_penalty, mean_squared_distance
 from .resize import antialiased_resize
-from .roi import paint_region, painted_region
+from .roi import apply_roi, reconstructed_region
 from .sure import (
     frozen_running_statistics,
     gaussian_sure,
@@ -23,8 +23,8 @@ __all__ = [
     "gaussian_sure_from_divergence",
     "gradient_penalty",
     "mean_squared_distance",
-    "paint_region",
-    "painted_region",
+    "apply_roi",
+    "reconstructed_region",
     "poisson_gaussian_sure",
     "poisson_gaussian_sure_from_response",
     "probe_divergence",

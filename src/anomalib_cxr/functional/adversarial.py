@@ -67,7 +67,7 @@ def gradient_penalty(
     """Return how far a critic's slope is from 1, at a random point between each real image and a fake one.
 
     At `x = e * real + (1 - e) * fake`, `e ~ U[0, 1]` for each pair: `(||dD(x) / dx||_2 - 1)^2`. The images count as
-    data: no gradient flows back to what made them. The critic must judge each image by itself; batch normalisation
+    data: no gradient flows back to what made them. The critic must judge each image by itself; batch normalization
     would mix the gradients of a batch.
 
     Args:

@@ -80,7 +80,7 @@ def _ends(mass: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return low - beyond, high + beyond
 
 
-def _centres(count: int, like: torch.Tensor) -> torch.Tensor:
+def _centers(count: int, like: torch.Tensor) -> torch.Tensor:
     return (torch.arange(count, device=like.device, dtype=like.dtype) + 0.5) / count
 
 
@@ -101,7 +101,7 @@ def split_lungs(lungs: torch.Tensor) -> torch.Tensor:
     """
     left, right = _ends(lungs.sum(dim=(1, 2)))  # (B,)
     middle = torch.where(right - left > LEAST_BOTH, (left + right) / 2, torch.full_like(left, 0.5))
-    on_the_left = (_centres(lungs.shape[-1], lungs) < middle.reshape(-1, 1, 1, 1)).to(lungs.dtype)
+    on_the_left = (_centers(lungs.shape[-1], lungs) < middle.reshape(-1, 1, 1, 1)).to(lungs.dtype)
     return torch.cat([lungs * on_the_left, lungs * (1 - on_the_left)], dim=1)
 
 
@@ -183,7 +183,7 @@ def find_rows(lungs: torch.Tensor, standard: Rows) -> Rows:
 def _smooth_along_rows(edges: torch.Tensor, of_row: torch.Tensor) -> torch.Tensor:
     """Smooth edges along the rows, `(B, 2, R)`; rows without mass take the nearest ones."""
     count = of_row.shape[-1]
-    rows = _centres(count, of_row)
+    rows = _centers(count, of_row)
     away = (rows.reshape(-1, 1) - rows.reshape(1, -1)).abs() / SMOOTH  # in standard deviations
     kernel = torch.exp(-(away**2) / 2) + _TINY * torch.exp(-away)  # the tails reach beyond the lung's ends
     weight = (of_row > 0).to(of_row.dtype)  # (B, 2, R)
@@ -254,7 +254,7 @@ def from_box(frames: torch.Tensor, box: Box, size: tuple[int, int]) -> torch.Ten
     Returns:
         Maps on the image, `(B, C, *size)`.
     """
-    y, x = (_centres(count, frames).reshape(1, -1) for count in size)
+    y, x = (_centers(count, frames).reshape(1, -1) for count in size)
     y = (y - box.top.unsqueeze(1)) / (box.bottom - box.top).unsqueeze(1)  # (B, h)
     x = (x - box.left.unsqueeze(1)) / (box.right - box.left).unsqueeze(1)  # (B, w)
     return _sample_inside(frames, _grid(_in_frame(x).unsqueeze(1), _in_frame(y).unsqueeze(2)))
@@ -271,7 +271,7 @@ def from_rows(frames: torch.Tensor, rows: Rows, size: tuple[int, int]) -> torch.
     Returns:
         Maps on the image, `(B, C, *size)`; the greater value where the margins of both lungs overlap.
     """
-    y, x = (_centres(count, frames) for count in size)
+    y, x = (_centers(count, frames) for count in size)
     y = y.reshape(1, 1, -1).expand(*rows.top.shape, -1)  # (B, 2, h)
     left, right = _at(rows.left, y).unsqueeze(3), _at(rows.right, y).unsqueeze(3)  # (B, 2, h, 1)
     down = (y - rows.top.unsqueeze(2)) / (rows.bottom - rows.top).unsqueeze(2)
@@ -283,8 +283,8 @@ def from_rows(frames: torch.Tensor, rows: Rows, size: tuple[int, int]) -> torch.
 
 
 def _across(count: int, like: torch.Tensor) -> torch.Tensor:
-    """Return where the centres of so many pixels lie in the lungs, `(count,)`: from 0 to 1, and the margins beyond."""
-    return _centres(count, like) * (1 + 2 * MARGIN) - MARGIN
+    """Return where the centers of so many pixels lie in the lungs, `(count,)`: from 0 to 1, and the margins beyond."""
+    return _centers(count, like) * (1 + 2 * MARGIN) - MARGIN
 
 
 def _in_frame(across: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ def exposure_of(frames: torch.Tensor, inside: torch.Tensor, outside: torch.Tenso
     Both regions are those of healthy people, the same in each image, so that disease does not move them.
 
     Args:
-        frames: Grey values in [0, 1], `(B, 1, H, W)`.
+        frames: Gray values in [0, 1], `(B, 1, H, W)`.
         inside: True where lungs are, `(H, W)`.
         outside: True where no lung is, `(H, W)`.
 

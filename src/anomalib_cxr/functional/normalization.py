@@ -10,7 +10,7 @@ Normalization = Literal["global", "lung", "local"]
 NORMALIZATIONS: tuple[Normalization, ...] = ("global", "lung", "local")
 
 LEAST_LOCAL, LEAST_LUNG = 0.02, 0.01
-"""Added to standard deviations of grey values in [0, 1], so that flat places do not turn into noise."""
+"""Added to standard deviations of gray values in [0, 1], so that flat places do not turn into noise."""
 _REACH = 4  # standard deviations of a Gaussian that are taken into account
 
 
@@ -53,11 +53,11 @@ def smooth(images: torch.Tensor, sigma: float) -> torch.Tensor:
     return rows @ (images @ columns.transpose(0, 1))
 
 
-def normalise_locally(images: torch.Tensor, sigma: float) -> torch.Tensor:
+def normalize_locally(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """Take off the local mean and divide by the local standard deviation.
 
     Args:
-        images: Grey values in [0, 1], `(B, C, H, W)`.
+        images: Gray values in [0, 1], `(B, C, H, W)`.
         sigma: Standard deviation in pixels of the Gaussian that says what is local.
 
     Returns:
@@ -67,11 +67,11 @@ def normalise_locally(images: torch.Tensor, sigma: float) -> torch.Tensor:
     return away / (smooth(away**2, sigma).sqrt() + LEAST_LOCAL)
 
 
-def normalise_by_lungs(images: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+def normalize_by_lungs(images: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Take off the mean in the lungs and divide by the standard deviation there.
 
     Args:
-        images: Grey values in [0, 1], `(B, 1, H, W)`.
+        images: Gray values in [0, 1], `(B, 1, H, W)`.
         inside: 1 in the lungs, 0 elsewhere, `(H, W)` or `(B, 1, H, W)`.
 
     Returns:

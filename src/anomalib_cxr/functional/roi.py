@@ -1,7 +1,7 @@
 """The region of interest: what the painter is asked to paint, and where it has painted.
 
 Tensors are in the network's scale, [-1, 1], in which black is -1. A region that is cut out is therefore moved to
-black, not to the mid grey that a plain product with the mask would give.
+black, not to the mid gray that a plain product with the mask would give.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 
 BLACK = -1.0
-"""Grey value outside the region of interest."""
+"""Gray value outside the region of interest."""
 
 
-def paint_region(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def apply_roi(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Keep the region of interest and make the rest black: the picture that a perfect painter paints.
 
     Args:
@@ -23,16 +23,16 @@ def paint_region(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor
         The image inside the mask, -1 outside, `(B, 1, H, W)`.
 
     Example:
-        >>> paint_region(torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]]))
+        >>> apply_roi(torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]]))
         tensor([[[[ 0., -1.]]]])
     """
     return image if mask is None else mask * (image - BLACK) + BLACK
 
 
-def painted_region(painted: torch.Tensor) -> torch.Tensor:
+def reconstructed_region(painted: torch.Tensor) -> torch.Tensor:
     """Return where the painter painted: where the picture is brighter than its own mean.
 
-    The mean of a picture that is black but for a region lies between black and the region. Unlike a fixed grey value it
+    The mean of a picture that is black but for a region lies between black and the region. Unlike a fixed gray value it
     also does so for a painter that is not yet, or not quite, black outside, and for dark and bright exposures.
 
     Args:
@@ -42,7 +42,7 @@ def painted_region(painted: torch.Tensor) -> torch.Tensor:
         1.0 where it painted, 0.0 elsewhere, `(B, 1, H, W)`.
 
     Example:
-        >>> painted_region(torch.tensor([[[[-0.9, -0.8, -0.9, -0.2]]]]))
+        >>> reconstructed_region(torch.tensor([[[[-0.9, -0.8, -0.9, -0.2]]]]))
         tensor([[[[0., 0., 0., 1.]]]])
     """
     return (painted > painted.mean(dim=(-2, -1), keepdim=True)).to(painted.dtype)

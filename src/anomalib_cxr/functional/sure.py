@@ -22,7 +22,7 @@ Denoiser = Callable[[torch.Tensor], torch.Tensor]
 
 @contextmanager
 def frozen_running_statistics(denoiser: Denoiser) -> Iterator[None]:
-    """Let the batch normalisations of a module use a batch's statistics without remembering them.
+    """Let the batch normalizations of a module use a batch's statistics without remembering them.
 
     Args:
         denoiser: A module; any other callable is left alone.
@@ -37,7 +37,7 @@ def frozen_running_statistics(denoiser: Denoiser) -> Iterator[None]:
     modules = denoiser.modules() if isinstance(denoiser, nn.Module) else ()
     tracking = [module for module in modules if isinstance(module, _BatchNorm) and module.track_running_stats]
     for module in tracking:
-        # In training mode a normalisation that does not track uses the batch and leaves its buffers as they are.
+        # In training mode a normalization that does not track uses the batch and leaves its buffers as they are.
         module.track_running_stats = not module.training
     try:
         yield
@@ -68,13 +68,13 @@ def probe_response(
     pixels, with weights that do not depend on `b`, is therefore an estimate of the same sum of the derivatives.
 
     Both passes must be in float32: a difference of two half-precision passes is rounding noise. The probe's pass
-    therefore runs with autocast switched off and leaves the running statistics of batch normalisation alone.
+    therefore runs with autocast switched off and leaves the running statistics of batch normalization alone.
 
     Args:
         noisy: The denoiser's input `x`, `(B, C, H, W)`, in the scale of `tau`.
         denoised: `h(x)`, already at hand from the caller's own pass, `(B, C, H, W)`, float32; it may have more channels
             than `noisy`, if that has one and all of them are to show it.
-        denoiser: `h`; a module where its batch normalisations must not remember the probe.
+        denoiser: `h`; a module where its batch normalizations must not remember the probe.
         mask: 1 inside, 0 outside, `(B, 1, H, W)`; None for the whole image.
         tau: Length of the finite difference, in the scale of `noisy`; above 0.
         generator: Source of the probe; None for torch's own.

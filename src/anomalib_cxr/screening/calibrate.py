@@ -1,4 +1,4 @@
-"""From an exported model and labelled images to a model that screens."""
+"""From an exported model and labeled images to a model that screens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.progress import track
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, write_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError
-from anomalib_cxr.evaluation.figures import BLUE, GREY, new_figure, save_figure
+from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure, save_figure
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.screening.calibration.probability import check_prevalence, fit_probability, reliability
 from anomalib_cxr.screening.calibration.record import (
@@ -43,7 +43,7 @@ from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
 from anomalib_cxr.segmentation.training import fit_lungs
 from anomalib_cxr.utils.provenance import code_record
 
-from .calibration_data import Labelled
+from .calibration_data import Labeled
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def reliability_figure(calibration: Calibration) -> Figure:
     """
     figure = new_figure(5, 5)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as it should be")
+    axes.plot([0, 1], [0, 1], color=GRAY, linestyle=":", label="as it should be")
     bins = calibration.reliability
     observed = np.array([each.observed for each in bins])
     below, above = observed - [each.low for each in bins], [each.high for each in bins] - observed
@@ -81,7 +81,7 @@ _LEAST_SIDE = 256  # px; a model is not refused images as large as the open ones
 
 
 @dataclass(frozen=True)
-class Wish:
+class CalibrationTarget:
     """What a calibration is asked for.
 
     Args:
@@ -99,8 +99,8 @@ class Wish:
 
 def calibrate(
     model: Path | str,
-    labelled: Labelled,
-    wish: Wish,
+    labeled: Labeled,
+    wish: CalibrationTarget,
     *,
     segmenter: Path | str | None = None,
     data: Any = None,
@@ -111,7 +111,7 @@ def calibrate(
 
     Args:
         model: Folder of the exported model. Its label becomes that of the threshold.
-        labelled: Images that the model was not trained on, and references for the gate.
+        labeled: Images that the model was not trained on, and references for the gate.
         wish: What is asked for.
         segmenter: File of a lung segmenter; None trains a small one on the references' lung masks.
         data: What the record says of where the images come from.
@@ -125,15 +125,15 @@ def calibrate(
     check_wish(wish.sensitivity, wish.confidence)
     check_prevalence(wish.prevalence)
     graph = graph_of(model)
-    _refuse_too_few(labelled, wish)
+    _refuse_too_few(labeled, wish)
     for left_over in graph.parent.glob(f"{_ASIDE}*"):  # of one that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     with TemporaryDirectory(dir=graph.parent, prefix=_ASIDE) as name:
         aside = Path(name)
         for file in (graph, graph.with_suffix(".bin")):
             shutil.copyfile(file, aside / file.name)
-        station = _station(aside, graph.name, labelled, segmenter, device, seed)
-        table = _look_at(station, labelled.images)
+        station = _station(aside, graph.name, labeled, segmenter, device, seed)
+        table = _look_at(station, labeled.images)
         passed = table[table.score.notna()]
         thresholds = _thresholds(passed, wish)
         write_threshold(aside / graph.name, min(each.threshold for each in thresholds.values()))
@@ -163,27 +163,27 @@ def calibrate(
     return calibration
 
 
-def _refuse_too_few(labelled: Labelled, wish: Wish) -> None:
+def _refuse_too_few(labeled: Labeled, wish: CalibrationTarget) -> None:
     """Refuse before anything is computed what cannot be calibrated for lack of images."""
-    sick = int(labelled.images.is_sick.sum())
-    normal = len(labelled.images) - sick
+    sick = int(labeled.images.is_sick.sum())
+    normal = len(labeled.images) - sick
     needed = sick_needed(wish.sensitivity, wish.confidence)
     if sick < needed or not normal:
         raise ScreeningError(
             f"{normal} normal and {sick} sick images to calibrate with",
             f"normal ones, and at least {needed} sick ones to show a sensitivity of {wish.sensitivity:g} with a "
             f"confidence of {wish.confidence:g}, if none of them is missed",
-            "add labelled images (--parts '[val,test]' takes the test part too), or ask for less: --sensitivity, "
+            "add labeled images (--parts '[val,test]' takes the test part too), or ask for less: --sensitivity, "
             "--confidence",
         )
 
 
 def _station(
-    folder: Path, graph: str, labelled: Labelled, segmenter: Path | str | None, device: str, seed: int
+    folder: Path, graph: str, labeled: Labeled, segmenter: Path | str | None, device: str, seed: int
 ) -> Station:
     """Make what stands before the model: the segmenter and the gate."""
-    references = labelled.references[:MOST_REFERENCES]
-    lungs = load_segmenter(segmenter) if segmenter else _train_segmenter(references, labelled.masks, seed)
+    references = labeled.references[:MOST_REFERENCES]
+    lungs = load_segmenter(segmenter) if segmenter else _train_segmenter(references, labeled.masks, seed)
     export_segmenter(lungs, folder / LUNGS)
     finder = LungFinder(folder / LUNGS, device)
     images = [finder.reduce(read_radiograph(path)) for path in track(references, "Healthy references", transient=True)]
@@ -213,7 +213,7 @@ def _train_segmenter(references: Sequence[Path], masks: Sequence[tuple[str, ...]
 
 
 def _look_at(station: Station, images: pd.DataFrame) -> pd.DataFrame:
-    """Score the labelled images; unreadable ones are refused, all at once, since they are no matter of the gate."""
+    """Score the labeled images; unreadable ones are refused, all at once, since they are no matter of the gate."""
     files = list(images.path)
     seen = track(chain.from_iterable(station.look(files)), "Calibration images", total=len(files), transient=True)
     looks = list(map(_facts, seen))
@@ -223,7 +223,7 @@ def _look_at(station: Station, images: pd.DataFrame) -> pd.DataFrame:
             unreadable.setdefault(facts["why"], []).append(path)
     if unreadable:
         raise DatasetError(
-            f"{sum(map(len, unreadable.values()))} of {len(files)} labelled images that cannot be read",
+            f"{sum(map(len, unreadable.values()))} of {len(files)} labeled images that cannot be read",
             "frontal X-rays",
             "repair these files, or leave them out",
             unreadable,
@@ -243,7 +243,7 @@ def _facts(look: Look) -> dict[str, Any]:
     }
 
 
-def _thresholds(passed: pd.DataFrame, wish: Wish) -> dict[str, RuleOut]:
+def _thresholds(passed: pd.DataFrame, wish: CalibrationTarget) -> dict[str, RuleOut]:
     """Return the threshold of each group; refuse groups that are too small, all at once."""
     people = zip(passed.hospital, passed.sex, passed.age, strict=True)
     groups = np.array(
@@ -261,7 +261,7 @@ def _thresholds(passed: pd.DataFrame, wish: Wish) -> dict[str, RuleOut]:
             f"{n_normal} normal images that the gate let pass, and sick ones: {named}",
             f"normal ones, and at least {needed} sick ones{'' if wish.grouping == 'none' else ' in each group'}, none "
             f"of them missed, to show a sensitivity of {wish.sensitivity:g} with a confidence of {wish.confidence:g}",
-            "add labelled images, ask for less (--sensitivity, --confidence), or take one threshold for all: --by none",
+            "add labeled images, ask for less (--sensitivity, --confidence), or take one threshold for all: --by none",
         )
     return {
         group: rule_out(is_sick[groups == group], scores[groups == group], wish.sensitivity, wish.confidence, group)

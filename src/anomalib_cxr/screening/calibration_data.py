@@ -1,4 +1,4 @@
-"""Labelled X-rays to calibrate with: from a data module's held-out parts, or from a table."""
+"""Labeled X-rays to calibrate with: from a data module's held-out parts, or from a table."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _LABELS = {"normal": False, "0": False, "healthy": False, "sick": True, "abnorma
 _COLUMNS = ("image", "label")
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """What a calibration learns from."""
 
     images: pd.DataFrame
@@ -81,7 +81,7 @@ class Labelled(NamedTuple):
     """Lung masks of each reference, to be merged; empty where there is none."""
 
 
-def labelled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) -> Labelled:
+def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) -> Labeled:
     """Take the held-out parts of a data module for calibration, and its training images as references.
 
     Args:
@@ -109,10 +109,10 @@ def labelled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) -
         }
     )
     masks = list(training.roi_mask_paths) if "roi_mask_paths" in training else [()] * len(training)
-    return Labelled(images.reset_index(drop=True), [Path(path) for path in training.image_path], masks)
+    return Labeled(images.reset_index(drop=True), [Path(path) for path in training.image_path], masks)
 
 
-def labelled_by_table(table: Path) -> Labelled:
+def labeled_by_table(table: Path) -> Labeled:
     """Take the images of a table; its healthy ones show the gate what is usual.
 
     Args:
@@ -148,7 +148,7 @@ def labelled_by_table(table: Path) -> Labelled:
         }
     )
     healthy = list(images.path[~images.is_sick])
-    return Labelled(images, healthy, [()] * len(healthy))
+    return Labeled(images, healthy, [()] * len(healthy))
 
 
 def _read(table: Path) -> pd.DataFrame:

@@ -51,7 +51,7 @@ class Case:
         height: Of the image in pixels, or None where it cannot be read.
         width: The same.
         heatmap: Picture of where to look, relative to the folder of the worklist; empty where there is none.
-        layers: Stem of the heat `<stem>-heat.png` and the lungs `<stem>-lungs.png`, 8-bit grey; empty where there are
+        layers: Stem of the heat `<stem>-heat.png` and the lungs `<stem>-lungs.png`, 8-bit gray; empty where there are
             none.
         model: SHA-256 of the exported model.
         screened: When, UTC, ISO 8601.

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 from .network import LungSegmenter
 
@@ -34,7 +34,7 @@ def export_segmenter(segmenter: LungSegmenter, graph: Path) -> None:
             input=[1, 1, side, side],
         )
     network.reshape([-1, 1, side, side])
-    with whole_file(graph) as unfinished:
+    with atomic_path(graph) as unfinished:
         written = unfinished.with_suffix(".xml")
         openvino.save_model(network, written, compress_to_fp16=False)
         written.with_suffix(".bin").replace(graph.with_suffix(".bin"))

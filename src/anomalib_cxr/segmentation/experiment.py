@@ -29,7 +29,7 @@ from anomalib_cxr.evaluation.figures import BLUE, RED, new_figure, save_figure
 from anomalib_cxr.evaluation.metrics.intervals import LEVEL, Interval
 from anomalib_cxr.evaluation.scores import NORMAL, SICK
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 from .network import WIDTHS, LungSegmenter, fastest_device, save_segmenter
@@ -85,7 +85,7 @@ def dice(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
     return float(compute_dice(first, second))
 
 
-def summarise_dice(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def summarize_dice(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Return the mean of each hospital and label, of each hospital, and of all, with a 95 % bootstrap interval.
 
     Args:
@@ -97,7 +97,7 @@ def summarise_dice(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Example:
         >>> table = pd.DataFrame({"source": "a", "label": ["normal", "sick", "sick"], "dice": [0.9, 0.8, 1.0]})
-        >>> summarise_dice(table)[["source", "label", "n", "mean"]].to_dict("records")[-1]
+        >>> summarize_dice(table)[["source", "label", "n", "mean"]].to_dict("records")[-1]
         {'source': 'all', 'label': 'all', 'n': 3, 'mean': 0.9}
     """
     rows = []
@@ -149,9 +149,9 @@ def worst_lungs(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataF
         radiograph = read_radiograph(row.image)
         outlines = {BLUE: read_mask(*samples.roi_mask_paths[index]).numpy(), RED: find_lungs(segmenter, radiograph)}
         panel.imshow(radiograph[0], cmap="gray", vmin=0, vmax=1)
-        for colour, mask in outlines.items():
+        for color, mask in outlines.items():
             if mask.any():
-                panel.contour(mask, levels=[0.5], colors=colour, linewidths=0.9)
+                panel.contour(mask, levels=[0.5], colors=color, linewidths=0.9)
         panel.set_title(f"{Path(row.image).name} ({row.label})\nDice {row.dice:.3f}", fontsize=8)
     figure.suptitle("Held-out images of the least Dice: true lungs blue, found ones red", fontsize=11)
     return figure
@@ -206,7 +206,7 @@ def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSet
         settings: The settings.
 
     Returns:
-        The summary; see :func:`anomalib_cxr.segmentation.experiment.summarise_dice`.
+        The summary; see :func:`anomalib_cxr.segmentation.experiment.summarize_dice`.
 
     Raises:
         SettingError: If the segmenter's shape is none.
@@ -225,7 +225,7 @@ def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSet
     images, masks = _read_pairs(training, settings.image_size)
     fit_lungs(segmenter, images, masks, steps=settings.steps, batch_size=settings.batch_size, seed=settings.seed)
     table = measure_dice(segmenter, held_out)
-    summary = summarise_dice(table, settings.seed)
+    summary = summarize_dice(table, settings.seed)
     save_figure(worst_lungs(segmenter, held_out, table), output / "worst.png")
     _write_table(table.assign(image=table.image.map(lambda path: Path(path).name)), output / "dice.csv")
     _write_table(summary, output / "summary.csv")
@@ -281,5 +281,5 @@ def _read_pair(size: int, files: tuple[str, tuple[str, ...]]) -> tuple[torch.Ten
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         table.to_csv(unfinished, index=False, float_format="%.4f")

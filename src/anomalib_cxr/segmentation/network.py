@@ -2,7 +2,7 @@
 
 The U-Net is MONAI's: made for medical images, with widths of one's own choice and no pre-trained weights to fetch,
 beside the losses and the metric of the same field, and with no more dependencies than torch and NumPy. Its
-normalisation by instance makes each image's answer independent of the batch, and less dependent on its exposure.
+normalization by instance makes each image's answer independent of the batch, and less dependent on its exposure.
 
 Source: O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI
 2015.
@@ -21,7 +21,7 @@ from torch import nn
 
 from anomalib_cxr.errors import SegmenterError, refuse_settings
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 FORMAT = "anomalib_cxr.LungSegmenter 1"
 """First entry of a segmenter's file; the number counts up when an older version could not read it."""
@@ -74,22 +74,22 @@ class LungSegmenter(nn.Module):
         """Resize images or masks to the side at which the network works: `(B, C, H, W)` to `(B, C, S, S)`."""
         return antialiased_resize(images, (self.image_size, self.image_size))
 
-    def logits(self, grey: torch.Tensor) -> torch.Tensor:
+    def logits(self, gray: torch.Tensor) -> torch.Tensor:
         """Return the logits of lung, for images in [-1, 1] of the network's own size, `(B, 1, S, S)`."""
-        logits: torch.Tensor = self.unet(grey)
+        logits: torch.Tensor = self.unet(gray)
         return logits
 
-    def forward(self, grey: torch.Tensor) -> torch.Tensor:
+    def forward(self, gray: torch.Tensor) -> torch.Tensor:
         """Find the lungs.
 
         Args:
-            grey: X-rays in [-1, 1], dense is bright, `(B, 1, H, W)`, of any size.
+            gray: X-rays in [-1, 1], dense is bright, `(B, 1, H, W)`, of any size.
 
         Returns:
             Probability of lung, `(B, 1, H, W)`, in [0, 1] up to rounding.
         """
-        small = torch.sigmoid(self.logits(self.to_own_size(grey)))  # (B, 1, S, S)
-        return antialiased_resize(small, (grey.shape[-2], grey.shape[-1]))
+        small = torch.sigmoid(self.logits(self.to_own_size(gray)))  # (B, 1, S, S)
+        return antialiased_resize(small, (gray.shape[-2], gray.shape[-1]))
 
 
 def fastest_device() -> torch.device:
@@ -118,7 +118,7 @@ def save_segmenter(segmenter: LungSegmenter, path: Path | str, record: Mapping[s
         "weights": {name: value.cpu() for name, value in segmenter.state_dict().items()},
         "record": json.dumps(record or {}, default=str),
     }
-    with whole_file(Path(path)) as unfinished:
+    with atomic_path(Path(path)) as unfinished:
         torch.save(content, unfinished)
 
 

@@ -34,7 +34,7 @@ def find_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> Lungs:
         >>> find_lungs(LungSegmenter(32, widths=(4, 4, 8, 8, 16)).eval(), torch.zeros(1, 40, 50)).shape
         (40, 50)
     """
-    if radiograph.max() == radiograph.min():  # of a blank picture, normalisation would blow up the edges of the padding
+    if radiograph.max() == radiograph.min():  # of a blank picture, normalization would blow up the edges of the padding
         return np.zeros(radiograph.shape[-2:], dtype=bool)
     device = next(segmenter.parameters()).device
     with torch.inference_mode():

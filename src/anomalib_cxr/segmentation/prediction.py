@@ -19,7 +19,7 @@ from anomalib_cxr.data.sources.layouts import find_radiographs
 from anomalib_cxr.data.sources.mask_folder import FOLDER, NO_LUNGS, REPORT, MaskFolder
 from anomalib_cxr.data.sources.nih_files import TABLE, find_images
 from anomalib_cxr.errors import DatasetError, RadiographError
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 from .network import LungSegmenter, fastest_device, load_segmenter
 from .postprocessing import are_plausible, find_lungs
@@ -144,7 +144,7 @@ def _predict(image: Path, masks: MaskFolder, network: LungSegmenter) -> str | No
         return error.reason
     if not are_plausible(lungs):
         return NO_LUNGS
-    with whole_file(masks.place(image)) as unfinished:
+    with atomic_path(masks.place(image)) as unfinished:
         Image.fromarray(lungs).convert("L").save(unfinished)
     return None
 

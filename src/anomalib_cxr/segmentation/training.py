@@ -58,17 +58,17 @@ def fit_lungs(
     device = next(segmenter.parameters()).device
     draw = torch.Generator().manual_seed(seed)
     criterion = DiceCELoss(sigmoid=True)
-    optimiser = AdamW(segmenter.parameters(), lr=LEARNING_RATE)
+    optimizer = AdamW(segmenter.parameters(), lr=LEARNING_RATE)
     # One step more: the last one of the cycle is at a rate of next to nothing, and a cycle needs two.
-    schedule = OneCycleLR(optimiser, max_lr=LEARNING_RATE, total_steps=steps + 1)
+    schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps + 1)
     segmenter.train()
     for step, chosen in enumerate(batches_in_turn(len(images), batch_size, steps, draw), start=1):
         image, mask = (segmenter.to_own_size(each[chosen].to(device).float()) for each in (images, masks))
         image, mask = augment(image, mask, draw)
         loss = criterion(segmenter.logits(image), mask)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         _watch(loss.item(), step, steps)
     segmenter.eval()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Lend a temporary name in the folder of `path`, and move what was written there to `path` at the end.
 
     Args:
@@ -21,7 +21,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Example:
         >>> from tempfile import mkdtemp
         >>> path = Path(mkdtemp()) / "new" / "note.txt"
-        >>> with whole_file(path) as unfinished:
+        >>> with atomic_path(path) as unfinished:
         ...     _ = unfinished.write_text("done")
         >>> path.read_text(), len(list(path.parent.iterdir()))
         ('done', 1)

@@ -20,7 +20,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from anomalib_cxr._version import __version__
 
-from .files import whole_file
+from .files import atomic_path
 
 LIBRARIES = ("anomalib", "torch", "torchvision", "lightning", "monai")
 _MODEL_HEADER = """\
@@ -80,13 +80,13 @@ def read_config(trainer: Trainer) -> dict[str, Any] | None:
 
 def write_record(record: Mapping[str, Any], path: Path) -> None:
     """Write a record as JSON; what JSON does not know stands as its text."""
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def write_model_config(config: Mapping[str, Any], path: Path) -> None:
     """Write the model's part of a configuration, for the commands that take no more."""
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         part = yaml.safe_dump({"model": config["model"]}, sort_keys=False)
         unfinished.write_text(_MODEL_HEADER + part, encoding="utf-8")
 

@@ -58,7 +58,7 @@ class Pictures:
         """Return a picture as PNG.
 
         Args:
-            kind: `xray`, `heat` (coloured, and clear where there is none), `lungs`
+            kind: `xray`, `heat` (colored, and clear where there is none), `lungs`
                 (their outline), or `thumbnail`.
             case: The case.
 
@@ -80,8 +80,8 @@ class Pictures:
         if kind == "xray":
             from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch: the page is not to wait
 
-            grey = (read_radiograph(case.path)[0].numpy() * 255).round().astype(np.uint8)  # (H, W)
-            return _png(_reduced(Image.fromarray(grey), LONGEST))
+            gray = (read_radiograph(case.path)[0].numpy() * 255).round().astype(np.uint8)  # (H, W)
+            return _png(_reduced(Image.fromarray(gray), LONGEST))
         if kind == "thumbnail":
             return _png(_reduced(self._layer(case.heatmap, "RGB"), THUMBNAIL))
         layer = self._layer(case.layers and f"{case.layers}-{kind}.png", "L")
@@ -139,11 +139,11 @@ def _reduced(image: Image.Image, longest: int) -> Image.Image:
 
 
 def _heat(layer: Image.Image) -> Image.Image:
-    """Colour the heat as the heatmaps on disk do; the lower, the clearer, so that none hides nothing."""
+    """Color the heat as the heatmaps on disk do; the lower, the clearer, so that none hides nothing."""
     levels = np.arange(256)
-    colours = mpl.colormaps["inferno"](levels, bytes=True)  # (256, 4)
-    colours[:, 3] = levels
-    return Image.fromarray(colours[np.asarray(layer)])
+    colors = mpl.colormaps["inferno"](levels, bytes=True)  # (256, 4)
+    colors[:, 3] = levels
+    return Image.fromarray(colors[np.asarray(layer)])
 
 
 def _outline(layer: Image.Image) -> Image.Image:

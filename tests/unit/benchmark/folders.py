@@ -53,7 +53,7 @@ class BenchmarkFolder:
         if exposure is not None:
             exposure.to_csv(run / "exposure.csv", index=False)
         if sheet:
-            Image.new("RGB", (64, 48), "grey").save(run / "residuals.png")
+            Image.new("RGB", (64, 48), "gray").save(run / "residuals.png")
 
     def _record(self, run, facts):
         run.mkdir(parents=True)

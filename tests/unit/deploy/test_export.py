@@ -17,7 +17,7 @@ from torch import nn
 from anomalib_cxr import RoiSureGanomaly
 from anomalib_cxr.deploy.openvino_precision import types_unmarked
 
-from ..models.xrays import normalise_by, smooth_images
+from ..models.xrays import normalize_by, smooth_images
 
 INPUTS = [(64, 64), (200, 160), (700, 700), (97, 131)]
 
@@ -32,7 +32,7 @@ def model():
     with torch.no_grad():
         for _ in range(20):
             model.model(2 * smooth_images(64, 64, 16) - 1)  # running statistics that are not 0 and 1
-    normalise_by(model, smooth_images(64, 64, 16))
+    normalize_by(model, smooth_images(64, 64, 16))
     return model
 
 

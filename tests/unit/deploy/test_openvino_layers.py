@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_cxr.deploy.openvino_layers import LeakyReluTwin, MaxPoolTwin, put_in_twins
+from anomalib_cxr.deploy.openvino_layers import SafeLeakyReLU, SafeMaxPool2d, replace_unsafe_layers
 
 
-@pytest.mark.parametrize(("twin", "layer"), [(LeakyReluTwin(0.1), nn.LeakyReLU(0.1)), (MaxPoolTwin(), nn.MaxPool2d(2))])
+@pytest.mark.parametrize(
+    ("twin", "layer"), [(SafeLeakyReLU(0.1), nn.LeakyReLU(0.1)), (SafeMaxPool2d(), nn.MaxPool2d(2))]
+)
 def test_same_values_and_gradients(twin, layer):
     images = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     results = []
@@ -27,8 +29,8 @@ def test_a_network_computes_the_same():
     network = nn.Sequential(inner, nn.MaxPool2d(2), nn.MaxPool2d(3, stride=1), nn.ReLU())
     images = torch.randn(2, 1, 14, 14)
     before, state = network(images), network.state_dict()
-    put_in_twins(network)
+    replace_unsafe_layers(network)
     torch.testing.assert_close(network(images), before)
-    assert [type(layer) for layer in inner][2] is LeakyReluTwin
-    assert [type(layer) for layer in network][1:] == [MaxPoolTwin, nn.MaxPool2d, nn.ReLU]
+    assert [type(layer) for layer in inner][2] is SafeLeakyReLU
+    assert [type(layer) for layer in network][1:] == [SafeMaxPool2d, nn.MaxPool2d, nn.ReLU]
     assert network.state_dict().keys() == state.keys()

@@ -1,4 +1,4 @@
-"""What is quantised, what is stored small, and what is refused."""
+"""What is quantized, what is stored small, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from anomalib.deploy import CompressionType
 from openvino import opset13 as op
 
-from anomalib_cxr.deploy.quantization import quantise
+from anomalib_cxr.deploy.quantization import quantize
 from anomalib_cxr.errors import SettingError
 
 SIDE = 512  # a square of it is a great matrix
@@ -88,9 +88,9 @@ def outputs(network):
 @pytest.mark.parametrize("kind", [CompressionType.INT8, CompressionType.INT8_PTQ, CompressionType.INT8_ACQ])
 def test_scores_are_near_and_only_great_matrices_are_small(network, kind):
     wanted = outputs(network)
-    quantised = quantise(network.clone(), kind, Data([False, True] * 4))
-    np.testing.assert_allclose(outputs(quantised), wanted, atol=0.1)
-    weights = weights_of(quantised)
+    quantized = quantize(network.clone(), kind, Data([False, True] * 4))
+    np.testing.assert_allclose(outputs(quantized), wanted, atol=0.1)
+    weights = weights_of(quantized)
     assert weights["great"].get_element_type() == openvino.Type.i8
     assert weights["small"].get_element_type() == openvino.Type.f32
 
@@ -104,23 +104,23 @@ def inputs_of_convolutions(network):
 
 
 def test_convolutions_take_integers_but_for_one_into_a_point(network):
-    quantised = quantise(network, CompressionType.INT8_PTQ, Data([False] * 4))
-    assert inputs_of_convolutions(quantised) == ["FakeQuantize", "FakeQuantize", "Relu"]
+    quantized = quantize(network, CompressionType.INT8_PTQ, Data([False] * 4))
+    assert inputs_of_convolutions(quantized) == ["FakeQuantize", "FakeQuantize", "Relu"]
 
 
 @pytest.mark.parametrize("kind", [CompressionType.INT8_PTQ, CompressionType.INT8_ACQ])
 @pytest.mark.parametrize(("data", "found"), [(None, "no data"), (Data([]), "no validation images")])
 def test_images_are_needed(network, kind, data, found):
     with pytest.raises(SettingError, match=f"(?s){found}.*next step: give the configuration"):
-        quantise(network, kind, data)
+        quantize(network, kind, data)
 
 
 @pytest.mark.parametrize(("labels", "found"), [([False] * 3, "0 abnormal"), ([True] * 2, "0 normal and 2 abnormal")])
 def test_accuracy_needs_both_kinds(network, labels, found):
     with pytest.raises(SettingError, match=found):
-        quantise(network, CompressionType.INT8_ACQ, Data(labels))
+        quantize(network, CompressionType.INT8_ACQ, Data(labels))
 
 
 def test_a_metric_by_name_is_refused(network):
     with pytest.raises(SettingError, match=r"metric = 'AUROC'"):
-        quantise(network, CompressionType.INT8_ACQ, Data([False, True]), metric="AUROC")
+        quantize(network, CompressionType.INT8_ACQ, Data([False, True]), metric="AUROC")

@@ -25,13 +25,13 @@ from anomalib_cxr.functional.alignment import (
 SIDE = 80
 
 
-def centres(count=SIDE):
+def centers(count=SIDE):
     return (torch.arange(count) + 0.5) / count
 
 
 def slanted(dtype=torch.float32):
     """Two lungs from 0.2 to 0.8 whose edges are lines in y: the left one leans out, the right one in."""
-    y = centres().reshape(1, 1, -1).to(dtype)
+    y = centers().reshape(1, 1, -1).to(dtype)
     lean = 0.1 * (y - 0.5)
     left, right = torch.cat([0.15 - lean, 0.55 + lean], dim=1), torch.cat([0.42 - lean, 0.85 + lean], dim=1)
     return Rows(torch.full((1, 2), 0.2, dtype=dtype), torch.full((1, 2), 0.8, dtype=dtype), left, right)
@@ -39,7 +39,7 @@ def slanted(dtype=torch.float32):
 
 def drawn(rows):
     """The lungs as a probability map, each pixel by its share that is covered."""
-    x, y = centres().reshape(1, 1, 1, -1), centres().reshape(1, 1, -1, 1)
+    x, y = centers().reshape(1, 1, 1, -1), centers().reshape(1, 1, -1, 1)
     share = [((edge - x) * sign * SIDE + 0.5).clamp(0, 1) for edge, sign in
              ((rows.left.unsqueeze(3), -1), (rows.right.unsqueeze(3), 1))]  # fmt: skip
     tall = (y > rows.top[..., None, None]) & (y < rows.bottom[..., None, None])
@@ -48,7 +48,7 @@ def drawn(rows):
 
 def smooth_picture():
     """Waves that are much longer than a pixel."""
-    y, x = centres().reshape(-1, 1), centres().reshape(1, -1)
+    y, x = centers().reshape(-1, 1), centers().reshape(1, -1)
     return (0.5 + 0.25 * torch.sin(7 * x + 3 * y) + 0.25 * torch.cos(5 * y - 2 * x))[None, None]
 
 
@@ -60,7 +60,7 @@ class TestMassQuantile:
         assert mass_quantile(profile, share).item() == pytest.approx(0.2 + 0.6 * share, abs=1e-5)
 
     def test_of_a_falling_profile(self):
-        profile = 1 - centres(1000)  # its mass up to t is 2 t - t^2
+        profile = 1 - centers(1000)  # its mass up to t is 2 t - t^2
         assert mass_quantile(profile, 0.75).item() == pytest.approx(0.5, abs=1e-3)
 
     def test_without_mass(self):
@@ -93,9 +93,9 @@ class TestBox:
 
     def test_its_frame_shows_a_ramp_as_a_ramp(self):
         box = Box(*(torch.tensor([side]) for side in (0.25, 0.75, 0.3, 0.7)))
-        ramp = centres().reshape(1, 1, 1, -1).expand(1, 1, SIDE, SIDE)
+        ramp = centers().reshape(1, 1, 1, -1).expand(1, 1, SIDE, SIDE)
         shown = to_frame(ramp, box_grid(box, (40, 40)))
-        across = centres(40) * (1 + 2 * MARGIN) - MARGIN
+        across = centers(40) * (1 + 2 * MARGIN) - MARGIN
         torch.testing.assert_close(shown[0, 0], (0.3 + 0.4 * across).expand(40, 40))
 
 
@@ -151,11 +151,11 @@ class TestRows:
         assert (width >= 0.95 * LEAST_WIDTH * widest).all()
 
     def test_the_frame_shows_each_lung_from_edge_to_edge(self):
-        """In a picture whose grey says how far across its lung a place lies, each row of the frame is the same ramp."""
+        """In a picture whose gray says how far across its lung a place lies, each row of the frame is the same ramp."""
         rows = slanted()
-        x = centres().reshape(1, 1, 1, -1)
+        x = centers().reshape(1, 1, 1, -1)
         across = (x - rows.left.unsqueeze(3)) / (rows.right - rows.left).unsqueeze(3)  # (1, 2, H, W)
-        expected = (centres(20) * (1 + 2 * MARGIN) - MARGIN).expand(40, 20)
+        expected = (centers(20) * (1 + 2 * MARGIN) - MARGIN).expand(40, 20)
         for lung, half in enumerate(to_frame(across, rows_grid(rows, (40, 40))).chunk(2, dim=3)):
             torch.testing.assert_close(half[0, lung], expected, atol=2e-3, rtol=0)
 

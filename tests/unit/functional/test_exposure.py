@@ -19,7 +19,7 @@ def make_frames(count=5):
 
 
 def test_is_what_numpy_gives():
-    """Up to a neighbour in the order of the pixels, which differ by 0.001 or so."""
+    """Up to a neighbor in the order of the pixels, which differ by 0.001 or so."""
     frames, inside, outside = make_frames()
     pictures, lungs, around = frames[:, 0].numpy(), inside.numpy(), outside.numpy()
     expected = np.log([

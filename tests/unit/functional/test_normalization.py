@@ -1,4 +1,4 @@
-"""Smoothing against SciPy's, and normalised pictures against what they must not depend on."""
+"""Smoothing against SciPy's, and normalized pictures against what they must not depend on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from anomalib_cxr.functional.normalization import LEAST_LOCAL, LEAST_LUNG, normalise_by_lungs, normalise_locally, smooth
+from anomalib_cxr.functional.normalization import LEAST_LOCAL, LEAST_LUNG, normalize_by_lungs, normalize_locally, smooth
 
 
 @pytest.fixture
@@ -26,22 +26,22 @@ class TestLocally:
         image = images[0, 0].double().numpy()
         away = image - gaussian_filter(image, 4)
         expected = away / (gaussian_filter(away**2, 4) ** 0.5 + LEAST_LOCAL)
-        torch.testing.assert_close(normalise_locally(images[:1].double(), 4)[0, 0], torch.from_numpy(expected))
+        torch.testing.assert_close(normalize_locally(images[:1].double(), 4)[0, 0], torch.from_numpy(expected))
 
     def test_does_not_depend_on_brightness_and_hardly_on_contrast(self, images):
-        first = normalise_locally(images, 4)
-        torch.testing.assert_close(normalise_locally(images + 0.3, 4), first, atol=1e-4, rtol=0)
-        assert (normalise_locally(images * 0.6, 4) - first).abs().max() < 0.2
+        first = normalize_locally(images, 4)
+        torch.testing.assert_close(normalize_locally(images + 0.3, 4), first, atol=1e-4, rtol=0)
+        assert (normalize_locally(images * 0.6, 4) - first).abs().max() < 0.2
 
     def test_a_flat_picture_stays_flat(self):
-        assert normalise_locally(torch.full((1, 1, 9, 9), 0.4), 2).abs().max() < 1e-4
+        assert normalize_locally(torch.full((1, 1, 9, 9), 0.4), 2).abs().max() < 1e-4
 
 
 class TestByLungs:
     def test_lungs_have_mean_0_and_deviation_1(self, images):
         inside = torch.zeros(24, 37)
         inside[4:20, 6:30] = 1
-        lungs = normalise_by_lungs(images, inside)[:, 0, 4:20, 6:30].flatten(1)
+        lungs = normalize_by_lungs(images, inside)[:, 0, 4:20, 6:30].flatten(1)
         torch.testing.assert_close(lungs.mean(dim=1), torch.zeros(2), atol=1e-5, rtol=0)
         spread = images[:, 0, 4:20, 6:30].flatten(1).std(dim=1, correction=0)
         torch.testing.assert_close(lungs.std(dim=1, correction=0), spread / (spread + LEAST_LUNG))
@@ -49,6 +49,6 @@ class TestByLungs:
     def test_each_image_may_have_its_own_region(self, images):
         inside = torch.zeros(2, 1, 24, 37)
         inside[0, ..., :12], inside[1, ..., 20:] = 1, 1
-        found = normalise_by_lungs(images, inside)
+        found = normalize_by_lungs(images, inside)
         for number, region in enumerate(inside):
-            torch.testing.assert_close(found[[number]], normalise_by_lungs(images[[number]], region[0]))
+            torch.testing.assert_close(found[[number]], normalize_by_lungs(images[[number]], region[0]))

@@ -165,7 +165,7 @@ class TestBatchNorm:
             probe_divergence(images, images, network)
         assert norm.track_running_stats
 
-    def test_a_normalisation_that_never_tracked_stays_so(self):
+    def test_a_normalization_that_never_tracked_stays_so(self):
         norm = nn.BatchNorm2d(1, track_running_stats=False)
         with frozen_running_statistics(norm):
             norm(torch.randn(2, 1, 4, 4))
@@ -173,7 +173,7 @@ class TestBatchNorm:
 
 
 class Softly(nn.Module):
-    """A smooth denoiser that mixes neighbours and paints a soft, slightly wrong region on a nearly black background."""
+    """A smooth denoiser that mixes neighbors and paints a soft, slightly wrong region on a nearly black background."""
 
     def __init__(self, region):
         super().__init__()

@@ -52,7 +52,7 @@ def smooth_images(height, width, n=1):
     return nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1).repeat(1, 3, 1, 1)
 
 
-def normalise_by(model, images):
+def normalize_by(model, images):
     """Let a model's post-processor turn what the images score into values well inside [0, 1]."""
     scores = model.eval().model(2 * images - 1)
     for name, value in {"image": scores.pred_score, "pixel": scores.anomaly_map}.items():

@@ -15,9 +15,9 @@ from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel
-from anomalib_cxr.screening.calibrate import Wish, calibrate
+from anomalib_cxr.screening.calibrate import CalibrationTarget, calibrate
 from anomalib_cxr.screening.calibration.record import Validated, read_calibration
-from anomalib_cxr.screening.calibration_data import labelled_by_datamodule
+from anomalib_cxr.screening.calibration_data import labeled_by_datamodule
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.pipeline.input_check import Gate
 from anomalib_cxr.screening.pipeline.pipeline import Station
@@ -25,7 +25,7 @@ from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 from anomalib_cxr.segmentation.deployed import LungFinder
 
 SET = {"n_normal": 60, "n_sick": 20, "size": 64}
-WISH = Wish(sensitivity=0.7, confidence=0.8, prevalence=0.1)  # a few sick phantoms are enough for it
+TARGET = CalibrationTarget(sensitivity=0.7, confidence=0.8, prevalence=0.1)  # a few sick phantoms are enough for it
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -57,9 +57,9 @@ def data(phantoms):
 
 
 @pytest.fixture(scope="session")
-def labelled(data):
+def labeled(data):
     """18 healthy and 20 sick phantoms, and 42 healthy references."""
-    return labelled_by_datamodule(data, ("val", "test"))
+    return labeled_by_datamodule(data, ("val", "test"))
 
 
 @pytest.fixture(scope="session")
@@ -80,10 +80,10 @@ def exported(tmp_path_factory, data):
 
 
 @pytest.fixture(scope="session")
-def calibrated(tmp_path_factory, exported, labelled, segmenter_path, data):
+def calibrated(tmp_path_factory, exported, labeled, segmenter_path, data):
     """The folder of the model, ready to screen."""
     folder = shutil.copytree(exported, tmp_path_factory.mktemp("calibrated") / "model")
-    calibrate(folder, labelled, WISH, segmenter=segmenter_path, data=data)
+    calibrate(folder, labeled, TARGET, segmenter=segmenter_path, data=data)
     return folder
 
 

@@ -20,7 +20,7 @@ from anomalib_cxr.screening.calibration.threshold import rule_out
 from anomalib_cxr.screening.pipeline.input_check import Gate
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 
-from .conftest import WISH
+from .conftest import TARGET
 
 FILES = ["gate.npz", "lungs.bin", "lungs.xml", "model.bin", "model.xml", "reliability.png", "screening.json"]
 
@@ -54,9 +54,9 @@ def quick(fitted, calibrated, monkeypatch):
 
 
 class TestFound:
-    def test_threshold_is_that_of_the_scores(self, calibrated, calibration, labelled, stack):
-        scores = ExportedModel(calibrated)(stack(labelled.images.path)).score.astype(float)
-        is_sick = labelled.images.is_sick.to_numpy()
+    def test_threshold_is_that_of_the_scores(self, calibrated, calibration, labeled, stack):
+        scores = ExportedModel(calibrated)(stack(labeled.images.path)).score.astype(float)
+        is_sick = labeled.images.is_sick.to_numpy()
         counts, found = calibration.counts, calibration.rule_out[""]
         assert (counts.normal + counts.refused_normal, counts.sick + counts.refused_sick) == (18, 20)
         assert counts.refused_normal + counts.refused_sick <= 2
@@ -66,11 +66,11 @@ class TestFound:
         assert found.lower_bound >= 0.7
         assert read_threshold(calibrated / "model.xml") == np.float32(found.threshold)
 
-    def test_record(self, calibration, labelled, data):
+    def test_record(self, calibration, labeled, data):
         assert calibration.healthy == tuple(sorted(calibration.healthy))
         assert len(calibration.healthy) == calibration.counts.normal
         assert (calibration.validated.sources, calibration.validated.least_side) == (("picture",), 64)
-        ages = labelled.images.age
+        ages = labeled.images.age
         assert ages.min() <= calibration.validated.ages[0] <= calibration.validated.ages[1] <= ages.max()
         assert calibration.data == data
         assert calibration.probability.prevalence == 0.1
@@ -86,9 +86,9 @@ class TestFound:
     def test_files(self, calibrated):
         assert sorted(path.name for path in calibrated.iterdir()) == FILES
 
-    def test_groups(self, fresh, quick, labelled, segmenter_path):
-        wish = replace(WISH, sensitivity=0.5, confidence=0.5, grouping="sex")
-        found = calibrate(fresh, labelled, wish, segmenter=segmenter_path)
+    def test_groups(self, fresh, quick, labeled, segmenter_path):
+        wish = replace(TARGET, sensitivity=0.5, confidence=0.5, grouping="sex")
+        found = calibrate(fresh, labeled, wish, segmenter=segmenter_path)
         assert set(found.rule_out) == {"F", "M"}
         assert read_threshold(fresh / "model.xml") == np.float32(
             min(each.threshold for each in found.rule_out.values())
@@ -99,90 +99,90 @@ class TestFound:
 
 class TestAgain:
     def test_another_sensitivity_moves_both_thresholds(
-        self, model, quick, calibration, labelled, segmenter_path, tmp_path
+        self, model, quick, calibration, labeled, segmenter_path, tmp_path
     ):
-        found = calibrate(model, labelled, replace(WISH, sensitivity=0.4), segmenter=segmenter_path)
+        found = calibrate(model, labeled, replace(TARGET, sensitivity=0.4), segmenter=segmenter_path)
         assert found.rule_out[""].threshold > calibration.rule_out[""].threshold
         assert read_calibration(model) == found
         assert read_threshold(model / "model.xml") == np.float32(found.rule_out[""].threshold)
         assert found.healthy == calibration.healthy
         assert Screener(ScreenerSettings(model, tmp_path / "out")).calibration.model != calibration.model
 
-    def test_the_same_gives_the_same(self, model, calibration, labelled, segmenter_path, data):
-        found = calibrate(model, labelled, WISH, segmenter=segmenter_path, data=data)
+    def test_the_same_gives_the_same(self, model, calibration, labeled, segmenter_path, data):
+        found = calibrate(model, labeled, TARGET, segmenter=segmenter_path, data=data)
         changing = {"date": "", "beside": {}}
         assert found.model_copy(update=changing) == calibration.model_copy(update=changing)
 
 
 class TestSegmenter:
-    def test_one_is_trained_where_none_is_given(self, fresh, fitted, labelled, monkeypatch):
+    def test_one_is_trained_where_none_is_given(self, fresh, fitted, labeled, monkeypatch):
         steps = []
         monkeypatch.setattr(module, "fit_lungs", lambda *_, **settings: steps.append(settings["steps"]))
         with pytest.raises(
             ScreeningError, match=r"0 normal images .*, and sick ones: none"
         ):  # it finds no lungs, untrained
-            calibrate(fresh, labelled, WISH)
+            calibrate(fresh, labeled, TARGET)
         assert steps == [300]
 
-    def test_no_masks_to_train_it_on(self, fresh, labelled):
-        without = labelled._replace(masks=[()] * len(labelled.masks))
+    def test_no_masks_to_train_it_on(self, fresh, labeled):
+        without = labeled._replace(masks=[()] * len(labeled.masks))
         before = content(fresh)
         with pytest.raises(DatasetError, match=r"42 healthy references without a lung mask.*\n(.*\n)*.*--segmenter"):
-            calibrate(fresh, without, WISH)
+            calibrate(fresh, without, TARGET)
         assert content(fresh) == before
 
 
 class TestRefused:
-    def refuse(self, folder, labelled, wish, segmenter, match, kind=ScreeningError):
+    def refuse(self, folder, labeled, wish, segmenter, match, kind=ScreeningError):
         before = content(folder)
         with pytest.raises(kind, match=match) as error:
-            calibrate(folder, labelled, wish, segmenter=segmenter)
+            calibrate(folder, labeled, wish, segmenter=segmenter)
         assert content(folder) == before
         return error.value
 
-    def test_too_few_sick_ones(self, model, labelled, segmenter_path):
-        wish = replace(WISH, sensitivity=0.99, confidence=0.95)
-        self.refuse(model, labelled, wish, segmenter_path, r"18 normal and 20 sick images .*\n.*at least 299 sick ones")
+    def test_too_few_sick_ones(self, model, labeled, segmenter_path):
+        wish = replace(TARGET, sensitivity=0.99, confidence=0.95)
+        self.refuse(model, labeled, wish, segmenter_path, r"18 normal and 20 sick images .*\n.*at least 299 sick ones")
 
-    def test_no_normal_ones(self, model, labelled, segmenter_path):
-        only_sick = labelled._replace(images=labelled.images[labelled.images.is_sick].reset_index(drop=True))
-        self.refuse(model, only_sick, WISH, segmenter_path, r"0 normal and 20 sick images")
+    def test_no_normal_ones(self, model, labeled, segmenter_path):
+        only_sick = labeled._replace(images=labeled.images[labeled.images.is_sick].reset_index(drop=True))
+        self.refuse(model, only_sick, TARGET, segmenter_path, r"0 normal and 20 sick images")
 
-    def test_groups_that_are_too_small(self, model, quick, labelled, segmenter_path):
+    def test_groups_that_are_too_small(self, model, quick, labeled, segmenter_path):
         """All are named."""
-        images = labelled.images.assign(hospital=["a", "b"] * 19)
-        wish = replace(WISH, sensitivity=0.9, confidence=0.9, grouping="hospital")
+        images = labeled.images.assign(hospital=["a", "b"] * 19)
+        wish = replace(TARGET, sensitivity=0.9, confidence=0.9, grouping="hospital")
         images.loc[images.is_sick & (images.index > 30), "hospital"] = "c"
         sick = images[images.is_sick].hospital.value_counts()
         assert set(sick.index) == {"a", "b", "c"}
         found = self.refuse(
-            model, labelled._replace(images=images), replace(wish, sensitivity=0.8), segmenter_path,
+            model, labeled._replace(images=images), replace(wish, sensitivity=0.8), segmenter_path,
             r"normal images that the gate let pass, and sick ones: ",
         )  # fmt: skip
         for group in "abc":
             assert f" of {group}" in found.found
         assert "at least 11 sick ones in each group" in found.expected
 
-    def test_references_that_are_too_few(self, model, labelled, segmenter_path):
-        few = labelled._replace(references=labelled.references[:19], masks=labelled.masks[:19])
-        self.refuse(model, few, WISH, segmenter_path, r"19 healthy X-rays for the gate")
+    def test_references_that_are_too_few(self, model, labeled, segmenter_path):
+        few = labeled._replace(references=labeled.references[:19], masks=labeled.masks[:19])
+        self.refuse(model, few, TARGET, segmenter_path, r"19 healthy X-rays for the gate")
 
-    def test_all_healthy_ones_refused_by_the_gate(self, model, quick, labelled, segmenter_path, tmp_path):
-        images = labelled.images.copy()
+    def test_all_healthy_ones_refused_by_the_gate(self, model, quick, labeled, segmenter_path, tmp_path):
+        images = labeled.images.copy()
         for number in images.index[~images.is_sick]:
             path = tmp_path / f"{number}.png"
             Image.open(images.path[number]).rotate(180).save(path)
             images.loc[number, "path"] = path
-        turned = labelled._replace(images=images)
-        self.refuse(model, turned, WISH, segmenter_path, r"0 normal")
+        turned = labeled._replace(images=images)
+        self.refuse(model, turned, TARGET, segmenter_path, r"0 normal")
 
-    def test_all_unreadable_ones_at_once(self, model, quick, labelled, segmenter_path, tmp_path):
-        images = labelled.images.copy()
+    def test_all_unreadable_ones_at_once(self, model, quick, labeled, segmenter_path, tmp_path):
+        images = labeled.images.copy()
         for number in (0, 20):
             (tmp_path / f"{number}.png").write_bytes(b"no image")
             images.loc[number, "path"] = tmp_path / f"{number}.png"
         found = self.refuse(
-            model, labelled._replace(images=images), WISH, segmenter_path, "2 of 38 labelled images", DatasetError
+            model, labeled._replace(images=images), TARGET, segmenter_path, "2 of 38 labeled images", DatasetError
         )
         assert [path for paths in found.offenders.values() for path in paths] == [
             tmp_path / "0.png",
@@ -190,14 +190,14 @@ class TestRefused:
         ]
 
     @pytest.mark.parametrize("wish", [{"sensitivity": 1.0}, {"confidence": 0.0}, {"prevalence": 1.0}])
-    def test_wishes_that_none_can_have(self, model, quick, labelled, segmenter_path, wish):
-        self.refuse(model, labelled, replace(WISH, **wish), segmenter_path, "between 0 and 1", SettingError)
+    def test_wishes_that_none_can_have(self, model, quick, labeled, segmenter_path, wish):
+        self.refuse(model, labeled, replace(TARGET, **wish), segmenter_path, "between 0 and 1", SettingError)
 
 
 class TestInterrupted:
     @pytest.mark.parametrize("step", [0, 1, 2, 5, 6])
     def test_while_files_are_moved(
-        self, model, quick, labelled, segmenter_path, calibration, monkeypatch, tmp_path, step
+        self, model, quick, labeled, segmenter_path, calibration, monkeypatch, tmp_path, step
     ):
         """The former calibration is still valid, or what is there is refused; and the next calibration mends it."""
         moves = []
@@ -209,11 +209,11 @@ class TestInterrupted:
                 moves.append(Path(target).name)
             replace(source, target)
 
-        wish = replace(WISH, sensitivity=0.4)
+        wish = replace(TARGET, sensitivity=0.4)
         with monkeypatch.context() as patch:
             patch.setattr(module.os, "replace", stop)
             with pytest.raises(KeyboardInterrupt):
-                calibrate(model, labelled, wish, segmenter=segmenter_path)
+                calibrate(model, labeled, wish, segmenter=segmenter_path)
         assert sorted(path.name for path in model.iterdir()) == FILES
         if moves:
             with pytest.raises(ScreeningError, match="not what was calibrated"):
@@ -221,19 +221,19 @@ class TestInterrupted:
         else:
             assert read_calibration(model) == calibration
         if step in {1, 6}:  # between graph and weights, and before the record
-            found = calibrate(model, labelled, wish, segmenter=segmenter_path)
+            found = calibrate(model, labeled, wish, segmenter=segmenter_path)
             assert read_calibration(model) == found
             assert found.healthy == calibration.healthy
 
 
-def test_no_more_references_than_needed(fresh, quick, labelled, segmenter_path, monkeypatch):
+def test_no_more_references_than_needed(fresh, quick, labeled, segmenter_path, monkeypatch):
     asked = []
     monkeypatch.setattr(module, "MOST_REFERENCES", 5)
     monkeypatch.setattr(
         module, "read_radiograph", lambda path, read=module.read_radiograph: asked.append(path) or read(path)
     )
-    calibrate(fresh, labelled, WISH, segmenter=segmenter_path)
-    assert asked == labelled.references[:5]
+    calibrate(fresh, labeled, TARGET, segmenter=segmenter_path)
+    assert asked == labeled.references[:5]
 
 
 def test_ages_and_sizes_of_what_passed():

@@ -1,4 +1,4 @@
-"""Labelled images by a data module and by a table."""
+"""Labeled images by a data module and by a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from anomalib_cxr import ChestPhantom
 from anomalib_cxr.errors import DatasetError
-from anomalib_cxr.screening.calibration_data import labelled_by_datamodule, labelled_by_table
+from anomalib_cxr.screening.calibration_data import labeled_by_datamodule, labeled_by_table
 
 
 @pytest.fixture
@@ -27,34 +27,34 @@ def table(tmp_path, images):
 
 
 class TestDataModule:
-    def test_held_out_parts_and_training_images(self, labelled, phantoms, data):
+    def test_held_out_parts_and_training_images(self, labeled, phantoms, data):
         datamodule = ChestPhantom(**data["init_args"])
         datamodule.setup()
         held_out = pd.concat([datamodule.val_data.samples, datamodule.test_data.samples])
-        assert set(map(str, labelled.images.path)) == set(held_out.image_path)
-        assert set(map(str, labelled.references)) == set(datamodule.train_data.samples.image_path)
-        assert not set(labelled.references) & set(labelled.images.path)
+        assert set(map(str, labeled.images.path)) == set(held_out.image_path)
+        assert set(map(str, labeled.references)) == set(datamodule.train_data.samples.image_path)
+        assert not set(labeled.references) & set(labeled.images.path)
         assert all(
             path.stem.endswith("_1") == sick
-            for path, sick in zip(*map(labelled.images.get, ["path", "is_sick"]), strict=True)
+            for path, sick in zip(*map(labeled.images.get, ["path", "is_sick"]), strict=True)
         )
-        for path, masks in zip(labelled.references, labelled.masks, strict=True):
+        for path, masks in zip(labeled.references, labeled.masks, strict=True):
             assert masks == (str(phantoms / "masks" / path.name),)
 
-    def test_facts_of_the_people(self, labelled, phantoms):
-        for row in labelled.images.itertuples():
+    def test_facts_of_the_people(self, labeled, phantoms):
+        for row in labeled.images.itertuples():
             sex, age, _ = (phantoms / "ClinicalReadings" / f"{row.path.stem}.txt").read_text().splitlines()
             assert (row.sex, row.age, row.hospital) == (sex[-1], int(age[-4:-1]), "phantom")
 
-    def test_one_part(self, data, labelled):
-        parts = [labelled_by_datamodule(data, [part]) for part in ("val", "test")]
-        assert len(labelled.images) == sum(len(part.images) for part in parts)
+    def test_one_part(self, data, labeled):
+        parts = [labeled_by_datamodule(data, [part]) for part in ("val", "test")]
+        assert len(labeled.images) == sum(len(part.images) for part in parts)
         assert all(len(part.images) for part in parts)
 
     def test_images_of_both_parts_count_once(self, data):
         """In the protocol of the dissertation validation is the test set."""
         settings = {**data, "init_args": {**data["init_args"], "protocol": "dissertation"}}
-        found = [labelled_by_datamodule(settings, parts).images.path for parts in (["val"], ["val", "test"])]
+        found = [labeled_by_datamodule(settings, parts).images.path for parts in (["val"], ["val", "test"])]
         assert sorted(found[0]) == sorted(found[1])
 
     def test_a_data_module_of_anomalib(self, tmp_path, images):
@@ -64,7 +64,7 @@ class TestDataModule:
             folder.mkdir(exist_ok=True)
             (folder / f"{number}.png").symlink_to(path)
         place = {"name": "own", "root": str(tmp_path), "normal_dir": "normal", "abnormal_dir": "sick"}
-        found = labelled_by_datamodule({"class_path": "anomalib.data.Folder", "init_args": place}, ["val", "test"])
+        found = labeled_by_datamodule({"class_path": "anomalib.data.Folder", "init_args": place}, ["val", "test"])
         assert found.images.is_sick.sum() == 6
         assert len(found.references) + len(found.images) == 18
         assert set(found.masks) == {()}
@@ -78,7 +78,7 @@ class TestTable:
             f"{name},{label}"
             for name, label in zip(names, ["normal", " Healthy ", "0", "sick", "1", "ABNORMAL"], strict=True)
         ]
-        found = labelled_by_table(table(rows))
+        found = labeled_by_table(table(rows))
         assert list(found.images.path) == [tmp_path / name for name in names]
         assert found.images.is_sick.tolist() == [False] * 3 + [True] * 3
         assert found.references == [tmp_path / name for name in names[:3]]
@@ -87,19 +87,19 @@ class TestTable:
 
     def test_people(self, table, images):
         rows = [f"{images[0].name},normal,a,m,40", f"{images[60].name},sick,b, F ,", f"{images[61].name},sick,,,old"]
-        found = labelled_by_table(table(rows, "image,label,hospital,sex,age")).images
+        found = labeled_by_table(table(rows, "image,label,hospital,sex,age")).images
         assert found.hospital.tolist() == ["a", "b", ""]
         assert found.sex.tolist() == ["M", "F", ""]
         assert found.age.isna().tolist() == [False, True, True]
 
     def test_absolute_paths(self, table, images):
-        assert list(labelled_by_table(table([f"{images[5]},normal"])).images.path) == [Path(images[5])]
+        assert list(labeled_by_table(table([f"{images[5]},normal"])).images.path) == [Path(images[5])]
 
     def test_all_bad_rows_at_once(self, table, images, tmp_path):
         good, twice = images[0].name, images[60].name
         rows = [f"{good},normal", f"{twice},sick", f"{twice},sick", "none.png,sick", ",normal", f"{images[1].name},ill"]
         with pytest.raises(DatasetError, match="4 of 6 rows that cannot be used") as error:
-            labelled_by_table(table([*rows]))
+            labeled_by_table(table([*rows]))
         assert error.value.offenders == {
             "no such file": [tmp_path / "none.png", tmp_path],
             "label neither normal nor sick": [tmp_path / images[1].name],
@@ -111,21 +111,21 @@ class TestTable:
         for path in bad:
             path.write_bytes(b"no image")
         with pytest.raises(DatasetError, match="2 of 3 files that are no frontal radiograph") as error:
-            labelled_by_table(table([f"{bad[0].name},normal", f"{images[0].name},normal", f"{bad[1].name},sick"]))
+            labeled_by_table(table([f"{bad[0].name},normal", f"{images[0].name},normal", f"{bad[1].name},sick"]))
         assert list(error.value.offenders.values()) == [bad]
 
     def test_a_short_row(self, table, images, tmp_path):
         with pytest.raises(DatasetError, match="label neither normal nor sick") as error:
-            labelled_by_table(table([f"{images[0].name},normal", images[1].name]))
+            labeled_by_table(table([f"{images[0].name},normal", images[1].name]))
         assert error.value.offenders == {"label neither normal nor sick": [tmp_path / images[1].name]}
 
     def test_no_rows(self, table):
         with pytest.raises(DatasetError, match="0 of 0 rows"):
-            labelled_by_table(table([]))
+            labeled_by_table(table([]))
 
     def test_missing_columns(self, table):
         with pytest.raises(DatasetError, match=r"without image, label; it has file, class\n"):
-            labelled_by_table(table(["a.png,sick"], "file,class"))
+            labeled_by_table(table(["a.png,sick"], "file,class"))
 
     @pytest.mark.parametrize("content", [None, b"", b'image,label\n"a\n', b"\xff\xfe\x00\x80,\n"])
     def test_no_table(self, tmp_path, content):
@@ -133,4 +133,4 @@ class TestTable:
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(DatasetError, match=r"labels.csv.*\n.*the columns image, label|a CSV file"):
-            labelled_by_table(path)
+            labeled_by_table(path)

@@ -49,8 +49,8 @@ def test_image_and_mask_move_alike(masks):
 def test_about_half_are_mirrored(masks):
     _, mask = augment(2 * masks - 1, masks, drawn())
     columns = torch.arange(32.0)
-    centre = (mask * columns).sum((1, 2, 3)) / mask.sum((1, 2, 3))
-    assert likely((centre > 15.5).sum(), 0.5)
+    center = (mask * columns).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    assert likely((center > 15.5).sum(), 0.5)
 
 
 def test_a_share_is_veiled_in_the_lung_only(masks):

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.data.sources.samples import make_samples
-from anomalib_cxr.segmentation.experiment import dice, measure_dice, summarise_dice, worst_lungs
+from anomalib_cxr.segmentation.experiment import dice, measure_dice, summarize_dice, worst_lungs
 from anomalib_cxr.segmentation.network import load_segmenter
 from anomalib_cxr.segmentation.postprocessing import find_lungs
 
@@ -73,11 +73,11 @@ class TestSummary:
         return pd.DataFrame(rows)
 
     def row(self, table, source, label):
-        summary = summarise_dice(table).set_index(["source", "label"])
+        summary = summarize_dice(table).set_index(["source", "label"])
         return summary.loc[(source, label)]
 
     def test_groups(self, table):
-        summary = summarise_dice(table)
+        summary = summarize_dice(table)
         groups = [tuple(row) for row in summary[["source", "label", "n"]].itertuples(index=False)]
         by_hospital = [("a", "normal", 400), ("a", "sick", 1), ("a", "all", 401), ("b", "sick", 300), ("b", "all", 300)]
         assert groups == [*by_hospital, ("all", "all", 701)]
@@ -99,8 +99,8 @@ class TestSummary:
         assert np.isnan(row.high)
 
     def test_seeded(self, table):
-        pd.testing.assert_frame_equal(summarise_dice(table, 1), summarise_dice(table, 1))
-        assert not summarise_dice(table, 1).equals(summarise_dice(table, 2))
+        pd.testing.assert_frame_equal(summarize_dice(table, 1), summarize_dice(table, 1))
+        assert not summarize_dice(table, 1).equals(summarize_dice(table, 2))
 
 
 def test_worst_cases_come_first(segmenter, samples, measured):

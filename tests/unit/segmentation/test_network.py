@@ -38,14 +38,14 @@ class TestForward:
         assert -1e-6 <= probability.min() < probability.max() <= 1 + 1e-6
 
     def test_against_the_resizing_of_torchvision(self, segmenter):
-        grey = torch.rand(2, 1, 50, 90) * 2 - 1
-        small = segmenter.unet(resize(grey, [32, 32], antialias=True)).sigmoid()
-        torch.testing.assert_close(segmenter(grey), resize(small, [50, 90], antialias=True), atol=1e-4, rtol=0)
+        gray = torch.rand(2, 1, 50, 90) * 2 - 1
+        small = segmenter.unet(resize(gray, [32, 32], antialias=True)).sigmoid()
+        torch.testing.assert_close(segmenter(gray), resize(small, [50, 90], antialias=True), atol=1e-4, rtol=0)
 
     def test_an_image_is_judged_by_itself_also_in_training(self, segmenter):
         segmenter.train()
-        grey = torch.rand(3, 1, 40, 40) * 2 - 1
-        torch.testing.assert_close(segmenter(grey)[1:2], segmenter(grey[1:2]))
+        gray = torch.rand(3, 1, 40, 40) * 2 - 1
+        torch.testing.assert_close(segmenter(gray)[1:2], segmenter(gray[1:2]))
 
     def test_gradients_reach_every_weight(self, segmenter):
         segmenter(torch.rand(2, 1, 32, 32)).mean().backward()
@@ -74,8 +74,8 @@ class WithinAModel(nn.Module):
         self.segmenter = segmenter
 
     def forward(self, image):
-        grey = image.mean(dim=1, keepdim=True)
-        return grey * self.segmenter(grey)
+        gray = image.mean(dim=1, keepdim=True)
+        return gray * self.segmenter(gray)
 
 
 class TestExport:
@@ -112,10 +112,10 @@ class TestExport:
 class TestFile:
     def test_comes_back_as_it_was(self, segmenter, path):
         loaded = load_segmenter(path)
-        grey = torch.rand(1, 1, 40, 40)
+        gray = torch.rand(1, 1, 40, 40)
         assert not loaded.training
         assert loaded.settings == segmenter.settings
-        torch.testing.assert_close(loaded(grey), segmenter(grey), atol=0, rtol=0)
+        torch.testing.assert_close(loaded(gray), segmenter(gray), atol=0, rtol=0)
         assert [each.name for each in path.parent.iterdir()] == ["segmenter.pt"]
 
     def test_holds_its_record(self, path):

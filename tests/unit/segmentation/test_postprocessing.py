@@ -89,8 +89,8 @@ class Bright(torch.nn.Module):
         super().__init__()
         self.slope = torch.nn.Parameter(torch.tensor(20.0))
 
-    def forward(self, grey):
-        return self.slope * grey
+    def forward(self, gray):
+        return self.slope * gray
 
 
 class TestFinding:

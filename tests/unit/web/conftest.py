@@ -23,17 +23,17 @@ def csrf_of(text):
 
 def draw_case(folder, name, probability, **facts):
     """Draw an X-ray with its layers: a bright right half, heat above, lungs in the middle."""
-    grey = np.full((HEIGHT, WIDTH), 50, np.uint8)
-    grey[:, WIDTH // 2 :] = 200
+    gray = np.full((HEIGHT, WIDTH), 50, np.uint8)
+    gray[:, WIDTH // 2 :] = 200
     path = folder / "images" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(grey).save(path)
+    Image.fromarray(gray).save(path)
     heat, lungs = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
     heat[:8], lungs[4:12, 4:12] = 255, 255
     (folder / "layers").mkdir(exist_ok=True)
     for kind, layer in {"heat": heat, "lungs": lungs}.items():
         Image.fromarray(layer).save(folder / "layers" / f"{name}-{kind}.png")
-    Image.fromarray(np.stack([grey] * 3, -1)).save(folder / "layers" / f"{name}.png")
+    Image.fromarray(np.stack([gray] * 3, -1)).save(folder / "layers" / f"{name}.png")
     known = {
         "decision": Decision.TO_READ if probability >= 0.3 else Decision.RULED_OUT,
         "score": probability / 2,

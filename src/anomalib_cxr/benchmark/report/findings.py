@@ -88,7 +88,7 @@ def _findings_on(results: Results, measured: pd.DataFrame, pairs: pd.DataFrame, 
         yield f"On {data}, by protocol (b), {top} has the highest AUROC: {_words(honest[top])}."
         above = [system for system in ranked if honest[system].low > 0.5]  # noqa: PLR2004  # a guess
         yield f"{len(above)} of {len(ranked)} systems are above 0.5 with their whole interval{_names(above)}."
-    yield from _optimism(_by_system(pick(here, protocol=DISSERTATION, group=POOLED)), honest)
+    yield from _optimizm(_by_system(pick(here, protocol=DISSERTATION, group=POOLED)), honest)
     yield from _reported(results, honest)
     compared = pairs[pairs.p_holm.notna()]
     if len(compared):
@@ -110,7 +110,7 @@ def _names(names: list[str]) -> str:
     return f": {', '.join(names)}" if names else ""
 
 
-def _optimism(dissertation: Mapping[str, Over], honest: Mapping[str, Over]) -> Iterator[str]:
+def _optimizm(dissertation: Mapping[str, Over], honest: Mapping[str, Over]) -> Iterator[str]:
     """Say how much the dissertation's protocol lifts the figures."""
     lifts = [dissertation[system].value - honest[system].value for system in honest if system in dissertation]
     if lifts:

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anomalib_cxr.evaluation.figures import BLUE, GREY, new_figure
+from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, POOLED
 
 from .measures import DISSERTATION, HONEST, Over, over_runs, pick
@@ -123,7 +123,7 @@ def _lowest(panels: Sequence[Axes]) -> Iterator[Axes]:
 def say(axes: Axes, words: str) -> None:
     """Say in an empty panel why there is nothing to see."""
     axes.text(
-        0.5, 0.5, words, ha="center", va="center", fontsize=SMALL, color=GREY, transform=axes.transAxes, wrap=True
+        0.5, 0.5, words, ha="center", va="center", fontsize=SMALL, color=GRAY, transform=axes.transAxes, wrap=True
     )
     axes.set_xticks([])
     axes.set_yticks([])
@@ -135,7 +135,7 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPX"
 MARKS = {
     "reported by the dissertation": ("*", "#D55E00"),
-    "(a) best epoch on validation": ("^", GREY),
+    "(a) best epoch on validation": ("^", GRAY),
     "(b) test, epoch chosen on validation": ("o", BLUE),
     "(b) test, last epoch": ("s", INK),
 }
@@ -146,7 +146,7 @@ def overview(results: Results, measured: pd.DataFrame, data: str) -> Figure:
     systems = results.systems(data)
     figure = new_figure(WIDTH, 0.5 * len(systems) + 1.7)
     axes = figure.subplots()
-    axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1)
+    axes.axvline(0.5, color=GRAY, linestyle=":", linewidth=1)
     here = pick(measured, data=data, shift=AS_IS, metric=AUROC, group=POOLED)
     for place, system in enumerate(systems):
         own = pick(here, system=system)
@@ -191,9 +191,9 @@ def noise_curves(systems: Mapping[str, Sequence[tuple[Noise, Over]]]) -> Figure:
         for (name, points), look in zip(systems.items(), looks, strict=False):
             of_kind = [(noise, over) for noise, over in points if not noise.spread or noise.kind == kind]
             _draw_line(panel, of_kind, look, label=name, alpha=min(0.14, 0.5 / len(systems)))
-        panel.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
+        panel.axhline(0.5, color=GRAY, linestyle=":", linewidth=1)
         panel.set_title(f"{kind} noise", fontsize=9)
-        panel.set_xlabel("standard deviation at mid-grey, image in [0, 1]", fontsize=SMALL)
+        panel.set_xlabel("standard deviation at mid-gray, image in [0, 1]", fontsize=SMALL)
         panel.tick_params(labelsize=SMALL)
     panels[0].set_ylabel("AUROC", fontsize=SMALL)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from anomalib_cxr.evaluation.figures import BLUE, GREY, RED
+from anomalib_cxr.evaluation.figures import BLUE, GRAY, RED
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, auroc, obstacle_to_roc
 
 from .panels import COLUMNS, INK, Curves, curves_of, draw_curves, label_outer, panel_grid, say
@@ -21,7 +21,7 @@ from .results import BEST, TEST, Outcome, Results
 ORANGE, PURPLE, TEAL, FAINT = "#e66101", "#7b3294", "#018571", "#c4c4c4"
 FALL_OUT = np.linspace(0, 1, 101)
 HOSPITAL_STYLES = ((BLUE, "--"), (ORANGE, "-."), (PURPLE, ":"), (TEAL, (0, (1, 1))))
-"""Colour and line of each hospital; neither tells it alone."""
+"""Color and line of each hospital; neither tells it alone."""
 EDGES = np.linspace(-4, 6, 31)
 """Of the histograms' bins, in standard deviations of the normal images' scores."""
 LOSSES_IN_A_ROW = 6
@@ -75,7 +75,7 @@ def roc_panels(results: Results, data: str) -> Figure:
 
 def _draw_others(panel: Axes, others: Sequence[Curves | None]) -> None:
     """Draw the means of the other systems faintly, to compare with."""
-    panel.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=0.8)
+    panel.plot([0, 1], [0, 1], color=GRAY, linestyle=":", linewidth=0.8)
     for curves in others:
         if curves is not None:
             panel.plot(curves.grid, curves.mean, color=FAINT, linewidth=0.6, zorder=1)
@@ -116,7 +116,7 @@ def auroc_panels(results: Results, data: str) -> Figure:
         if curves is None:
             say(panel, "no AUROC by epoch")
             continue
-        panel.axhline(0.5, color=GREY, linestyle=":", linewidth=0.8)
+        panel.axhline(0.5, color=GRAY, linestyle=":", linewidth=0.8)
         draw_curves(panel, curves, BLUE)
         _mark_chosen(panel, outcomes)
         panel.set_ylim(0, 1.02)
@@ -170,7 +170,7 @@ def histogram_panels(results: Results, data: str) -> Figure:
     hospitals have mean 0 and standard deviation 1. What lies beyond the axis is counted in the outermost bins.
     """
     systems = results.systems(data)
-    tables = {system: _standardised(results.of(data, system)) for system in systems}
+    tables = {system: _standardized(results.of(data, system)) for system in systems}
     hospitals = hospitals_of(list(tables.values())) or [""]
     titles = [f"{system}, {source}".rstrip(", ") for system in systems for source in hospitals]
     in_a_row = max(1, COLUMNS // len(hospitals))
@@ -189,7 +189,7 @@ def histogram_panels(results: Results, data: str) -> Figure:
     return figure
 
 
-def _standardised(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+def _standardized(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     parts = []
     for each in outcomes:
         table = each.part(TEST, BEST)
@@ -210,5 +210,5 @@ def _draw_histogram(panel: Axes, table: pd.DataFrame) -> None:
         share = np.full(len(scores), 1 / max(1, len(scores)))
         style: dict[str, Any] = {"histtype": "stepfilled", "alpha": 0.45} if label == NORMAL else {"histtype": "step"}
         panel.hist(scores, bins=list(EDGES), weights=share, color=color, label=label, **style)
-    panel.axvline(0, color=GREY, linestyle=":", linewidth=0.8)
+    panel.axvline(0, color=GRAY, linestyle=":", linewidth=0.8)
     panel.yaxis.set_major_locator(MaxNLocator(3))

@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from anomalib_cxr.evaluation.figures import CAPTION
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 from .comparisons import compare_systems
 from .measures import measure_runs
@@ -46,14 +46,14 @@ def write_report(folder: Path) -> Path:
     sections = report_sections(results, measured, comparisons)
     page = {"title": results.config["title"], "disclaimer": CAPTION, "sections": sections}
     for name in (MARKDOWN, HTML):
-        with whole_file(folder / name) as unfinished:
+        with atomic_path(folder / name) as unfinished:
             unfinished.write_text(_render(name, page), encoding="utf-8")
     remove_other_figures([picture for section in sections for picture in section.pictures], folder)
     return folder / HTML
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         table.to_csv(unfinished, index=False, float_format="%.6g")
 
 

@@ -205,11 +205,11 @@ def _read_epochs(path: Path) -> pd.DataFrame:
     return table
 
 
-MID_GREY = 0.5
+MID_GRAY = 0.5
 
 
 class Noise(NamedTuple):
-    """Noise of variance `gain * x + sigma ** 2` at the grey value x, on the scale [0, 1] of the image."""
+    """Noise of variance `gain * x + sigma ** 2` at the gray value x, on the scale [0, 1] of the image."""
 
     gain: float
     sigma: float
@@ -221,13 +221,13 @@ class Noise(NamedTuple):
 
     @property
     def spread(self) -> float:
-        """Standard deviation at mid-grey, which puts both kinds on one axis.
+        """Standard deviation at mid-gray, which puts both kinds on one axis.
 
         Example:
             >>> round(Noise(gain=0.01, sigma=0.02).spread, 3)
             0.073
         """
-        return math.sqrt(self.gain * MID_GREY + self.sigma**2)
+        return math.sqrt(self.gain * MID_GRAY + self.sigma**2)
 
 
 NO_NOISE = Noise(0.0, 0.0)

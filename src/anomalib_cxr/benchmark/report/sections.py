@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, POOLED
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 from . import panels as charts
 from . import plots as figures
@@ -46,8 +46,8 @@ def roc(results: Results, data: str) -> Picture:
     alt = f"ROC curves on {data}, a panel for each system; AUROC as in the table above."
     caption = (
         f"ROC curves on the test images of {data}, epoch chosen on validation. Black: mean over the runs (vertical "
-        "average) of all images, with the smallest and largest sensitivity of the runs as a band. Coloured: mean for "
-        "each hospital. Light grey: the means of the other systems. In the legends: mean AUROC."
+        "average) of all images, with the smallest and largest sensitivity of the runs as a band. Colored: mean for "
+        "each hospital. Light gray: the means of the other systems. In the legends: mean AUROC."
     )
     return show_figure(figures.roc_panels(results, data), results.folder, f"roc-{data}", alt, caption)
 
@@ -176,7 +176,7 @@ def show_figure(figure: Figure, folder: Path, name: str, alt: str, caption: str)
         caption: The words under it.
     """
     path = f"{FOLDER}/{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}.png"
-    with whole_file(folder / path) as unfinished:
+    with atomic_path(folder / path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=DPI)
     encoded = base64.b64encode((folder / path).read_bytes()).decode()
     return Picture(alt, caption, encoded, "png", round(figure.get_figwidth() * ON_SCREEN), path)

@@ -23,7 +23,7 @@ from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, Grid, Run
 from anomalib_cxr.benchmark.plan.resolve import refuse_other_settings, resolve_grid
 from anomalib_cxr.benchmark.report.report import write_report
 from anomalib_cxr.errors import CxrError, DatasetError
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 from .job import RunJob, whole_run
 
@@ -128,7 +128,7 @@ class Benchmark(Pipeline):
         runs = resolve_grid(self.grid)
         with self._writing():
             self.generator = RunGenerator(runs, self.folder)
-            with whole_file(self.folder / "benchmark.yaml") as unfinished:
+            with atomic_path(self.folder / "benchmark.yaml") as unfinished:
                 unfinished.write_text(yaml.safe_dump(self.grid.record(), sort_keys=False), encoding="utf-8")
             logger.info("%d runs, %d of them to be done, in %s", len(runs), len(self.generator.asked), self.folder)
             self._run_all()

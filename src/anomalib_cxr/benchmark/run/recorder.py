@@ -18,7 +18,7 @@ from typing_extensions import Self
 from anomalib_cxr.errors import DatasetError, DivergenceError
 from anomalib_cxr.evaluation.figures import save_figure
 from anomalib_cxr.evaluation.scores import Scored, auroc, choose_ranks, obstacle_to_roc, score_table, scores_of
-from anomalib_cxr.evaluation.sheets import look_again, residual_sheet, test_dataset
+from anomalib_cxr.evaluation.sheets import residual_sheet, score_images, test_dataset
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
@@ -174,7 +174,7 @@ class ScoreRecorder(Callback):
         seconds, images = np.sum(self._timed[1:] or self._timed, axis=0)  # the first of several batches warms up
         self.seconds_per_image = float(seconds / images)
         if self.sheet is not None:
-            cases = look_again(trainer, pl_module, test_dataset(trainer), choose_ranks(table))
+            cases = score_images(trainer, pl_module, test_dataset(trainer), choose_ranks(table))
             words = f"Weights of epoch {self.best_epoch}, the best on validation"
             save_figure(residual_sheet(cases, words), self.sheet)
 

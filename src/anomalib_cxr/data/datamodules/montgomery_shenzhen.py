@@ -21,7 +21,7 @@ _PREFIXES = {"Montgomery": "MCUCXR", "Shenzhen": "CHNCXR"}
 class MontgomeryShenzhen(RoiDataModule):
     """Normal and tuberculous chest X-rays of two hospitals, with lung masks.
 
-    Every layout that the sets come in is recognised by itself; see :mod:`anomalib_cxr.data.sources.layouts`.
+    Every layout that the sets come in is recognized by itself; see :mod:`anomalib_cxr.data.sources.layouts`.
 
     Args:
         root: Folder with the data.

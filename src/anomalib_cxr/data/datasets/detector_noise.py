@@ -39,7 +39,7 @@ class DetectorNoise(Transform):  # type: ignore[misc]  # torchvision has no type
                   - {class_path: anomalib_cxr.DetectorNoise, init_args: {gain: 0.01, sigma: 0.05}}
 
     Args:
-        gain: Grey value of one photon, on the scale [0, 1]; 0 for no Poisson part.
+        gain: Gray value of one photon, on the scale [0, 1]; 0 for no Poisson part.
         sigma: Standard deviation of the Gaussian part, on the scale [0, 1]; 0 for none. In the scale of the networks,
             [-1, 1], both double.
         seed: Seed of the noise, at least 0.
@@ -74,7 +74,7 @@ class DetectorNoise(Transform):  # type: ignore[misc]  # torchvision has no type
             raise CxrError(
                 f"an image of {inpt.dtype} with values from {inpt.min():g} to {inpt.max():g}",
                 "floats from 0 (black) to 1 (white)",
-                "add the noise once, and before the image is normalised",
+                "add the noise once, and before the image is normalized",
             )
         clean = np.ascontiguousarray(inpt.numpy())
         content = int.from_bytes(hashlib.blake2b(clean.tobytes(), digest_size=16).digest(), "little")

@@ -21,7 +21,7 @@ RIGHT, LEFT = -1, 1  # the patient's sides, as the sign of x
 CM = 21.0  # one body unit in cm
 BONE = 1.8  # attenuation of bone in water
 EDGE = 0.008  # softness of an outline, by motion and focal spot
-LUNG_CENTRE = 0.33
+LUNG_CENTER = 0.33
 ROUND = 2.15  # exponent of the cage's outline; 2 would be an ellipse
 WIDEST = 0.15  # height below which the chest wall runs straight down
 
@@ -120,8 +120,8 @@ class Build:
     def lateral(self, y: Field | float, margin: float = 0.0) -> Field:
         """Distance from the midline at the height y of the inner chest wall, or of a line that far outside it."""
         up = np.clip((WIDEST - np.asarray(y, np.float32)) / (WIDEST - self.apex + margin), 0, 1)
-        half = self.width + margin - LUNG_CENTRE
-        return np.asarray(LUNG_CENTRE + half * (1 - up**ROUND) ** (1 / ROUND), np.float32)
+        half = self.width + margin - LUNG_CENTER
+        return np.asarray(LUNG_CENTER + half * (1 - up**ROUND) ** (1 / ROUND), np.float32)
 
     def point(self, side: int, across: float, down: float) -> tuple[float, float]:
         """Return a place in a lung: `across` 0 at the mediastinum to 1 at the ribs, `down` 0 at the apex to 1."""
@@ -146,9 +146,9 @@ def tube(distance: Real, radius: float) -> Field:
     return np.asarray(BONE * CM * (chord(distance, radius) - 0.75 * chord(distance, 0.7 * radius)), np.float32)
 
 
-def ellipse(x: Real, y: Real, centre: tuple[float, float], axes: tuple[float, float], angle: float = 0.0) -> Field:
+def ellipse(x: Real, y: Real, center: tuple[float, float], axes: tuple[float, float], angle: float = 0.0) -> Field:
     """Signed distance, about, from the outline of a rotated ellipse: positive inside."""
-    dx, dy, cos, sin = x - centre[0], y - centre[1], np.cos(angle), np.sin(angle)
+    dx, dy, cos, sin = x - center[0], y - center[1], np.cos(angle), np.sin(angle)
     radius = np.hypot((cos * dx + sin * dy) / axes[0], (cos * dy - sin * dx) / axes[1])
     return np.asarray((1 - radius) * min(axes), np.float32)
 
@@ -184,12 +184,12 @@ def draw_lungs(view: View, build: Build) -> Lungs:
     """Fill the cage with air, above the diaphragm and beside the mediastinum."""
     side_of = np.where(view.x < 0, RIGHT, LEFT)
     u = np.abs(view.x)
-    half = np.where(u < LUNG_CENTRE, LUNG_CENTRE - 0.03, build.width - LUNG_CENTRE)
+    half = np.where(u < LUNG_CENTER, LUNG_CENTER - 0.03, build.width - LUNG_CENTER)
     up = np.clip((WIDEST - view.y) / (WIDEST - build.apex), 0, None)
-    radius = (np.abs((u - LUNG_CENTRE) / half) ** ROUND + up**ROUND) ** (1 / ROUND)
-    inside = (1 - radius) * (build.width - LUNG_CENTRE)
+    radius = (np.abs((u - LUNG_CENTER) / half) ** ROUND + up**ROUND) ** (1 / ROUND)
+    inside = (1 - radius) * (build.width - LUNG_CENTER)
     dome = np.where(side_of == RIGHT, build.dome_right, build.dome_left)
-    outwards, inwards = np.clip(u - LUNG_CENTRE, 0, None) / 0.33, np.clip(LUNG_CENTRE - u, 0, None) / 0.3
+    outwards, inwards = np.clip(u - LUNG_CENTER, 0, None) / 0.33, np.clip(LUNG_CENTER - u, 0, None) / 0.3
     slope = 0.21 * outwards**2.6 + 0.06 * inwards**2
     above = dome + slope - view.y
     # Behind the dome the lung reaches deeper, which shades the upper liver.

@@ -34,7 +34,7 @@ _DAY, _TIME = "20000101", "120000"
 def write_phantom_dicom(root: Path | str) -> Path:
     """Write the radiographs of a set as DICOM files, into a folder that appears complete or not at all.
 
-    Each phantom is a patient with one Digital X-Ray image for presentation: the grey levels of its PNG, of the same
+    Each phantom is a patient with one Digital X-Ray image for presentation: the gray levels of its PNG, of the same
     depth, and the age and sex of its clinical reading. One in three is MONOCHROME1, its levels inverted;
     `read_radiograph` gives the same image for both files. UIDs come from the settings and the seed of the set and from
     the name of the phantom: the same set has the same ones everywhere. A copy that is there is left alone.
@@ -105,7 +105,7 @@ class _Identity(NamedTuple):
 
 
 def _dataset(identity: _Identity, levels: NDArray[np.uint8] | NDArray[np.uint16], reading: Reading) -> Dataset:
-    """Return a Digital X-Ray Image for presentation (PS3.3 A.26) of grey levels `(H, W)`."""
+    """Return a Digital X-Ray Image for presentation (PS3.3 A.26) of gray levels `(H, W)`."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

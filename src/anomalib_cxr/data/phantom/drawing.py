@@ -16,18 +16,18 @@ from .thorax import draw_thorax
 
 SMALLEST, LARGEST = 32, 2048
 FINEST = 256  # a smaller image is the mean over the pixels of one at least this large, so that ribs do not alias
-NOTICEABLE = 0.03  # change of the clean grey value that a reader can see
-FOG, SHOULDER = 0.05, 0.95  # grey values of bare and of saturated film; the margins keep the noise from being clipped
+NOTICEABLE = 0.03  # change of the clean gray value that a reader can see
+FOG, SHOULDER = 0.05, 0.95  # gray values of bare and of saturated film; the margins keep the noise from being clipped
 
 
 @dataclass(frozen=True)
 class NoiseModel:
     r"""Poisson-Gaussian noise: :math:`y = gain \cdot Poisson(x / gain) + N(0, sigma^2)`.
 
-    The variance at the grey value x is gain * x + sigma^2.
+    The variance at the gray value x is gain * x + sigma^2.
 
     Args:
-        gain: Grey value of one photon, on the scale [0, 1]; 0 for no Poisson part.
+        gain: Gray value of one photon, on the scale [0, 1]; 0 for no Poisson part.
         sigma: Standard deviation of the Gaussian part, on the scale [0, 1].
 
     Raises:
@@ -62,7 +62,7 @@ class Phantom:
         image: What the detector shows, in [0, 1], bright where dense, (H, W) float32.
         clean: The same before the noise, (H, W) float32.
         lungs: The visible lung fields of the anatomy, without the lung behind the heart, (H, W) bool.
-        lesion: Where the finding changed the clean grey value noticeably, (H, W) bool.
+        lesion: Where the finding changed the clean gray value noticeably, (H, W) bool.
         finding: Name of the finding, or None for a healthy person.
         age: In years.
         sex: "M" or "F".
@@ -134,7 +134,7 @@ class Film:
         return cls(rng.uniform(0.30, 0.36), rng.uniform(12.2, 13.4), rng.uniform(0.92, 1.08))
 
     def expose(self, path: Field) -> Field:
-        """Return the grey value in [0, 1] for paths in cm of water."""
+        """Return the gray value in [0, 1] for paths in cm of water."""
         density = expit(self.contrast * (path - self.speed)) ** self.gamma
         return np.asarray(FOG + (SHOULDER - FOG) * density, np.float32)
 

@@ -253,7 +253,7 @@ def _write(root: Path, case: Case) -> None:
 
 
 def _levels(image: NDArray[np.float32], bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Round an image in [0, 1] to the grey levels of a PNG."""
+    """Round an image in [0, 1] to the gray levels of a PNG."""
     levels = np.rint(image.astype(np.float64) * ((1 << bits) - 1))
     if bits == 8:  # noqa: PLR2004
         return levels.astype(np.uint8)

@@ -34,13 +34,13 @@ def draw_nodules(rng: np.random.Generator, thorax: Thorax) -> Field:
     path = np.zeros_like(thorax.view.x)
     for number in range(int(rng.integers(5, 10))):
         side = (RIGHT, LEFT)[number % 2]
-        centre = thorax.build.point(side, rng.uniform(0.25, 0.8), rng.uniform(0.2, 0.85))
-        _add_ball(path, thorax.view, centre, rng.uniform(0.05, 0.095), density=1.8)
+        center = thorax.build.point(side, rng.uniform(0.25, 0.8), rng.uniform(0.2, 0.85))
+        _add_ball(path, thorax.view, center, rng.uniform(0.05, 0.095), density=1.8)
     return path * thorax.lungs.fields
 
 
 def draw_cavity(rng: np.random.Generator, thorax: Thorax) -> Field:
-    """A thick-walled ring with a lucent centre in an upper lobe, among some infiltrate."""
+    """A thick-walled ring with a lucent center in an upper lobe, among some infiltrate."""
     view = thorax.view
     x, y = thorax.build.point(_side(rng), rng.uniform(0.4, 0.6), rng.uniform(0.25, 0.38))
     outer, angle = rng.uniform(0.15, 0.20), rng.uniform(0, np.pi)
@@ -101,9 +101,9 @@ def _texture(rng: np.random.Generator, view: View, frequency: float) -> Field:
     return np.asarray(np.sqrt(2 / waves) * total, np.float32)
 
 
-def _add_ball(path: Field, view: View, centre: tuple[float, float], radius: float, density: float = 1.4) -> None:
+def _add_ball(path: Field, view: View, center: tuple[float, float], radius: float, density: float = 1.4) -> None:
     """Add the path through a ball with a soft rim, in cm of water, in place."""
-    at = view.window(*centre, 2 * radius)
+    at = view.window(*center, 2 * radius)
     if path[at].size:
-        distance = np.hypot(view.x[at] - centre[0], view.y[at] - centre[1])
+        distance = np.hypot(view.x[at] - center[0], view.y[at] - center[1])
         path[at] += density * CM * 2 * radius * np.exp(-((distance / radius) ** 3))

@@ -1,6 +1,6 @@
 """Frontal radiographs in DICOM files, brought to the scale of every other file: [0, 1], dense is bright.
 
-pydicom decodes the pixels and applies the window. The grey-scale pipeline is that of the DICOM standard, PS3.3 C.11:
+pydicom decodes the pixels and applies the window. The gray-scale pipeline is that of the DICOM standard, PS3.3 C.11:
 stored values -> modality table or rescale -> table or window of interest -> polarity of the photometric interpretation.
 """
 
@@ -32,7 +32,7 @@ _NOT_A_PROJECTION = frozenset({
 })
 # fmt: on
 _FRONTAL_VIEWS = frozenset({"AP", "PA"})
-_GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+_GRAY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _QUOTED = 64  # characters
 _NEEDED = ("Rows", "Columns", "BitsStored", "PixelRepresentation", "PhotometricInterpretation", "PixelData")
 
@@ -45,11 +45,11 @@ def read_dicom(path: Path | str) -> torch.Tensor:
     1. the output of the first table of VOI LUT Sequence (0028,3010),
     2. the first window of Window Center (0028,1050) and Window Width (0028,1051), by its VOI LUT Function (0028,1056),
     3. all values that Bits Stored (0028,0101) can hold, after the modality table or the rescale. The darkest and the
-       brightest pixel of the image would use the scale better, but then one metal marker changes the grey of the
+       brightest pixel of the image would use the scale better, but then one metal marker changes the gray of the
        lungs, and two images of one detector are no longer comparable.
 
-    MONOCHROME1, where the smallest value is white, is inverted. Colour is refused, whatever its tones: windows are not
-    defined for it, and a radiograph in colour is a screenshot or a photograph of one.
+    MONOCHROME1, where the smallest value is white, is inverted. Color is refused, whatever its tones: windows are not
+    defined for it, and a radiograph in color is a screenshot or a photograph of one.
 
     Args:
         path: A DICOM file with its preamble.
@@ -58,7 +58,7 @@ def read_dicom(path: Path | str) -> torch.Tensor:
         Image of shape ``(1, H, W)``, float32 in [0, 1], dense tissue bright.
 
     Raises:
-        RadiographError: The file is no readable, uncoloured, single frontal projection; the reason names the tag.
+        RadiographError: The file is no readable, uncolored, single frontal projection; the reason names the tag.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -75,10 +75,10 @@ def read_dicom(path: Path | str) -> torch.Tensor:
         dataset = load_dicom(path)
         _refuse_other_subjects(path, dataset)
         _refuse_unreadable_pixels(path, dataset)
-        grey = _of_interest(path, dataset, *_modality_values(path, dataset, _pixels(path, dataset)))
+        gray = _of_interest(path, dataset, *_modality_values(path, dataset, _pixels(path, dataset)))
         if dataset.PhotometricInterpretation == "MONOCHROME1":
-            grey = 1.0 - grey
-        return torch.from_numpy(grey.astype(np.float32))[None]  # (1, H, W)
+            gray = 1.0 - gray
+        return torch.from_numpy(gray.astype(np.float32))[None]  # (1, H, W)
 
 
 def dicom_size(path: Path | str) -> tuple[int, int]:
@@ -146,12 +146,12 @@ def _refuse_other_subjects(path: Path, dataset: Dataset) -> None:
 def _refuse_unreadable_pixels(path: Path, dataset: Dataset) -> None:
     _refuse_missing(path, dataset, _NEEDED)
     photometric = _text(dataset.PhotometricInterpretation)
-    if photometric not in _GREY:
+    if photometric not in _GRAY:
         raise RadiographError(
             path,
             f"{_named('PhotometricInterpretation')} = {_quoted(photometric)}",
             "MONOCHROME1 or MONOCHROME2",
-            "export the original radiograph instead of a colour copy",
+            "export the original radiograph instead of a color copy",
         )
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not syntax:

@@ -72,9 +72,9 @@ def parse_reading(text: str) -> Reading:
         Reading(sex='M', age=45.0, findings='right PTB')
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    labelled = {match["key"].lower(): match["value"] for line in lines if (match := _LABELLED.match(line))}
-    if labelled:
-        sex, age = _sex(labelled.get("sex", "")), parse_age(labelled.get("age", ""))
+    labeled = {match["key"].lower(): match["value"] for line in lines if (match := _LABELLED.match(line))}
+    if labeled:
+        sex, age = _sex(labeled.get("sex", "")), parse_age(labeled.get("age", ""))
         findings = [line for line in lines if not _LABELLED.match(line)]
     else:
         sex, age = (_sex(lines[0]), parse_age(lines[0])) if lines else (None, None)

@@ -22,7 +22,7 @@ MAX_PIXELS = 150_000_000  # radiographs have about 20 million; Pillow itself sto
 
 _TWELVE_BIT = 4095.0
 _SIXTEEN_BIT = 65535.0
-# White in Pillow's grey modes; every other mode is colour and goes through Pillow's luminance, mode "L".
+# White in Pillow's gray modes; every other mode is color and goes through Pillow's luminance, mode "L".
 _WHITE = {"1": 1.0, "L": 255.0, "F": 1.0} | dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N", "I"), _SIXTEEN_BIT)
 
 
@@ -30,7 +30,7 @@ def read_radiograph(path: Path | str) -> torch.Tensor:
     """Read one radiograph; what the file holds decides how, not what it is called.
 
     DICOM files are read by ``anomalib_cxr.data.reading.dicom.read_dicom``, all others by Pillow: PNG, JPEG, TIFF,
-    BMP; grey of 1, 8 or 16 bits, float grey in [0, 1], and colour, of which the luminance is taken. An 8-bit image is
+    BMP; gray of 1, 8 or 16 bits, float gray in [0, 1], and color, of which the luminance is taken. An 8-bit image is
     divided by 255. A 16-bit one is divided by 4095 when no value exceeds that, else by 65535: a PNG cannot say that
     it holds the 12 bits of a detector, as the Montgomery set is documented to, and divided by 65535 these would be
     black. The price is that a 16-bit image with no value above 4095, one sixteenth of white, reads 16 times brighter.
@@ -43,7 +43,7 @@ def read_radiograph(path: Path | str) -> torch.Tensor:
 
     Raises:
         RadiographError: The file is missing, empty, truncated, no image, of several frames, too small or too large,
-            or holds values that are no grey.
+            or holds values that are no gray.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -69,7 +69,7 @@ def read_radiograph(path: Path | str) -> torch.Tensor:
 def read_mask(path: Path | str, *others: Path | str) -> torch.Tensor:
     """Read a lung mask that may be spread over several files, such as one for each lung.
 
-    A pixel is lung where the file's value is above half of white (8 bits: above 127; 16 bits: above 32767; colour by
+    A pixel is lung where the file's value is above half of white (8 bits: above 127; 16 bits: above 32767; color by
     its luminance), or where it is 1 in a file that uses no other values than 0 and 1. The files are merged by "or".
 
     Args:
@@ -207,13 +207,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _decode(path: Path) -> tuple[npt.NDArray[Any], float]:
-    """Grey values of shape ``(H, W)`` as the file has them, and the value of white."""
+    """Gray values of shape ``(H, W)`` as the file has them, and the value of white."""
     with _opened(path) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise RadiographError(path, f"{frames} frames", "a single image", "save the radiograph on its own")
-        grey = image if image.mode in _WHITE else image.convert("L")
-        values, white = np.asarray(grey), _WHITE[grey.mode]
+        gray = image if image.mode in _WHITE else image.convert("L")
+        values, white = np.asarray(gray), _WHITE[gray.mode]
     low, high = values.min(), values.max()  # either is NaN where any value is
     if not (low >= 0 and high <= white):
         raise RadiographError(

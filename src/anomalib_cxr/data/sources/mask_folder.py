@@ -16,7 +16,7 @@ import pandas as pd
 
 from anomalib_cxr._version import __version__
 from anomalib_cxr.errors import SegmenterError
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 FOLDER = "predicted_masks"
 """Folder of the predicted masks in a root, unless another one is chosen."""
@@ -65,7 +65,7 @@ class MaskFolder:
         if names:
             rows = [("image", "reason"), *((name, NO_LUNGS) for name in sorted(names.values()))]
             with (
-                whole_file(self.path / REPORT) as unfinished,
+                atomic_path(self.path / REPORT) as unfinished,
                 unfinished.open("w", encoding="utf-8", newline="") as file,
             ):
                 csv.writer(file, lineterminator="\n").writerows(rows)
@@ -87,7 +87,7 @@ class MaskFolder:
         self.refuse_other(segmenter)
         if not (self.path / RECORD).exists():
             record = {"sha256": _digest(segmenter), "anomalib_cxr": __version__}
-            with whole_file(self.path / RECORD) as unfinished:
+            with atomic_path(self.path / RECORD) as unfinished:
                 unfinished.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     def refuse_other(self, segmenter: Path) -> None:

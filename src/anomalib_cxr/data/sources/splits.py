@@ -75,7 +75,7 @@ def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, requi
     """Assign each X-ray to `train`, `val`, `test` or `unused`.
 
     - `dissertation`: of each hospital's normal images one tenth validates, the rest trains; as many sick ones validate,
-      the others stay unused. There is no test set: validation is the test set, and the figure is optimistic for that.
+      the others stay unused. There is no test set: validation is the test set, and the figure is optimiztic for that.
     - `holdout`: of each hospital's normal images one tenth validates, two tenths test, the rest trains; as many sick
       ones as normal ones validate, all others test. The three are disjoint.
 

@@ -1,7 +1,7 @@
 """One figure for several runs: seeds and splits of one system, combined by Rubin's rules.
 
 Sources: [0] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", 1987, chapter 3; [1] A. Marshall, D. G.
-Altman, R. L. Holder, P. Royston, "Combining estimates of interest in prognostic modelling studies after multiple
+Altman, R. L. Holder, P. Royston, "Combining estimates of interest in prognostic modeling studies after multiple
 imputation", BMC Medical Research Methodology 2009, for AUROC on the scale of the log odds.
 """
 

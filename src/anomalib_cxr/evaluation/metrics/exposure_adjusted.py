@@ -171,9 +171,9 @@ def adjusted_auroc(
     """Return the covariate-adjusted AUROC: how often a sick image scores over a normal one like it.
 
     Each sick image is compared with the normal ones of its hospital, each of these weighted by a Gaussian kernel of the
-    distance between their covariates, which are standardised by the hospital's normal images. The mean is over all sick
+    distance between their covariates, which are standardized by the hospital's normal images. The mean is over all sick
     images. Its variance is the bootstrap's: normal and sick images of each hospital are drawn separately, the
-    standardisation stays. The interval is on the scale of the log odds, as for AUROC.
+    standardization stays. The interval is on the scale of the log odds, as for AUROC.
 
     Args:
         is_sick: Which images are sick, bool, `(N,)`.

@@ -4,7 +4,7 @@ A frame shows both lungs side by side, dense tissue is bright. Lengths and place
 that lesions keep their shape in frames that are not square.
 """
 
-from .drawing import Levels, grey_levels
+from .drawing import Levels, gray_levels
 from .painting import KINDS, WEIGHTS, Painter, paint_lesions
 
-__all__ = ["KINDS", "WEIGHTS", "Levels", "Painter", "grey_levels", "paint_lesions"]
+__all__ = ["KINDS", "WEIGHTS", "Levels", "Painter", "gray_levels", "paint_lesions"]

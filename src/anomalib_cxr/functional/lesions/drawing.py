@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 TISSUE, DARK, BRIGHT = 0.97, 0.1, 0.9
-"""Quantiles: of the frame that counts as dense tissue, and of the lungs between which their grey values spread."""
+"""Quantiles: of the frame that counts as dense tissue, and of the lungs between which their gray values spread."""
 LEAST_CONTRAST = 0.02
 """Added to the spread, so that lesions in a flat picture are seen."""
 FAINTEST, DENSEST = 0.12, 0.9
@@ -25,19 +25,19 @@ _EVERY = 3  # a ninth of the pixels gives the same quantiles
 
 
 class Levels(NamedTuple):
-    """Grey values that lesions are measured in, each `(B, 1, 1, 1)`."""
+    """Gray values that lesions are measured in, each `(B, 1, 1, 1)`."""
 
     tissue: torch.Tensor
     """Brightness of dense tissue, in [0, 1]."""
     contrast: torch.Tensor
-    """Spread of the grey values in the lungs, above 0."""
+    """Spread of the gray values in the lungs, above 0."""
 
 
-def grey_levels(lungs: torch.Tensor, inside: torch.Tensor) -> Levels:
-    """Measure the grey values of frames, on every third row and column.
+def gray_levels(lungs: torch.Tensor, inside: torch.Tensor) -> Levels:
+    """Measure the gray values of frames, on every third row and column.
 
     Args:
-        lungs: Grey values in [0, 1], `(B, 1, H, W)`.
+        lungs: Gray values in [0, 1], `(B, 1, H, W)`.
         inside: Lung, from 0 to 1, `(B, 1, H, W)`; where no lung is found, the whole frame counts as lung.
 
     Returns:
@@ -45,7 +45,7 @@ def grey_levels(lungs: torch.Tensor, inside: torch.Tensor) -> Levels:
 
     Example:
         >>> frame = torch.linspace(0, 1, 301).expand(1, 1, 301, 301)
-        >>> [round(level.item(), 2) for level in grey_levels(frame, torch.ones(1, 1, 301, 301))]  # 0.9 - 0.1 + 0.02
+        >>> [round(level.item(), 2) for level in gray_levels(frame, torch.ones(1, 1, 301, 301))]  # 0.9 - 0.1 + 0.02
         [0.97, 0.82]
     """
     values, lung = (each[..., ::_EVERY, ::_EVERY].flatten(1) for each in (lungs, inside > 0.5))  # noqa: PLR2004  # mostly lung
@@ -82,7 +82,7 @@ UPPER = 0.5
 """Share of the images whose lesions prefer the upper parts of the lungs, as tuberculosis does."""
 APEX, BASE = 1.6, 0.2
 """How strongly these prefer the apex, and the base; in between it falls evenly."""
-_CELL = 4  # px between the places that a centre is drawn from
+_CELL = 4  # px between the places that a center is drawn from
 _ANYWHERE = 1e-6  # weight of places outside the lungs: for frames without lungs
 _OCTAVES, _FINER = 3, 0.6  # of fractal noise, and the weight of each octave as against the coarser one
 
@@ -197,11 +197,11 @@ def ellipse(inside: torch.Tensor, radius: tuple[float, float], generator: torch.
         generator: Source of the draws.
 
     Returns:
-        Distance from its centre, 1 on its line, `(B, 1, H, W)`.
+        Distance from its center, 1 on its line, `(B, 1, H, W)`.
     """
-    (y, x), (centre_y, centre_x) = positions(inside), places(inside, 1, generator)
+    (y, x), (center_y, center_x) = positions(inside), places(inside, 1, generator)
     turn, stretch = uniform(inside, 0, math.pi, generator), uniform(inside, 0.6, 1.7, generator)
-    down, across = y - centre_y, x - centre_x
+    down, across = y - center_y, x - center_x
     along = (turn.cos() * across + turn.sin() * down) / stretch
     beside = (turn.cos() * down - turn.sin() * across) * stretch
     return torch.hypot(along, beside) / uniform(inside, *radius, generator)

@@ -41,7 +41,7 @@ def paint_patch(lungs: torch.Tensor, inside: torch.Tensor, levels: Levels, gener
 def paint_diffuse(
     lungs: torch.Tensor, inside: torch.Tensor, levels: Levels, generator: torch.Generator
 ) -> torch.Tensor:
-    """Diffuse: a veil over whole zones, as oedema, widespread exudate or a thickened pleura make it."""
+    """Diffuse: a veil over whole zones, as edema, widespread exudate or a thickened pleura make it."""
     shape = torch.sigmoid(clouds(lungs, 3, generator) * uniform(lungs, 1, 3, generator))
     return brighten(lungs, DIFFUSE * opacities(lungs, generator) * shape * soften(inside), levels)
 
@@ -86,10 +86,10 @@ def paint_nodules(
     """Nodules: one to thirteen round foci: a tuberculoma, or airway spread around a cavity, or metastases."""
     count = one_of(range(1, 14), generator)
     close = some(lungs, CLUSTERED, generator)
-    centres = places(inside, count, generator)
+    centers = places(inside, count, generator)
     away = (
-        axis - torch.where(close, centre[:, :1] + (centre - centre[:, :1]) * CLUSTER, centre)
-        for axis, centre in zip(positions(lungs), centres, strict=True)
+        axis - torch.where(close, center[:, :1] + (center - center[:, :1]) * CLUSTER, center)
+        for axis, center in zip(positions(lungs), centers, strict=True)
     )
     radius = uniform(lungs, 0.008, 0.045, generator) * uniform(lungs, 0.6, 1.4, generator, count)
     depth = 1 - torch.hypot(*away) / radius  # (B, count, H, W), in radii
@@ -100,7 +100,7 @@ def paint_nodules(
 def paint_miliary(
     lungs: torch.Tensor, inside: torch.Tensor, levels: Levels, generator: torch.Generator
 ) -> torch.Tensor:
-    """Miliary: thousands of 1 to 3 mm granules of haematogenous spread, like millet seeds."""
+    """Miliary: thousands of 1 to 3 mm granules of hematogenous spread, like millet seeds."""
     grains = one_of((32, 48, 64), generator)
     dots = torch.sigmoid(5 * (noise(lungs, grains, grains, generator) - uniform(lungs, 0.2, 1.2, generator)))
     region = blot(inside, (0.15, 0.6), generator).masked_fill(some(lungs, EVERYWHERE, generator), 1)

@@ -10,7 +10,7 @@ import torch
 
 from anomalib_cxr.errors import refuse_settings
 
-from .drawing import Levels, grey_levels
+from .drawing import Levels, gray_levels
 from .kinds import (
     paint_cut_paste,
     paint_diffuse,
@@ -64,7 +64,7 @@ def paint_lesions(
     """Paint lesions of random kinds into a share of the images.
 
     Args:
-        lungs: Frames with both lungs side by side, grey values in [0, 1], dense is bright, `(B, 1, H, W)`.
+        lungs: Frames with both lungs side by side, gray values in [0, 1], dense is bright, `(B, 1, H, W)`.
         inside: Lung, from 0 to 1, in the same frame, `(B, 1, H, W)`.
         generator: Source of the draws, on the CPU.
         kinds: Kinds of lesions to choose from; keys of `KINDS`.
@@ -86,7 +86,7 @@ def paint_lesions(
         (torch.Size([4, 1, 96, 96]), True, True)
     """
     _check(kinds, weights, share, most)
-    levels = grey_levels(lungs, inside)
+    levels = gray_levels(lungs, inside)
     painted = lungs.clone()
     chances = torch.tensor([float(weights[kind]) for kind in kinds])
     sick = torch.rand(len(lungs), generator=generator) < share

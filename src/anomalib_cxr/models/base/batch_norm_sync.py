@@ -1,4 +1,4 @@
-"""Batch normalisation over the batches of all processes, where torch's own does not run: on CPUs."""
+"""Batch normalization over the batches of all processes, where torch's own does not run: on CPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation by mean and variance over all processes; torch's `SyncBatchNorm` takes no CPU tensor.
+    """Batch normalization by mean and variance over all processes; torch's `SyncBatchNorm` takes no CPU tensor.
 
     In one process, and in evaluation, it is `nn.BatchNorm2d`.
 
@@ -22,22 +22,22 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # the name that torch has
-        """Normalise the share of this process, `(B, C, H, W)`, which may differ in size from that of another."""
+        """Normalize the share of this process, `(B, C, H, W)`, which may differ in size from that of another."""
         if not (self.training and distributed.is_available() and distributed.is_initialized()):
             return super().forward(input)
         count = sum_over_processes(input.new_tensor(input[:, 0].numel()))
         mean = sum_over_processes(input.sum((0, 2, 3))) / count  # (C,)
-        centred = input - mean[:, None, None]
-        variance = sum_over_processes(centred.square().sum((0, 2, 3))) / count  # two passes: nothing cancels
+        centerd = input - mean[:, None, None]
+        variance = sum_over_processes(centerd.square().sum((0, 2, 3))) / count  # two passes: nothing cancels
         if self.track_running_stats:
             self._remember(mean.detach(), (variance * count / (count - 1)).detach())
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centerd * scale[:, None, None] + self.bias[:, None, None]
 
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         """Move the running statistics towards those of a batch, `(C,)` each; the variance is the unbiased one."""
         if self.running_mean is None or self.running_var is None or self.momentum is None:
-            raise TypeError("found a batch normalisation without running statistics, expected torch's default settings")
+            raise TypeError("found a batch normalization without running statistics, expected torch's default settings")
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
         if self.num_batches_tracked is not None:
@@ -54,7 +54,7 @@ class CpuBatchNormSync(TorchSyncBatchNorm):
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Synchronise each layer; it stays the same object, with the same weights, as torch's lazy layers do."""
+        """Synchronize each layer; it stays the same object, with the same weights, as torch's lazy layers do."""
         for layer in model.modules():
             if type(layer) is nn.BatchNorm2d:
                 layer.__class__ = SyncedBatchNorm2d

@@ -11,7 +11,7 @@ from anomalib_cxr.functional.alignment import box_grid, find_box, to_frame
 from anomalib_cxr.functional.exposure import N_COVARIATES, exposure_of, healthy_regions
 
 RIDGE = 5.0
-"""Penalty on the slopes, of standardised covariates."""
+"""Penalty on the slopes, of standardized covariates."""
 LEAST_IMAGES = 60
 """Healthy images from which on their scores tell what is usual: three covariates, and folds of at least 15."""
 _LEAST_SPREAD = 1e-6
@@ -36,7 +36,7 @@ class ExposureCalibration(nn.Module):
         True
     """
 
-    centre: torch.Tensor
+    center: torch.Tensor
     spread: torch.Tensor
     slope: torch.Tensor
     offset: torch.Tensor
@@ -45,7 +45,7 @@ class ExposureCalibration(nn.Module):
 
     def __init__(self, n_scores: int) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(N_COVARIATES))
+        self.register_buffer("center", torch.zeros(N_COVARIATES))
         self.register_buffer("spread", torch.ones(N_COVARIATES))
         self.register_buffer("slope", torch.zeros(N_COVARIATES, n_scores))
         self.register_buffer("offset", torch.zeros(n_scores))
@@ -60,12 +60,12 @@ class ExposureCalibration(nn.Module):
             exposures: Their covariates, `(N, 3)`.
         """
         scores, exposures = scores.double(), exposures.double()
-        self.centre.copy_(exposures.mean(dim=0))
+        self.center.copy_(exposures.mean(dim=0))
         self.spread.copy_(exposures.std(dim=0, correction=0).clamp(min=_LEAST_SPREAD))
-        standard = (exposures - self.centre) / self.spread  # (N, 3)
+        standard = (exposures - self.center) / self.spread  # (N, 3)
         mean = scores.mean(dim=0)
-        penalised = standard.T @ standard + RIDGE * torch.eye(N_COVARIATES).to(standard)
-        self.slope.copy_(torch.linalg.solve(penalised, standard.T @ (scores - mean)))
+        penalized = standard.T @ standard + RIDGE * torch.eye(N_COVARIATES).to(standard)
+        self.slope.copy_(torch.linalg.solve(penalized, standard.T @ (scores - mean)))
         self.offset.copy_(mean)
         self.fitted.fill_(True)
         self.deviation.fill_(1)
@@ -74,7 +74,7 @@ class ExposureCalibration(nn.Module):
     def forward(self, scores: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
         """Return how far scores, `(B, n_scores)`, are above those of healthy images of such exposures, `(B, 3)`."""
         # The expected score is added, of the opposite: a product and a difference in one would lose OpenVINO's float32.
-        opposite = ((self.centre - exposures) / self.spread) @ self.slope.to(exposures)
+        opposite = ((self.center - exposures) / self.spread) @ self.slope.to(exposures)
         return (scores - self.offset + opposite) / self.deviation
 
 
@@ -86,14 +86,14 @@ class Boxed(NamedTuple):
     """X-rays in the frame of their lungs' box."""
 
     light: torch.Tensor
-    """Grey values in [0, 1], `(B, 1, 64, 64)`."""
+    """Gray values in [0, 1], `(B, 1, 64, 64)`."""
     lungs: torch.Tensor
     """Probability of lung, `(B, 1, 64, 64)`."""
 
 
-def boxed(grey: torch.Tensor, lungs: torch.Tensor) -> Boxed:
+def boxed(gray: torch.Tensor, lungs: torch.Tensor) -> Boxed:
     """Warp X-rays in [-1, 1] and their probability of lung, both `(B, 1, H, W)`, into the frame of the lungs' box."""
-    both = torch.cat([(grey + 1) / 2, lungs], dim=1)
+    both = torch.cat([(gray + 1) / 2, lungs], dim=1)
     framed = to_frame(both, box_grid(find_box(lungs), (SIDE, SIDE)))
     return Boxed(framed[:, :1], framed[:, 1:])
 
@@ -105,11 +105,11 @@ class ExposedScore(nn.Module):
     images it learns that hospital's exposures only.
 
     Example:
-        >>> grey, lungs = torch.rand(80, 1, 64, 64), torch.zeros(80, 1, 64, 64)
+        >>> gray, lungs = torch.rand(80, 1, 64, 64), torch.zeros(80, 1, 64, 64)
         >>> lungs[..., 12:52, 8:28] = lungs[..., 12:52, 36:56] = 1
         >>> score = ExposedScore()
-        >>> score.fit(torch.randn(80), boxed(grey, lungs))
-        >>> score(torch.zeros(2), boxed(grey[:2], lungs[:2])).shape
+        >>> score.fit(torch.randn(80), boxed(gray, lungs))
+        >>> score(torch.zeros(2), boxed(gray[:2], lungs[:2])).shape
         torch.Size([2])
     """
 

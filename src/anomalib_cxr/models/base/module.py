@@ -23,17 +23,17 @@ from .visualizer import RadiographVisualizer
 logger = logging.getLogger(__name__)
 
 
-def to_grey(images: torch.Tensor) -> torch.Tensor:
-    """Return the one grey channel behind the three that anomalib carries.
+def to_gray(images: torch.Tensor) -> torch.Tensor:
+    """Return the one gray channel behind the three that anomalib carries.
 
     Args:
         images: X-rays, their channels alike, `(B, C, H, W)`.
 
     Returns:
-        The grey channel, `(B, 1, H, W)`.
+        The gray channel, `(B, 1, H, W)`.
 
     Example:
-        >>> to_grey(torch.ones(2, 3, 8, 8)).shape
+        >>> to_gray(torch.ones(2, 3, 8, 8)).shape
         torch.Size([2, 1, 8, 8])
     """
     return images.mean(dim=1, keepdim=True)
@@ -87,7 +87,7 @@ class RadiographModule(WholeExport, GuardedTraining, ReproducibleTraining):  # t
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """Return what the trainer must be given: no clipping, as manual optimisation demands, and no sanity check."""
+        """Return what the trainer must be given: no clipping, as manual optimization demands, and no sanity check."""
         return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
 
     @property

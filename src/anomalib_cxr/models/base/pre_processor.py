@@ -45,8 +45,8 @@ class RoiPreProcessor(PreProcessor):
         Returns:
             The images in [-1, 1], `(B, 3, image_size, image_size)`.
         """
-        grey = 2 * batch.mean(dim=1, keepdim=True) - 1  # resized once, for all channels
-        small = antialiased_resize(grey, (self.image_size, self.image_size))
+        gray = 2 * batch.mean(dim=1, keepdim=True) - 1  # resized once, for all channels
+        small = antialiased_resize(gray, (self.image_size, self.image_size))
         return torch.cat([small] * batch.shape[1], dim=1)  # `expand` cost LungAtlas its float32 in OpenVINO
 
     def _prepare(self, batch: Any) -> None:

@@ -10,12 +10,12 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from anomalib_cxr.deploy.openvino_layers import put_in_twins
+from anomalib_cxr.deploy.openvino_layers import replace_unsafe_layers
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
 from anomalib_cxr.segmentation.training import fit_lungs
 
-from .module import to_grey
+from .module import to_gray
 from .reproducible import drawn_from, seed_or_state
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class FrozenSegmenter(nn.Module):
 
     def take(self, segmenter: LungSegmenter) -> None:
         """Find lungs by this segmenter from now on."""
-        put_in_twins(segmenter)
+        replace_unsafe_layers(segmenter)
         self.segmenter = segmenter.requires_grad_(requires_grad=False).eval()
 
     def train(self, mode: bool = True) -> FrozenSegmenter:
@@ -72,9 +72,9 @@ class FrozenSegmenter(nn.Module):
         del mode
         return super().train(mode=False)
 
-    def forward(self, grey: torch.Tensor) -> torch.Tensor:
+    def forward(self, gray: torch.Tensor) -> torch.Tensor:
         """Return the probability of lung in [0, 1], for X-rays in [-1, 1], both `(B, 1, H, W)`."""
-        probability: torch.Tensor = self.segmenter(grey)
+        probability: torch.Tensor = self.segmenter(gray)
         return probability
 
 
@@ -124,7 +124,7 @@ class LungsFirst(LightningModule):
             if self.pre_processor is not None:
                 self.pre_processor.on_train_batch_start(self.trainer, self, batch, 0)
             masks.append(lung_masks(batch, "segmenter = None").bool())
-            images.append(to_grey(batch.image).half())
+            images.append(to_gray(batch.image).half())
             if sum(map(len, images)) >= MOST_IMAGES:
                 break
         return torch.cat(images), torch.cat(masks)

@@ -1,4 +1,4 @@
-"""Trainings of several optimisers, each of which takes steps of its own."""
+"""Trainings of several optimizers, each of which takes steps of its own."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class SteppedTraining(LightningModule):
         super().on_fit_start()
 
     def take_step(self, optimizer: LightningOptimizer, loss: torch.Tensor) -> None:
-        """Take one step of one optimiser; alike in all processes.
+        """Take one step of one optimizer; alike in all processes.
 
         Args:
-            optimizer: The optimiser, of parameters that all have a part in the loss.
+            optimizer: The optimizer, of parameters that all have a part in the loss.
             loss: A scalar, the mean over this process's share of the batch.
         """
         optimizer.zero_grad()

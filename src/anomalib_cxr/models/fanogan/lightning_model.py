@@ -44,7 +44,7 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
 
     The first `gan_epochs` train a Wasserstein GAN with gradient penalty: each batch gives `n_critic` steps of the
     critic, each with new codes, then one of the generator. In the epochs after these both are frozen, and the encoder
-    learns to encode images such that the generator gives them back, in grey values and in the critic's features.
+    learns to encode images such that the generator gives them back, in gray values and in the critic's features.
     Trained on healthy images only; no lung mask is used. For research, not a medical device.
 
     Validation scores in the first `gan_epochs` are those of an encoder that has not learned yet: no epoch before
@@ -55,7 +55,7 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
         gan_epochs: Epochs of generator and critic; those up to `trainer.max_epochs` are the encoder's.
         n_critic: Steps of the critic for each of the generator.
         w_gp: Weight of the gradient penalty.
-        kappa: Weight of the critic's features beside the grey values, in the encoder's loss and in the score.
+        kappa: Weight of the critic's features beside the gray values, in the encoder's loss and in the score.
         latent_dim: Length of the codes.
         n_features: Channels at full resolution; up to 8 times as many at 4 x 4.
         lr: Learning rate of Adam, for generator and critic.
@@ -63,7 +63,7 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
         lr_encoder: Learning rate of RMSprop, for the encoder.
         seed: Seed of weights, order of the images and codes; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
-        post_processor: As in anomalib; True normalises by the validation set's minimum and maximum, and thresholds by
+        post_processor: As in anomalib; True normalizes by the validation set's minimum and maximum, and thresholds by
             F1.
         evaluator: As in anomalib; True for image AUROC on validation and for image and pixel AUROC and F1 on test.
         visualizer: As in anomalib.
@@ -128,7 +128,7 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
         return self.gan_epochs
 
     def critic(self, images: torch.Tensor) -> torch.Tensor:
-        """Judge grey images `(B, 1, H, W)`: higher is more real, `(B,)`."""
+        """Judge gray images `(B, 1, H, W)`: higher is more real, `(B,)`."""
         judged: torch.Tensor = self.critic_head(self.model.features(images)).flatten()
         return judged
 
@@ -165,15 +165,15 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
         """Train on a batch what this epoch is for."""
-        grey = self.model.to_grey(cast("torch.Tensor", batch.image))
+        gray = self.model.to_gray(cast("torch.Tensor", batch.image))
         generator, critic, encoder = cast("list[LightningOptimizer]", self.optimizers())
         if self.current_epoch < self.gan_epochs:
             for _ in range(self.n_critic):
-                terms = self._step_critic(critic, grey, batch_idx)
-            terms |= self._step_generator(generator, len(grey), batch_idx)
+                terms = self._step_critic(critic, gray, batch_idx)
+            terms |= self._step_generator(generator, len(gray), batch_idx)
         else:
-            terms = self._step_encoder(encoder, grey, batch_idx)
-        self.log_dict(terms, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(grey))
+            terms = self._step_encoder(encoder, gray, batch_idx)
+        self.log_dict(terms, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(gray))
 
     def _step_critic(self, optimizer: LightningOptimizer, real: torch.Tensor, batch_idx: int) -> Terms:
         """Teach the critic to tell images `(B, 1, H, W)` from as many new generated ones, at a slope near 1."""
@@ -196,9 +196,9 @@ class Fanogan(SteppedTraining, RadiographModule, AnomalibModule):  # type: ignor
         self.untoggle_optimizer(optimizer)
         return terms
 
-    def _step_encoder(self, optimizer: LightningOptimizer, grey: torch.Tensor, batch_idx: int) -> Terms:
+    def _step_encoder(self, optimizer: LightningOptimizer, gray: torch.Tensor, batch_idx: int) -> Terms:
         """Teach the encoder codes from which the frozen generator gives the images back."""
-        residual = self.model.residual(grey, self.model.paint(grey).painted)
+        residual = self.model.residual(gray, self.model.paint(gray).painted)
         terms = {
             "l_image": residual.image.mean(),
             "l_features": residual.features.mean(),

@@ -12,7 +12,7 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_cxr.functional import mean_squared_distance
-from anomalib_cxr.models.base.module import to_grey
+from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.networks.wgan_gp import ResidualGenerator, ResidualTrunk, glorot_linear
 
 from .loss import Residual
@@ -68,7 +68,7 @@ class FanoganModel(nn.Module):
         (torch.Size([2]), torch.Size([2, 1, 32, 32]))
     """
 
-    to_grey = staticmethod(to_grey)
+    to_gray = staticmethod(to_gray)
 
     def __init__(self, image_size: int = 64, latent_dim: int = 128, n_features: int = 64, kappa: float = 1.0) -> None:
         super().__init__()
@@ -77,20 +77,20 @@ class FanoganModel(nn.Module):
         self.features = ResidualTrunk(image_size, n_features)
         self.encoder = FanoganEncoder(image_size, latent_dim, n_features)
 
-    def paint(self, grey: torch.Tensor) -> Reconstruction:
-        """Encode grey images in [-1, 1], `(B, 1, H, W)`, and generate images of the codes."""
-        code = self.encoder(grey)
+    def paint(self, gray: torch.Tensor) -> Reconstruction:
+        """Encode gray images in [-1, 1], `(B, 1, H, W)`, and generate images of the codes."""
+        code = self.encoder(gray)
         return Reconstruction(self.generator(code), code)
 
     def painting_of(self, images: torch.Tensor) -> torch.Tensor:
-        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in grey in [-1, 1], `(B, 1, H, W)`."""
-        return self.paint(self.to_grey(images)).painted
+        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in gray in [-1, 1], `(B, 1, H, W)`."""
+        return self.paint(self.to_gray(images)).painted
 
-    def residual(self, grey: torch.Tensor, painted: torch.Tensor) -> Residual:
+    def residual(self, gray: torch.Tensor, painted: torch.Tensor) -> Residual:
         """Compare images with what was generated of their codes, both `(B, 1, H, W)`, per image."""
         return Residual(
-            mean_squared_distance(grey, painted),
-            mean_squared_distance(self.features(grey), self.features(painted)),
+            mean_squared_distance(gray, painted),
+            mean_squared_distance(self.features(gray), self.features(painted)),
         )
 
     def forward(self, images: torch.Tensor) -> InferenceBatch:
@@ -103,8 +103,8 @@ class FanoganModel(nn.Module):
             `pred_score` `(B,)`, at least 0, and `anomaly_map` `(B, 1, H, W)`: the difference between the image and
             what was generated of its code, in [0, 1].
         """
-        grey = self.to_grey(images)
-        painted = self.paint(grey).painted
+        gray = self.to_gray(images)
+        painted = self.paint(gray).painted
         return InferenceBatch(
-            pred_score=self.residual(grey, painted).total(self.kappa), anomaly_map=(grey - painted).abs() / 2
+            pred_score=self.residual(gray, painted).total(self.kappa), anomaly_map=(gray - painted).abs() / 2
         )

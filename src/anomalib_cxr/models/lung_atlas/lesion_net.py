@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from anomalib_cxr.deploy.openvino_layers import MaxPoolTwin
+from anomalib_cxr.deploy.openvino_layers import SafeMaxPool2d
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.alignment import inside_of
 
@@ -57,7 +57,7 @@ class LesionNet(nn.Module):
         self.down = nn.ModuleList(_block(*each) for each in zip((widths[0], *widths[:-1]), widths, strict=True))
         rising = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(_block(coarse + fine, fine) for coarse, fine in rising)
-        self.pool = MaxPoolTwin()
+        self.pool = SafeMaxPool2d()
         self.drop = nn.Dropout2d(DROPPED)
         self.head = nn.Conv2d(widths[0], 2, 1)
         self.judge = nn.Linear(2 * widths[-1], 1)
@@ -93,7 +93,7 @@ GREATEST = 3.0
 class LesionView(nn.Module):
     """Prepares frames for a lesion net.
 
-    Grey values count from the median in the lungs, in units of the usual spread of healthy lungs; the unit is fixed, so
+    Gray values count from the median in the lungs, in units of the usual spread of healthy lungs; the unit is fixed, so
     that a hazy lung is not stretched into a clear one. Beside them stands what of them is not in the subspace of
     healthy lungs, at half the resolution.
 
@@ -130,28 +130,28 @@ class LesionView(nn.Module):
 
     def fit(self, frames: torch.Tensor) -> None:
         """Find the subspace of healthy lungs in [0, 1], `(N, 1, H, W)`."""
-        self.subspace.fit(functional.avg_pool2d(self.normalise(frames), 2).flatten(1))
+        self.subspace.fit(functional.avg_pool2d(self.normalize(frames), 2).flatten(1))
 
-    def normalise(self, frames: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
-        """Return grey values from the median in the lungs, in units, `(B, 1, H, W)`.
+    def normalize(self, frames: torch.Tensor, like: torch.Tensor | None = None) -> torch.Tensor:
+        """Return gray values from the median in the lungs, in units, `(B, 1, H, W)`.
 
         Args:
-            frames: Grey values in [0, 1], `(B, 1, H, W)`.
+            frames: Gray values in [0, 1], `(B, 1, H, W)`.
             like: Frames whose medians are taken; None for those of the frames.
         """
         median = self._quantile(frames if like is None else like, 0.5).reshape(-1, 1, 1, 1)
         return ((frames - median) / self.unit).clamp(-GREATEST, GREATEST)
 
-    def residual(self, normalised: torch.Tensor) -> torch.Tensor:
-        """Return what of normalised frames is not in the subspace, `(B, 1, H, W)`."""
-        small = functional.avg_pool2d(normalised, 2)
+    def residual(self, normalized: torch.Tensor) -> torch.Tensor:
+        """Return what of normalized frames is not in the subspace, `(B, 1, H, W)`."""
+        small = functional.avg_pool2d(normalized, 2)
         residual = self.subspace.residual(small.flatten(1)).reshape_as(small)
         return antialiased_resize(residual, FRAME)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Return what a lesion net sees of frames in [0, 1], `(B, 1, H, W)`: `(B, 2, H, W)`."""
-        normalised = self.normalise(frames)
-        return torch.cat([normalised, self.residual(normalised)], dim=1)
+        normalized = self.normalize(frames)
+        return torch.cat([normalized, self.residual(normalized)], dim=1)
 
     def _quantile(self, frames: torch.Tensor, share: float) -> torch.Tensor:
         """Return a quantile of each image's lungs, `(B,)`."""

@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 BATCH = 24
 SEEN = 0.12
-"""Change of the grey value, in the view's units, at which a lesion counts as seen by about two thirds."""
+"""Change of the gray value, in the view's units, at which a lesion counts as seen by about two thirds."""
 LEAST_SEEN = 6.0
 """Pixels of a lesion, of the map, from which an image counts as having one."""
 UNITS = 0.35
 """Greatest change of the unit's logarithm: the net is to bear lungs of more and less contrast."""
 GRAIN = 0.02
-"""Greatest standard deviation of the noise that is added, of grey values in [0, 1]."""
+"""Greatest standard deviation of the noise that is added, of gray values in [0, 1]."""
 _FOLDS = 3
 
 
@@ -92,15 +92,15 @@ class LesionTraining:
         """Train a net, and return the average of its weights, set to inference."""
         net.train()
         average = copy.deepcopy(net)
-        optimiser = AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        schedule = OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.15)
+        optimizer = AdamW(net.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.15)
         for step, chosen in enumerate(self._batches(steps)):
             example = self.example(chosen)
             loss = lesion_loss(net(example.seen), example)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             _follow(average, net, min(0.98, (step + 1) / (step + 10)))
             if (step + 1) % 100 == 0:
@@ -121,12 +121,12 @@ class LesionTraining:
         noise = torch.randn(frames.shape, generator=self.draw).to(frames)
         noisy = painted + GRAIN * uniform(len(chosen), 0, 1, self.draw).to(frames) * noise
         unit = uniform(len(chosen), -UNITS, UNITS, self.draw).exp().to(frames)
-        seen = self.view.normalise(noisy) * unit
+        seen = self.view.normalize(noisy) * unit
         inside = functional.avg_pool2d(insides, 2)
         return Example(
             torch.cat([seen, self._unseen_residual(seen, self.fold[chosen])], dim=1),
             lesion,
-            functional.avg_pool2d(self.view.normalise(frames, like=noisy) * unit, 2) * inside,
+            functional.avg_pool2d(self.view.normalize(frames, like=noisy) * unit, 2) * inside,
             inside,
         )
 

@@ -36,7 +36,7 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
     """An atlas of healthy lungs, and nets that have learned to find lesions painted into them.
 
     A segmenter finds the lungs; each is warped, row by row, into one frame. There, what differs from healthy lungs is
-    measured in several ways: grey values and textures outside the subspace of healthy ones, patches far from the
+    measured in several ways: gray values and textures outside the subspace of healthy ones, patches far from the
     healthy patches of their place, and small networks that have learned to find synthetic lesions. Each is taken
     relative to what healthy images of such an exposure score. Trained in one epoch on healthy images only; no mask is
     needed to score. For research, not a medical device.
@@ -49,7 +49,7 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
         segmenter_steps: Batches that it is trained on.
         n_folds: Folds of the healthy images: no image is compared with what was learned from its own fold. Also the
             number of lesion nets, each trained without one fold.
-        n_components: Dimensions of the subspaces of healthy grey values.
+        n_components: Dimensions of the subspaces of healthy gray values.
         n_textures: Dimensions of the subspace of healthy textures.
         n_dims: Dimensions of a patch's description.
         n_bank: Healthy patches that are kept for each place.
@@ -57,7 +57,7 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
         max_images: Healthy images that are learned from at most; of more, a random sample.
         seed: Seed of folds, samples, networks and lesions; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
-        post_processor: As in anomalib; True normalises by the validation set's minimum and maximum, and thresholds by
+        post_processor: As in anomalib; True normalizes by the validation set's minimum and maximum, and thresholds by
             F1.
         evaluator: As in anomalib; True for image AUROC on validation and for image and pixel AUROC and F1 on test.
         visualizer: As in anomalib.
@@ -111,7 +111,7 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
             self.model = LungAtlasModel(image_size, segmenter_size, n_folds, n_components, n_textures, n_dims, n_bank)
 
     def configure_optimizers(self) -> None:
-        """Return no optimiser: the parts are fitted, and the lesion nets have their own."""
+        """Return no optimizer: the parts are fitted, and the lesion nets have their own."""
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

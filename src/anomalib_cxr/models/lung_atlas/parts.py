@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from anomalib_cxr.functional.alignment import apart, inside_of, together
-from anomalib_cxr.functional.normalization import normalise_by_lungs, normalise_locally, smooth
+from anomalib_cxr.functional.normalization import normalize_by_lungs, normalize_locally, smooth
 
 
 class HealthySubspace(nn.Module):
@@ -71,7 +71,7 @@ def _principal_directions(away: torch.Tensor, most: int) -> torch.Tensor:
     return away.T @ found / squares[varied].flip(0).sqrt() if few_images else found
 
 
-Normalise = Callable[[torch.Tensor], torch.Tensor]
+Normalize = Callable[[torch.Tensor], torch.Tensor]
 
 FRAME = (64, 80)
 """Rows and columns of the frame that the linear parts see."""
@@ -107,14 +107,14 @@ class AtlasPart(nn.Module, ABC):
 
 
 def locally(frames: torch.Tensor) -> torch.Tensor:
-    """Normalise by what is near, each lung by itself, `(B, 1, H, W)`."""
-    return together(normalise_locally(apart(frames), _LOCAL))
+    """Normalize by what is near, each lung by itself, `(B, 1, H, W)`."""
+    return together(normalize_locally(apart(frames), _LOCAL))
 
 
 def by_lungs(frames: torch.Tensor) -> torch.Tensor:
-    """Normalise by both lungs, and blur a little, `(B, 1, H, W)`."""
-    normalised = normalise_by_lungs(frames, inside_of(FRAME, frames))
-    return together(smooth(apart(normalised), _BLUR))
+    """Normalize by both lungs, and blur a little, `(B, 1, H, W)`."""
+    normalized = normalize_by_lungs(frames, inside_of(FRAME, frames))
+    return together(smooth(apart(normalized), _BLUR))
 
 
 def worst_of(places: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What of the lungs is not in the subspace of healthy ones: of their grey values, and of their texture."""
+"""What of the lungs is not in the subspace of healthy ones: of their gray values, and of their texture."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional
 
 from anomalib_cxr.functional.alignment import apart, inside_of, together
-from anomalib_cxr.functional.normalization import normalise_by_lungs
+from anomalib_cxr.functional.normalization import normalize_by_lungs
 
 from .augmentation import moved_copies
-from .parts import FRAME, LEAST, AtlasPart, Finding, HealthySubspace, Normalise
+from .parts import FRAME, LEAST, AtlasPart, Finding, HealthySubspace, Normalize
 from .texture import POOLED, mirrored, texture_filters
 
 CELL = 8
@@ -20,7 +20,7 @@ class SubspaceResidual(AtlasPart):
     """Compares lungs with their nearest point in the subspace of healthy lungs, pixel by pixel.
 
     Args:
-        normalise: What is done to frames first.
+        normalize: What is done to frames first.
         n_components: Dimensions of the subspace.
 
     Example:
@@ -35,9 +35,9 @@ class SubspaceResidual(AtlasPart):
     pixels: torch.Tensor
     cells: torch.Tensor
 
-    def __init__(self, normalise: Normalise, n_components: int) -> None:
+    def __init__(self, normalize: Normalize, n_components: int) -> None:
         super().__init__()
-        self.normalise = normalise
+        self.normalize = normalize
         self.grid = (FRAME[0] // CELL, FRAME[1] // CELL)
         inside = inside_of(FRAME, torch.zeros(()))
         self.register_buffer("pixels", inside.flatten().nonzero().squeeze(1), persistent=False)
@@ -54,7 +54,7 @@ class SubspaceResidual(AtlasPart):
         return Finding((squared.mean(dim=1) + LEAST).log(), (squared @ self.cells).reshape(-1, 1, *self.grid))
 
     def _values(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.normalise(frames).flatten(1)[:, self.pixels]
+        return self.normalize(frames).flatten(1)[:, self.pixels]
 
 
 def cells_of(inside: torch.Tensor) -> torch.Tensor:
@@ -107,6 +107,6 @@ class TextureResidual(AtlasPart):
     def _energies(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the logarithms of the filters' root mean squares in squares of `POOLED` pixels, `(B, n_values)`."""
         reach = self.filters.shape[-1] // 2
-        lungs = mirrored(apart(normalise_by_lungs(frames, inside_of(FRAME, frames))), reach)
+        lungs = mirrored(apart(normalize_by_lungs(frames, inside_of(FRAME, frames))), reach)
         energies = functional.avg_pool2d(functional.conv2d(lungs, self.filters) ** 2, POOLED)
         return together((energies.sqrt() + 1e-3).log()).flatten(1)

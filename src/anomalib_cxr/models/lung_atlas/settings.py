@@ -8,7 +8,7 @@ from typing import Any
 from anomalib_cxr.models.base.exposure import LEAST_IMAGES
 from anomalib_cxr.models.base.settings import AT_LEAST_ONE, Rule, check_rules, is_count, one_of
 
-from .neighbours import N_NEAREST, PATCH
+from .neighbors import N_NEAREST, PATCH
 
 IMAGE_SIZES = (128, 256, 512)
 ARCHITECTURE = ("image_size", "n_folds", "n_components", "n_textures", "n_dims", "n_bank")

@@ -16,13 +16,13 @@ from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.alignment import Rows, are_found, find_rows, from_rows, rows_grid, standard_rows, to_frame
 from anomalib_cxr.functional.exposure import exposure_of
 from anomalib_cxr.models.base.exposure import SIDE, ExposureCalibration, boxed
-from anomalib_cxr.models.base.module import to_grey
+from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 
 from . import lesion_net as lesion_view
 from . import parts
 from .lesion_net import N_SCORES, LesionFinder
-from .neighbours import PatchNeighbours
+from .neighbors import PatchNeighbors
 from .parts import LEAST, AtlasPart, by_lungs, locally
 from .residuals import SubspaceResidual, TextureResidual
 from .views import View
@@ -44,7 +44,7 @@ class LungAtlasModel(nn.Module):
         image_size: Side of the square image.
         segmenter_size: Side of the square at which a new segmenter works.
         n_folds: Lesion nets, each trained without one fold of the healthy images.
-        n_components: Dimensions of the subspaces of healthy grey values.
+        n_components: Dimensions of the subspaces of healthy gray values.
         n_textures: Dimensions of the subspace of healthy textures.
         n_dims: Dimensions of a patch's description.
         n_bank: Healthy patches that are kept for each place.
@@ -72,7 +72,7 @@ class LungAtlasModel(nn.Module):
             {
                 "residual_local": SubspaceResidual(locally, n_components),
                 "residual_lungs": SubspaceResidual(by_lungs, n_components),
-                "neighbours": PatchNeighbours(locally, n_dims, n_bank),
+                "neighbors": PatchNeighbors(locally, n_dims, n_bank),
                 "texture": TextureResidual(n_textures),
             }
         )
@@ -108,9 +108,9 @@ class LungAtlasModel(nn.Module):
 
     def see(self, images: torch.Tensor) -> View:
         """Warp X-rays in [-1, 1], `(B, C, H, W)`, into the frames of the parts."""
-        grey = to_grey(images)
-        probability = self.lungs(grey)  # (B, 1, H, W)
-        both = torch.cat([(grey + 1) / 2, probability], dim=1)
+        gray = to_gray(images)
+        probability = self.lungs(gray)  # (B, 1, H, W)
+        both = torch.cat([(gray + 1) / 2, probability], dim=1)
         rows = find_rows(probability, self.standard)
         fine = to_frame(both, rows_grid(rows, lesion_view.FRAME))
         return View(
@@ -119,7 +119,7 @@ class LungAtlasModel(nn.Module):
             to_frame(both[:, :1], rows_grid(rows, parts.FRAME)),
             fine[:, :1],
             fine[:, 1:],
-            torch.cat(boxed(grey, probability), dim=1),
+            torch.cat(boxed(gray, probability), dim=1),
         )
 
     def take_usual(self, places: list[torch.Tensor]) -> None:

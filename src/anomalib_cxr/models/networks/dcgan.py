@@ -18,13 +18,13 @@ from .strided import DoublingConv2d, HalvingConv2d
 
 
 class Generator(nn.Module, ABC):
-    """Sees a grey image, writes a code of it, and paints.
+    """Sees a gray image, writes a code of it, and paints.
 
     A new one is a subclass with the arguments of :class:`anomalib_cxr.models.networks.dcgan.DcganGenerator` and an entry in
     :data:`anomalib_cxr.models.roi_sure_ganomaly.members.GENERATORS`.
 
     Args:
-        n_channels: Channels of the painting, and copies of the grey image that are seen.
+        n_channels: Channels of the painting, and copies of the gray image that are seen.
     """
 
     def __init__(self, n_channels: int) -> None:
@@ -32,11 +32,11 @@ class Generator(nn.Module, ABC):
         self.n_channels = n_channels
 
     @abstractmethod
-    def paint(self, grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def paint(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Paint and encode.
 
         Args:
-            grey: What it sees, in [-1, 1], `(B, 1, H, W)`.
+            gray: What it sees, in [-1, 1], `(B, 1, H, W)`.
 
         Returns:
             The painting in [-1, 1], `(B, n_channels, H, W)`, and the code, `(B, Z, 1, 1)`.
@@ -49,21 +49,21 @@ class Generator(nn.Module, ABC):
         It encodes images `(B, n_channels, H, W)` into codes `(B, Z, 1, 1)`.
         """
 
-    def forward(self, grey: torch.Tensor) -> torch.Tensor:
+    def forward(self, gray: torch.Tensor) -> torch.Tensor:
         """Return the painting alone, so that it can serve as the denoiser of a risk estimate."""
-        return self.paint(grey)[0]
+        return self.paint(gray)[0]
 
-    def as_channels(self, grey: torch.Tensor) -> torch.Tensor:
-        """Repeat the grey channel as often as the encoder takes it, `(B, n_channels, H, W)`."""
+    def as_channels(self, gray: torch.Tensor) -> torch.Tensor:
+        """Repeat the gray channel as often as the encoder takes it, `(B, n_channels, H, W)`."""
         # An expansion would become a product with ones, which OpenVINO rounds to bfloat16 where it can.
-        return torch.cat([grey] * self.n_channels, dim=1)
+        return torch.cat([gray] * self.n_channels, dim=1)
 
 
 NEGATIVE_SLOPE = 0.2
 _INIT_STD = 0.02
 
 Norm = Callable[[int], nn.Module]
-"""Makes a normalisation for a number of channels."""
+"""Makes a normalization for a number of channels."""
 
 
 def block_channels(image_size: int, n_features: int, max_features: int | None) -> list[int]:
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         n_features: Channels after the first convolution; doubled by each further one.
         max_features: Cap on the channels; None for none.
         n_channels: Channels of the image.
-        norm: Normalisation after each convolution but the first and the last.
+        norm: Normalization after each convolution but the first and the last.
 
     Example:
         >>> Encoder(64, latent_dim=10, n_features=8)(torch.zeros(2, 1, 64, 64)).shape
@@ -176,7 +176,7 @@ class DcganGenerator(Generator):
         latent_dim: Length of the code.
         n_features: Channels after the first convolution; doubled by each further one.
         max_features: Cap on the channels; None for none.
-        n_channels: Channels of the painting, and copies of the grey image that are seen.
+        n_channels: Channels of the painting, and copies of the gray image that are seen.
 
     Example:
         >>> painted, code = DcganGenerator(64, latent_dim=10, n_features=8).paint(torch.zeros(2, 1, 64, 64))
@@ -196,13 +196,13 @@ class DcganGenerator(Generator):
         """Return an encoder of the same layout, with weights of its own."""
         return Encoder(*self._shape)
 
-    def paint(self, grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return painting and code of grey images in [-1, 1], `(B, 1, H, W)`."""
-        code = self.encoder(self.as_channels(grey))  # (B, Z, 1, 1)
+    def paint(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return painting and code of gray images in [-1, 1], `(B, 1, H, W)`."""
+        code = self.encoder(self.as_channels(gray))  # (B, Z, 1, 1)
         return self.decoder(code), code
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What a discriminator says of a batch."""
 
     features: torch.Tensor
@@ -219,11 +219,11 @@ class Discriminator(nn.Module):
         n_features: Channels after the first convolution; doubled by each further one.
         max_features: Cap on the channels; None for none.
         n_channels: Channels of the image.
-        norm: Normalisation after each convolution but the first and the last.
+        norm: Normalization after each convolution but the first and the last.
 
     Example:
-        >>> judgement = Discriminator(64, n_features=8)(torch.zeros(2, 1, 64, 64))
-        >>> judgement.features.shape, judgement.logits.shape
+        >>> judgment = Discriminator(64, n_features=8)(torch.zeros(2, 1, 64, 64))
+        >>> judgment.features.shape, judgment.logits.shape
         (torch.Size([2, 64, 4, 4]), torch.Size([2]))
     """
 
@@ -238,16 +238,16 @@ class Discriminator(nn.Module):
         super().__init__()
         self.encoder = Encoder(image_size, 1, n_features, max_features, n_channels, norm)
 
-    def forward(self, image: torch.Tensor) -> Judgement:
+    def forward(self, image: torch.Tensor) -> DiscriminatorOutput:
         """Judge images `(B, n_channels, H, W)`."""
         features = self.encoder.features(image)
-        return Judgement(features, self.encoder.head(features).flatten())
+        return DiscriminatorOutput(features, self.encoder.head(features).flatten())
 
 
-def initialise_dcgan(module: nn.Module) -> None:
+def initialize_dcgan(module: nn.Module) -> None:
     """Set one layer's weights as DCGAN does; for `module.apply`.
 
-    Convolutions from N(0, 0.02), batch normalisation's weights from N(1, 0.02) and its biases 0; 0.02 is the standard
+    Convolutions from N(0, 0.02), batch normalization's weights from N(1, 0.02) and its biases 0; 0.02 is the standard
     deviation.
 
     Args:

@@ -97,7 +97,7 @@ class ResidualUnet(Generator):
         latent_dim: Length of the code.
         n_features: Channels of the first block; doubled by each further one.
         max_features: Cap on the channels; None for none.
-        n_channels: Channels of the painting, and copies of the grey image that are seen.
+        n_channels: Channels of the painting, and copies of the gray image that are seen.
 
     Example:
         >>> painted, code = ResidualUnet(64, latent_dim=10, n_features=8).paint(torch.zeros(2, 1, 64, 64))
@@ -126,9 +126,9 @@ class ResidualUnet(Generator):
         """Return an encoder of the same layout, with weights of its own."""
         return ResidualEncoder(*self._shape)
 
-    def paint(self, grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return painting and code of grey images in [-1, 1], `(B, 1, H, W)`."""
-        code, skips = self.encoder.encode(self.as_channels(grey))
+    def paint(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return painting and code of gray images in [-1, 1], `(B, 1, H, W)`."""
+        code, skips = self.encoder.encode(self.as_channels(gray))
         maps = self.unfold(code)
         for block, skip in zip(self.blocks, reversed(skips), strict=True):
             maps = block(torch.cat([maps, skip], dim=1))

@@ -1,4 +1,4 @@
-"""The residual networks of WGAN-GP, for one grey channel and any power of two as image size.
+"""The residual networks of WGAN-GP, for one gray channel and any power of two as image size.
 
 Source: [0] I. Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, its residual networks for 64 px;
 [1] T. Schlegl et al., "f-AnoGAN", Medical Image Analysis 2019, and its code, for one channel and the initial weights.
@@ -76,10 +76,10 @@ def glorot_linear(n_in: int, n_out: int) -> nn.Linear:
 
 
 class ImageNorm(nn.Module):
-    """The layer normalisation of a critic: of each image over channels and pixels, then a scale for each channel.
+    """The layer normalization of a critic: of each image over channels and pixels, then a scale for each channel.
 
     So the authors' code has it. `nn.LayerNorm` would have a scale for each pixel. `nn.GroupNorm` with one group is the
-    same function, but exports as reshapes around a normalisation, and OpenVINO rounds reshaped values to bfloat16 on
+    same function, but exports as reshapes around a normalization, and OpenVINO rounds reshaped values to bfloat16 on
     processors that have it, whatever the graph says.
 
     Args:
@@ -92,7 +92,7 @@ class ImageNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_channels, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise images `(B, C, H, W)`."""
+        """Normalize images `(B, C, H, W)`."""
         return F.layer_norm(x, x.shape[1:]) * self.weight + self.bias
 
 
@@ -173,7 +173,7 @@ class ResidualGenerator(nn.Module):
 class ResidualTrunk(nn.Module):
     """From an image to features: a convolution, then blocks that halve the size down to 4 x 4.
 
-    Each image is normalised by itself, as the gradient penalty of a critic needs it.
+    Each image is normalized by itself, as the gradient penalty of a critic needs it.
 
     Args:
         image_size: Side of the square image, a power of two, at least 8.

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from anomalib_cxr.functional import Distance, gradient_penalty
-from anomalib_cxr.models.networks.dcgan import Judgement, Norm
+from anomalib_cxr.models.networks.dcgan import DiscriminatorOutput, Norm
 from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 
 from .judging import judge_for_both
@@ -23,7 +23,7 @@ from .loss import discriminator_loss, feature_matching
 
 AdversaryName = Literal["feature_matching", "wgan_gp"]
 
-REINITIALISE_BELOW = 1e-5
+REINITIALIZE_BELOW = 1e-5
 """Loss under which the discriminator has won and is started again, as the dissertation and GANomaly's own code do."""
 
 
@@ -32,9 +32,9 @@ class Duel(NamedTuple):
 
     loss: torch.Tensor
     """The discriminator's loss, a scalar."""
-    real: Judgement
+    real: DiscriminatorOutput
     """What it says of the true regions."""
-    painted: Judgement
+    painted: DiscriminatorOutput
     """What it says of the painted ones, for the painter to learn from: its own weights get no gradient of this."""
 
 
@@ -42,28 +42,28 @@ class Adversary(ABC):
     """What discriminator and generator want of each other.
 
     Attributes:
-        norm: Normalisation in the discriminator.
+        norm: Normalization in the discriminator.
         n_critic: Steps of the discriminator for each of the generator.
-        reinitialise_below: Loss under which the discriminator is started again; None for never.
+        reinitialize_below: Loss under which the discriminator is started again; None for never.
     """
 
     norm: Norm
     n_critic: int
-    reinitialise_below: float | None
+    reinitialize_below: float | None
 
     @abstractmethod
     def duel(self, discriminator: nn.Module, real: torch.Tensor, painted: torch.Tensor) -> Duel:
         """Show the discriminator both sides; its loss has no gradient to the painter.
 
         Args:
-            discriminator: The discriminator, which gives a :class:`anomalib_cxr.models.networks.dcgan.Judgement`.
+            discriminator: The discriminator, which gives a :class:`anomalib_cxr.models.networks.dcgan.DiscriminatorOutput`.
             real: True regions in [-1, 1], `(B, C, H, W)`.
             painted: As many painted ones.
         """
 
     @abstractmethod
-    def generator_term(self, real: Judgement, painted: Judgement) -> torch.Tensor:
-        """Return what the generator is to minimise, a scalar.
+    def generator_term(self, real: DiscriminatorOutput, painted: DiscriminatorOutput) -> torch.Tensor:
+        """Return what the generator is to minimize, a scalar.
 
         Args:
             real: What the discriminator says of true regions.
@@ -80,7 +80,7 @@ class FeatureMatching(Adversary):
 
     norm = nn.BatchNorm2d
     n_critic = 1
-    reinitialise_below = REINITIALISE_BELOW
+    reinitialize_below = REINITIALIZE_BELOW
 
     def __init__(self, distance: Distance = "euclidean") -> None:
         self.distance = distance
@@ -90,7 +90,7 @@ class FeatureMatching(Adversary):
         judged, both = discriminator(real), judge_for_both(discriminator, painted)
         return Duel(discriminator_loss(judged.logits, both.for_discriminator.logits), judged, both.for_painter)
 
-    def generator_term(self, real: Judgement, painted: Judgement) -> torch.Tensor:
+    def generator_term(self, real: DiscriminatorOutput, painted: DiscriminatorOutput) -> torch.Tensor:
         """Return the distance of the features."""
         return feature_matching(real.features.detach(), painted.features, self.distance)
 
@@ -98,7 +98,7 @@ class FeatureMatching(Adversary):
 class WganGp(Adversary):
     """The discriminator, a critic, tells how far apart both sides are; the generator wants to be called real.
 
-    The critic has no batch normalisation, which would mix the gradients of a batch.
+    The critic has no batch normalization, which would mix the gradients of a batch.
 
     Args:
         n_critic: Steps of the critic for each of the generator.
@@ -106,7 +106,7 @@ class WganGp(Adversary):
     """
 
     norm = ImageNorm
-    reinitialise_below = None
+    reinitialize_below = None
 
     def __init__(self, n_critic: int = 5, w_gp: float = 10.0) -> None:
         self.n_critic = n_critic
@@ -121,7 +121,7 @@ class WganGp(Adversary):
         gap = both.for_discriminator.logits.mean() - judged.logits.mean()
         return Duel(gap + self.w_gp * penalty, judged, both.for_painter)
 
-    def generator_term(self, real: Judgement, painted: Judgement) -> torch.Tensor:
+    def generator_term(self, real: DiscriminatorOutput, painted: DiscriminatorOutput) -> torch.Tensor:
         """Return `-mean D(Y_hat)`."""
         del real
         return -painted.logits.mean()

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from anomalib_cxr.models.networks.dcgan import Judgement
+from anomalib_cxr.models.networks.dcgan import DiscriminatorOutput
 
 
 class JudgedForBoth(NamedTuple):
     """What the discriminator says of paintings: the same numbers twice, with gradients that go different ways."""
 
-    for_discriminator: Judgement
+    for_discriminator: DiscriminatorOutput
     """Its gradient reaches the discriminator's weights, but not the painting."""
-    for_painter: Judgement
+    for_painter: DiscriminatorOutput
     """Its gradient reaches the painting, but not the discriminator's weights."""
 
 
@@ -28,7 +28,7 @@ def judge_for_both(discriminator: nn.Module, painted: torch.Tensor) -> JudgedFor
     so that hooks of distributed training see each weight once.
 
     Args:
-        discriminator: Judges regions by a :class:`Judgement`.
+        discriminator: Judges regions by a :class:`DiscriminatorOutput`.
         painted: Painted regions, `(B, C, H, W)`.
 
     Example:
@@ -40,7 +40,7 @@ def judge_for_both(discriminator: nn.Module, painted: torch.Tensor) -> JudgedFor
     """
     weights = [weight for weight in discriminator.parameters() if weight.requires_grad]
     features, logits, own_features, own_logits = _JudgeOnce.apply(discriminator, painted, *weights)
-    return JudgedForBoth(Judgement(own_features, own_logits), Judgement(features, logits))
+    return JudgedForBoth(DiscriminatorOutput(own_features, own_logits), DiscriminatorOutput(features, logits))
 
 
 class _JudgeOnce(torch.autograd.Function):

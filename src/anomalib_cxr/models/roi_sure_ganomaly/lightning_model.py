@@ -25,7 +25,7 @@ from anomalib_cxr.models.base.module import RadiographModule, resolve_pre_proces
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
 from anomalib_cxr.models.base.reproducible import drawn_from
 from anomalib_cxr.models.base.segmenter import LungsFirst, lung_masks
-from anomalib_cxr.models.networks.dcgan import Discriminator, initialise_dcgan
+from anomalib_cxr.models.networks.dcgan import Discriminator, initialize_dcgan
 
 from .adversary import AdversaryName, choose_adversary
 from .healthy_scores import HealthyScores
@@ -63,7 +63,7 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         segmenter_steps: Batches that it is trained on.
         alignment: `none`; `box` shows the networks the rectangle around the lungs that the segmenter finds; `rows` both
             lungs side by side, each row stretched from edge to edge. X-rays then come in at twice `image_size`.
-        normalization: Of what they see: `global` for grey values as they come; `lung` for standard deviations from the
+        normalization: Of what they see: `global` for gray values as they come; `lung` for standard deviations from the
             mean in the lungs, `local` from that around each pixel, both clamped at three and scaled into [-1, 1].
         score: `latent`, the distance of the two codes; `residual`, the logarithm of the mean squared difference between
             what is seen and the painting, in the lungs of a `rows` frame, else where lungs were painted, or found;
@@ -75,7 +75,7 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         generator: Network that paints: `dcgan`, or `residual_unet` with skip connections.
         adversary: `feature_matching`, or `wgan_gp`: a Wasserstein critic with gradient penalty.
         distance: Distance of codes and features, in losses and score: `euclidean`, or `mean_squared` as GANomaly has.
-        n_channels: Channels of the networks: 1, or 3 copies of the grey one as GANomaly's original settings have it.
+        n_channels: Channels of the networks: 1, or 3 copies of the gray one as GANomaly's original settings have it.
         sigma: Standard deviation of the noise that `sure` assumes, in the scale of [-1, 1]; not known of real X-rays.
             It is that of what the networks see: in a frame that of the interpolated X-ray, and with `normalization:
             lung` or `local` in units of three standard deviations. For `pg_sure` that of the noise in black.
@@ -94,10 +94,10 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         lr: Learning rate of Adam, for generator and discriminator.
         betas: Adam's averaging coefficients.
         accumulate_grad_batches: Batches whose mean gradient makes a step, where memory is too small for a larger batch.
-            Batch normalisation sees each of them by itself. Lightning's own argument is for automatic optimisation.
+            Batch normalization sees each of them by itself. Lightning's own argument is for automatic optimization.
         seed: Seed of weights, order of the images and probes; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
-        post_processor: As in anomalib; True normalises by the validation set's minimum and maximum, and thresholds by
+        post_processor: As in anomalib; True normalizes by the validation set's minimum and maximum, and thresholds by
             F1.
         evaluator: As in anomalib; True for image AUROC on validation and for image and pixel AUROC and F1 on test.
         visualizer: As in anomalib.
@@ -195,7 +195,7 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
             )
             discriminators = [
                 Discriminator(image_size, n_features, max_features, n_channels, self.adversary.norm).apply(
-                    initialise_dcgan
+                    initialize_dcgan
                 )
                 for _ in range(n_folds)
             ]

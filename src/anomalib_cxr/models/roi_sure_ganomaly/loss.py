@@ -11,8 +11,8 @@ from torch.nn import functional as F  # noqa: N812  # the name that torch's user
 from anomalib_cxr.functional import (
     DISTANCES,
     Distance,
+    apply_roi,
     gaussian_sure_from_divergence,
-    paint_region,
     poisson_gaussian_sure_from_response,
     probe_divergence,
     probe_response,
@@ -108,7 +108,7 @@ class ReconstructionLoss(nn.Module):
             )
             return ReconstructionTerms(risk.mean(), response.flatten(1).sum(1).mean() / self.tau)
         distance = F.mse_loss if self.reconstruction == "l2" else F.l1_loss
-        return ReconstructionTerms(distance(painted, paint_region(image, mask).expand_as(painted)), None)
+        return ReconstructionTerms(distance(painted, apply_roi(image, mask).expand_as(painted)), None)
 
 
 class GeneratorLoss(nn.Module):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from anomalib_cxr.functional import paint_region
+from anomalib_cxr.functional import apply_roi
 from anomalib_cxr.functional.alignment import (
     LEAST_MASS,
     Alignment,
@@ -25,7 +25,7 @@ from anomalib_cxr.functional.alignment import (
     to_frame,
     together,
 )
-from anomalib_cxr.functional.normalization import Normalization, normalise_by_lungs, normalise_locally
+from anomalib_cxr.functional.normalization import Normalization, normalize_by_lungs, normalize_locally
 
 LOCAL = 1 / 8
 """Standard deviation of the Gaussian that says what is local, a share of the side of what is seen."""
@@ -78,7 +78,7 @@ class View:
         image_size: Side of the square that they see.
         alignment: `none` for the X-ray as it comes; `box` for the rectangle around both lungs; `rows` for both lungs
             side by side, each row stretched between the lung's edges.
-        normalization: `global` for grey values as they come; `lung` and `local` for deviations from the lungs' or from
+        normalization: `global` for gray values as they come; `lung` and `local` for deviations from the lungs' or from
             the local mean, clamped at three standard deviations.
         lungs_only: True where all but the lungs is black.
     """
@@ -93,23 +93,23 @@ class View:
         """Whether something must find the lungs first."""
         return self.lungs_only or self.alignment != "none" or self.normalization == "lung"
 
-    def show(self, grey: torch.Tensor, probability: torch.Tensor | None) -> Seen:
+    def show(self, gray: torch.Tensor, probability: torch.Tensor | None) -> Seen:
         """Show X-rays.
 
         A lung that is not found is looked for at its standard place by `rows`; where neither is found, `box` is the
-        whole image, and `lung` normalises by all that is seen.
+        whole image, and `lung` normalizes by all that is seen.
 
         Args:
-            grey: X-rays in [-1, 1], `(B, 1, H, W)`.
+            gray: X-rays in [-1, 1], `(B, 1, H, W)`.
             probability: Of lung, alike in shape; None where it is not needed.
         """
         if probability is None:
-            return Seen(self._normalise(grey, None), None, None, Frame(None, self.image_size))
+            return Seen(self._normalize(gray, None), None, None, Frame(None, self.image_size))
         frame = self._frame(probability)
         lungs = self._lungs(frame, probability)
-        image = self._normalise(frame.of(grey), lungs)
+        image = self._normalize(frame.of(gray), lungs)
         region = lungs if self.lungs_only else None
-        return Seen(paint_region(image, region), region, lungs, frame)
+        return Seen(apply_roi(image, region), region, lungs, frame)
 
     def _frame(self, probability: torch.Tensor) -> Frame:
         if self.alignment == "none":
@@ -126,15 +126,15 @@ class View:
             return inside.expand(probability.shape[0], 1, -1, -1)
         return (frame.of(probability) > LIKELY).to(probability.dtype)
 
-    def _normalise(self, grey: torch.Tensor, lungs: torch.Tensor | None) -> torch.Tensor:
+    def _normalize(self, gray: torch.Tensor, lungs: torch.Tensor | None) -> torch.Tensor:
         if self.normalization == "global":
-            return grey
-        light, sigma = (grey + 1) / 2, LOCAL * grey.shape[-2]
+            return gray
+        light, sigma = (gray + 1) / 2, LOCAL * gray.shape[-2]
         if self.normalization == "lung" and lungs is not None:
             found = lungs.mean(dim=(1, 2, 3), keepdim=True) > LEAST_MASS
-            deviations = normalise_by_lungs(light, torch.where(found, lungs, torch.ones_like(lungs)))
+            deviations = normalize_by_lungs(light, torch.where(found, lungs, torch.ones_like(lungs)))
         elif self.alignment == "rows":
-            deviations = together(normalise_locally(apart(light), sigma))
+            deviations = together(normalize_locally(apart(light), sigma))
         else:
-            deviations = normalise_locally(light, sigma)
+            deviations = normalize_locally(light, sigma)
         return (deviations / REACH).clamp(-1, 1)

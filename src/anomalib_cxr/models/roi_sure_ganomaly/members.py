@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from anomalib_cxr.models.networks.dcgan import DcganGenerator, Generator, initialise_dcgan
+from anomalib_cxr.models.networks.dcgan import DcganGenerator, Generator, initialize_dcgan
 from anomalib_cxr.models.networks.residual_unet import ResidualUnet
 
 from .scores import HealthyCodes
@@ -61,7 +61,7 @@ class Member(nn.Module):
         sizes = (shape.image_size, shape.latent_dim, shape.n_features, shape.max_features, shape.n_channels)
         self.painter = GENERATORS[shape.generator](*sizes)
         self.encoder = self.painter.new_encoder()
-        self.apply(initialise_dcgan)
+        self.apply(initialize_dcgan)
         self.codes = HealthyCodes(shape.latent_dim) if shape.scores_codes else None
 
     def paint(self, image: torch.Tensor) -> Painting:
@@ -71,7 +71,7 @@ class Member(nn.Module):
 
     @property
     def learning(self) -> list[nn.Parameter]:
-        """Return the weights that its generator's optimiser moves."""
+        """Return the weights that its generator's optimizer moves."""
         return [*self.painter.parameters(), *self.encoder.parameters()]
 
 

@@ -54,21 +54,21 @@ class HealthyCodes(nn.Module):
         True
     """
 
-    centre: torch.Tensor
+    center: torch.Tensor
     whitening: torch.Tensor
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(latent_dim))
+        self.register_buffer("center", torch.zeros(latent_dim))
         self.register_buffer("whitening", torch.eye(latent_dim))
 
     def fit(self, codes: torch.Tensor) -> None:
         """Learn from codes of healthy images, `(N, Z)`."""
         healthy = LedoitWolf().fit(codes.detach().cpu().double().numpy())
-        self.centre.copy_(torch.from_numpy(healthy.location_))
+        self.center.copy_(torch.from_numpy(healthy.location_))
         self.whitening.copy_(torch.linalg.cholesky(torch.from_numpy(healthy.precision_)))
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         """Return the logarithm of the mean squared whitened deviation of codes, `(B, Z)`: `(B,)`."""
-        deviations = (codes - self.centre) @ self.whitening
+        deviations = (codes - self.center) @ self.whitening
         return ((deviations**2).mean(dim=1) + _LEAST).log()

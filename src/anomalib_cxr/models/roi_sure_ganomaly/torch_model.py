@@ -12,9 +12,9 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_cxr.errors import ScoreError
-from anomalib_cxr.functional import DISTANCES, Distance, painted_region
+from anomalib_cxr.functional import DISTANCES, Distance, reconstructed_region
 from anomalib_cxr.models.base.exposure import Boxed, ExposedScore, boxed
-from anomalib_cxr.models.base.module import to_grey
+from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 
 from .lung_frame import Seen, View
@@ -51,7 +51,7 @@ class RoiSureGanomalyModel(Member):
         generator: Network that paints, and whose encoder has the layout of the second one, by its name in
             :data:`anomalib_cxr.models.roi_sure_ganomaly.members.GENERATORS`.
         distance: Distance of the codes, by its name in :data:`anomalib_cxr.functional.DISTANCES`.
-        n_channels: Channels of the networks: 1, or 3 copies of the grey one.
+        n_channels: Channels of the networks: 1, or 3 copies of the gray one.
         whole_image: True where the target is all that is seen: the anomaly map then covers all of it.
         view: What the networks see; None for the whole X-ray as it comes, at `image_size`.
         score: `latent`, `residual` or `mahalanobis`.
@@ -124,18 +124,18 @@ class RoiSureGanomalyModel(Member):
 
     def see(self, images: torch.Tensor) -> Seen:
         """Take from X-rays in [-1, 1], `(B, C, H, W)`, their channels alike, what the networks are to see."""
-        return self._see(to_grey(images))[0]
+        return self._see(to_gray(images))[0]
 
-    def _see(self, grey: torch.Tensor) -> tuple[Seen, torch.Tensor | None]:
-        probability = None if self.lungs is None else self.lungs(grey)
-        return self.view.show(grey, probability if self.view.needs_lungs else None), probability
+    def _see(self, gray: torch.Tensor) -> tuple[Seen, torch.Tensor | None]:
+        probability = None if self.lungs is None else self.lungs(gray)
+        return self.view.show(gray, probability if self.view.needs_lungs else None), probability
 
     def painting_of(self, images: torch.Tensor) -> torch.Tensor:
-        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in grey in [-1, 1], `(B, 1, H, W)`."""
-        grey = to_grey(images)
-        seen = self.see(grey)
-        painted = torch.stack([to_grey(member.paint(seen.image).painted) for member in self.members]).mean(dim=0)
-        return painted if seen.frame.place is None else seen.frame.back(painted + 1, grey) - 1
+        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in gray in [-1, 1], `(B, 1, H, W)`."""
+        gray = to_gray(images)
+        seen = self.see(gray)
+        painted = torch.stack([to_gray(member.paint(seen.image).painted) for member in self.members]).mean(dim=0)
+        return painted if seen.frame.place is None else seen.frame.back(painted + 1, gray) - 1
 
     def _residual(self, seen: Seen, painted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return how far a painting is from what is seen, and where that counts, both `(B, 1, S, S)`.
@@ -143,10 +143,10 @@ class RoiSureGanomalyModel(Member):
         It counts in the lungs: the rows' frame says itself where they are; else they are where a painter of lungs has
         painted, and for one of whole images where they were found, or all of what is seen where nothing finds them.
         """
-        residual = to_grey((seen.image - painted).abs())
+        residual = to_gray((seen.image - painted).abs())
         region = torch.ones_like(residual)
         if not self.whole_image and self.view.alignment != "rows":
-            region = painted_region(to_grey(painted))
+            region = reconstructed_region(to_gray(painted))
         elif seen.lungs is not None:
             region = seen.lungs
         return residual, region if seen.region is None else region * seen.region
@@ -166,19 +166,19 @@ class RoiSureGanomalyModel(Member):
         """
         if not torch.compiler.is_exporting():
             self.check_fitted()
-        grey = to_grey(images)
-        look, residual, seen = self._look(grey)
+        gray = to_gray(images)
+        look, residual, seen = self._look(gray)
         score = self.member_scores(look).mean(dim=1)
         if self.calibration is not None:
             score = self.calibration(score, look.boxed)
-        return InferenceBatch(pred_score=score, anomaly_map=seen.frame.back(residual / 2, grey))
+        return InferenceBatch(pred_score=score, anomaly_map=seen.frame.back(residual / 2, gray))
 
     def look(self, images: torch.Tensor) -> Look:
         """Return what the scores of images as the pre-processor leaves them, `(B, C, H, W)`, are made of."""
-        return self._look(to_grey(images))[0]
+        return self._look(to_gray(images))[0]
 
-    def _look(self, grey: torch.Tensor) -> tuple[Look, torch.Tensor, Seen]:
-        seen, probability = self._see(grey)
+    def _look(self, gray: torch.Tensor) -> tuple[Look, torch.Tensor, Seen]:
+        seen, probability = self._see(gray)
         paintings = [member.paint(seen.image) for member in self.members]
         residuals = [self._residual(seen, painting.painted) for painting in paintings]
         shown = [residual * region for residual, region in residuals]
@@ -186,7 +186,7 @@ class RoiSureGanomalyModel(Member):
             torch.stack([painting.z_full.flatten(1) for painting in paintings], dim=1),
             torch.stack([self.distance(painting.z_painted, painting.z_full) for painting in paintings], dim=1),
             torch.stack([log_mean_square(*each) for each in residuals], dim=1),
-            None if self.calibration is None or probability is None else boxed(grey, probability),
+            None if self.calibration is None or probability is None else boxed(gray, probability),
         )
         return look, torch.stack(shown).mean(dim=0), seen
 

@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
-from anomalib_cxr.functional import Distance, paint_region
+from anomalib_cxr.functional import Distance, apply_roi
 from anomalib_cxr.models.base.guarded import GuardedTraining
 from anomalib_cxr.models.base.stepping import SteppedTraining
-from anomalib_cxr.models.networks.dcgan import initialise_dcgan
+from anomalib_cxr.models.networks.dcgan import initialize_dcgan
 
 from .adversary import Adversary, instance_noise_level
 from .loss import RISKS, GeneratorLoss, ReconstructionLoss, latent_agreement
@@ -80,7 +80,7 @@ class ContestTraining(SteppedTraining, GuardedTraining):
             l_enc = l_enc.detach()  # told, but nothing learns from it
         l_adv, l_dc = None, None
         if self.generator_loss.w_adv:
-            l_adv, l_dc = self._duel(contest, paint_region(image, mask), painting, batch_idx)
+            l_adv, l_dc = self._duel(contest, apply_roi(image, mask), painting, batch_idx)
         l_gen = self.generator_loss(torch.zeros_like(l_rec) if l_adv is None else l_adv, l_enc, l_rec)
         all_terms = {
             "l_adv": l_adv,
@@ -104,9 +104,9 @@ class ContestTraining(SteppedTraining, GuardedTraining):
         return self.adversary.generator_term(judged_real, judged_painted), l_dc
 
     def step_all(self, loss: torch.Tensor, batch_idx: int) -> bool:
-        """Take one step of all optimisers, each generator's before its discriminator's, or save its gradients up.
+        """Take one step of all optimizers, each generator's before its discriminator's, or save its gradients up.
 
-        An optimiser whose weights have no part in the loss leaves them as they are.
+        An optimizer whose weights have no part in the loss leaves them as they are.
 
         Args:
             loss: Sum over contests, of this batch.
@@ -131,10 +131,10 @@ class ContestTraining(SteppedTraining, GuardedTraining):
 
     def restart_winner(self, contest: Contest, loss: float | None) -> None:
         """Start a discriminator that has won again, alike in all processes, where the adversary has it so."""
-        if loss is None or self.adversary.reinitialise_below is None or loss >= self.adversary.reinitialise_below:
+        if loss is None or self.adversary.reinitialize_below is None or loss >= self.adversary.reinitialize_below:
             return
         logger.info("Discriminator's loss at %g in epoch %d: it starts again.", loss, self.current_epoch)
-        contest.discriminator.apply(initialise_dcgan)
+        contest.discriminator.apply(initialize_dcgan)
         contest.discriminator.load_state_dict(self.trainer.strategy.broadcast(contest.discriminator.state_dict()))
 
     def _step_discriminator_ahead(

@@ -99,7 +99,7 @@ def check_prevalence(prevalence: float) -> None:
 
 
 def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) -> ProbabilityCurve:
-    """Fit the probability of disease to labelled scores [1].
+    """Fit the probability of disease to labeled scores [1].
 
     Args:
         is_sick: Which images are sick, both kinds, bool, `(N,)`.

@@ -12,7 +12,7 @@ from anomalib_cxr.deploy.runtime import graph_of, hash_of, hash_of_model, read_t
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import NOTICE
 from anomalib_cxr.segmentation.deployed import LUNGS
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 from .probability import ProbabilityCurve, ReliabilityBin
 from .threshold import RuleOut
@@ -127,7 +127,7 @@ def _age_group(age: float) -> str:
 
 def write_calibration(calibration: Calibration, folder: Path) -> None:
     """Write `screening.json` into the folder of the model, whole or not at all."""
-    with whole_file(folder / RECORD) as unfinished:
+    with atomic_path(folder / RECORD) as unfinished:
         unfinished.write_text(calibration.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

@@ -136,7 +136,7 @@ def rule_out(
             f"{len(sick)} sick images{f' of group {group}' if group else ''}",
             f"at least {sick_needed(sensitivity, confidence)}, none of them missed, to show a sensitivity of "
             f"{sensitivity:g} with a confidence of {confidence:g}",
-            "add labelled sick images, or ask for less: --sensitivity, --confidence",
+            "add labeled sick images, or ask for less: --sensitivity, --confidence",
         )
     threshold = float(Decimal(float(sick[missed])).quantize(STEP, ROUND_FLOOR))  # a product of floats may round up
     n_missed = int((sick < threshold).sum())

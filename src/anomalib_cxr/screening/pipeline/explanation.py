@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion, gaussian_filter, zoom
 
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 _ZONES = ("upper", "middle", "lower")
 
@@ -77,9 +77,9 @@ def draw_heatmap(picture: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> np
     """
     size = (picture.shape[0], picture.shape[1])
     heat = _to(heat, size)
-    colours = mpl.colormaps["inferno"](heat)[..., :3]
+    colors = mpl.colormaps["inferno"](heat)[..., :3]
     opacity = _OPACITY * heat[..., None]
-    mixed = picture[..., None] * (1 - opacity) + colours * opacity
+    mixed = picture[..., None] * (1 - opacity) + colors * opacity
     inside = _to(lungs, size) > 0.5  # noqa: PLR2004  # more likely than not
     mixed[inside & ~binary_erosion(inside)] = _OUTLINE
     return np.asarray(np.rint(255 * mixed), dtype=np.uint8)
@@ -88,7 +88,7 @@ def draw_heatmap(picture: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> np
 def write_picture(picture: np.ndarray, path: Path) -> None:
     """Write a picture as PNG, whole or not at all: uint8, or from 0 to 1, `(h, w)` or `(h, w, 3)`."""
     levels = picture if picture.dtype == np.uint8 else np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         Image.fromarray(levels).save(unfinished, format="PNG", compress_level=3)
 
 

@@ -23,7 +23,7 @@ from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.segmentation.augmentation import augment
 from anomalib_cxr.segmentation.postprocessing import are_plausible, clean_lungs
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 
 def draw_patterns(count: int, side: int, seed: int) -> torch.Tensor:
@@ -154,7 +154,7 @@ class Gate:
 
     def save(self, path: Path) -> None:
         """Write what was learned, whole or not at all."""
-        with whole_file(path) as unfinished, unfinished.open("wb") as file:
+        with atomic_path(path) as unfinished, unfinished.open("wb") as file:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod

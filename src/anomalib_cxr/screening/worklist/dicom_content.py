@@ -62,7 +62,7 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
         software_versions=__version__,
         device_serial_number=origin.case.model or None,
     )
-    capture.DerivationDescription = "Where the X-ray is unlike healthy ones, as colour over it"
+    capture.DerivationDescription = "Where the X-ray is unlike healthy ones, as color over it"
     capture.ImageComments = NOTICE
     if origin.is_dicom:
         reference = Dataset()

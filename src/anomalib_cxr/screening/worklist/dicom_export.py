@@ -14,7 +14,7 @@ from pydicom.uid import UID, generate_uid
 from anomalib_cxr.data.reading.dicom_file import unquoted
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import Case
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 # Of the patient and the study, as the X-ray has them: an archive files the objects beside it.
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
@@ -135,6 +135,6 @@ def _date(made: Dataset, screened: datetime) -> None:
 
 def _write(made: Dataset, folder: Path) -> Path:
     path = folder / f"{made.SOPInstanceUID}.dcm"
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         made.save_as(unfinished, enforce_file_format=True)
     return path

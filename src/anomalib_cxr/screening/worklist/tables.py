@@ -9,18 +9,18 @@ from typing import Any
 
 from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.screening.case import Case
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 
 from .store import Worklist
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # by which a spreadsheet knows what it would compute
 
 
-def harmless(cell: Any) -> Any:
+def escape_csv_formula(cell: Any) -> Any:
     """Return a cell that a spreadsheet shows and does not compute; a note may begin with an equals sign.
 
     Example:
-        >>> harmless("=1+1"), harmless("a=b"), harmless(-0.5)
+        >>> escape_csv_formula("=1+1"), escape_csv_formula("a=b"), escape_csv_formula(-0.5)
         ("'=1+1", 'a=b', -0.5)
     """
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
@@ -43,12 +43,12 @@ def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = 
         names: Tell patients' names and IDs.
     """
     columns = (*_COLUMNS, *(_NAMES if names else ()))
-    with whole_file(worklist.folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(worklist.folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         for row in _rows(worklist, columns):
-            table.writerow({name: harmless(value) for name, value in row.items()})
-    with whole_file(worklist.folder / JSON) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            table.writerow({name: escape_csv_formula(value) for name, value in row.items()})
+    with atomic_path(worklist.folder / JSON) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         _write_json(worklist, calibration, columns, file)
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from anomalib_cxr.screening.case import Case, Decision, Verdict
 from anomalib_cxr.screening.worklist.store import Agreement, Given, Worklist
-from anomalib_cxr.screening.worklist.tables import harmless
+from anomalib_cxr.screening.worklist.tables import escape_csv_formula
 from anomalib_cxr.web.rendering import TheWorklist, page, percent
 
 COLUMNS = (
@@ -72,7 +72,7 @@ def _lines(worklist: Worklist) -> Iterator[str]:
     cases = dict(worklist.find())
     yield _line(COLUMNS)
     for given in worklist.verdicts():
-        yield _line([harmless(cell) for cell in _cells(given, cases[given.case_id])])
+        yield _line([escape_csv_formula(cell) for cell in _cells(given, cases[given.case_id])])
 
 
 def _cells(given: Given, case: Case) -> list[Any]:

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
-from anomalib_cxr.utils.files import whole_file
+from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.web.security import UPLOAD, Form
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
@@ -87,6 +87,6 @@ def _store(upload: UploadFile, folder: Path) -> Path:
     """Write what was sent under a name of our own."""
     suffix = PurePosixPath(upload.filename or "").suffix.lower()
     path = folder / f"{secrets.token_hex(16)}{suffix if suffix in SUFFIXES else ''}"
-    with upload.file as source, whole_file(path) as unfinished, unfinished.open("wb") as target:
+    with upload.file as source, atomic_path(path) as unfinished, unfinished.open("wb") as target:
         shutil.copyfileobj(source, target, 1024**2)
     return path

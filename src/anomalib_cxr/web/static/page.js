@@ -29,19 +29,19 @@ function layers() {
   show();
 }
 
-function grey() {
+function gray() {
   // out = (in - level) / window + 1/2, as in DICOM; all in shares of white.
   const level = byId("level");
   const width = byId("window");
   const show = () => {
     const sign = byId("invert").checked ? -1 : 1;
     const slope = sign * 100 / width.value;
-    for (const part of document.querySelectorAll("#grey feComponentTransfer > *")) {
+    for (const part of document.querySelectorAll("#gray feComponentTransfer > *")) {
       part.setAttribute("slope", slope);
       part.setAttribute("intercept", 0.5 - slope * level.value / 100);
     }
     const plain = sign > 0 && level.value === level.defaultValue && width.value === width.defaultValue;
-    byId("xray").style.filter = plain ? "" : "url(#grey)";
+    byId("xray").style.filter = plain ? "" : "url(#gray)";
   };
   for (const id of ["level", "window", "invert"]) byId(id).addEventListener("input", show);
   return {
@@ -174,7 +174,7 @@ function viewer() {
     "+": click("larger"), "=": click("larger"), "-": click("smaller"),
   };
   if (byId("view")) {
-    const tone = grey();
+    const tone = gray();
     const position = place();
     layers();
     pointers(tone, position);

@@ -51,7 +51,7 @@ class TestNoiseCurves:
         assert (list(first.get_xdata()), list(first.get_ydata())) == ([0.0, 0.1], [0.8, 0.7])
         assert (list(second.get_xdata()), list(second.get_ydata())) == ([0.0, pytest.approx(0.1)], [0.8, 0.6])
 
-    def test_systems_differ_in_colour_line_and_marker(self):
+    def test_systems_differ_in_color_line_and_marker(self):
         figure = noise_curves({name: [(NO_NOISE, over(0.5)), (Noise(0, 0.1), over(0.4))] for name in "abcd"})
         lines = figure.axes[0].lines[:4]
         assert len({(each.get_color(), each.get_linestyle(), each.get_marker()) for each in lines}) == 4

@@ -88,7 +88,7 @@ class TestRocPanels:
             mean = np.mean([roc_auc_score(part.label == "sick", part.score) for part in parts])
             assert line(panel, name).get_label() == f"{name} {mean:.2f}"
 
-    def test_hospitals_differ_in_colour_and_in_line(self, results):
+    def test_hospitals_differ_in_color_and_in_line(self, results):
         panel = panels(roc_panels(results, "xrays"))["a"]
         looks = [
             (line(panel, name).get_color(), line(panel, name).get_linestyle()) for name in ("mont", "shen", "pooled")

@@ -35,7 +35,7 @@ def twin(tmp_path):
     return samples
 
 
-def grey(path):
+def gray(path):
     return np.asarray(Image.open(path))
 
 
@@ -47,9 +47,9 @@ class TestItem:
         assert item.image_path == str(phantom_root / "CXR_png" / name)
         assert (item.image.shape, item.image.dtype) == ((3, 64, 64), torch.float32)
         for channel in item.image:
-            np.testing.assert_allclose(channel.numpy(), grey(phantom_root / "CXR_png" / name) / 255, rtol=1e-6)
-        np.testing.assert_array_equal(item.roi_mask.numpy(), grey(phantom_root / "masks" / name) > 0)
-        np.testing.assert_array_equal(item.gt_mask.numpy(), grey(phantom_root / "lesions" / name) > 0)
+            np.testing.assert_allclose(channel.numpy(), gray(phantom_root / "CXR_png" / name) / 255, rtol=1e-6)
+        np.testing.assert_array_equal(item.roi_mask.numpy(), gray(phantom_root / "masks" / name) > 0)
+        np.testing.assert_array_equal(item.gt_mask.numpy(), gray(phantom_root / "lesions" / name) > 0)
         assert item.gt_label.item() is True
 
     def test_a_normal_image_has_no_lesion(self, phantoms):
@@ -68,7 +68,7 @@ class TestItem:
         dataset = RoiDataset(make_samples(montgomery_root))
         for index in (0, 7, 14):
             item = dataset[index]
-            whole = grey(montgomery_files / "masks" / item.image_path.rpartition("/")[2]) > 0
+            whole = gray(montgomery_files / "masks" / item.image_path.rpartition("/")[2]) > 0
             np.testing.assert_array_equal(item.roi_mask.numpy(), whole)
 
     def test_no_masks_at_all_where_one_is_missing(self, shenzhen_root):
@@ -103,7 +103,7 @@ class TestAugmentations:
         torch.testing.assert_close(item.image[0] > 0.5, item.roi_mask.as_subclass(torch.Tensor))
         torch.testing.assert_close(item.image[0] > 0.5, item.gt_mask.as_subclass(torch.Tensor))
 
-    def test_grey_levels_change_in_the_image_only(self, twin):
+    def test_gray_levels_change_in_the_image_only(self, twin):
         item = RoiDataset(twin, v2.ColorJitter(brightness=(0.5, 0.5)))[0]
         assert item.image.max().item() == pytest.approx(0.5)
         assert torch.equal(item.roi_mask, RoiDataset(twin)[0].roi_mask)

@@ -17,7 +17,7 @@ SIDE = 256
 STRENGTHS = [(0.0, 0.05), (0.02, 0.0), (0.02, 0.05)]
 
 
-def grey(value, side=SIDE):
+def gray(value, side=SIDE):
     return Image(torch.full((1, side, side), value))
 
 
@@ -30,7 +30,7 @@ class TestMoments:
     @pytest.mark.parametrize("value", [0.05, 0.3, 0.95])
     @pytest.mark.parametrize(("gain", "sigma"), STRENGTHS)
     def test_mean_and_variance(self, gain, sigma, value):
-        noise = (DetectorNoise(gain, sigma)(grey(value)).double() - value).flatten()
+        noise = (DetectorNoise(gain, sigma)(gray(value)).double() - value).flatten()
         variance = gain * value + sigma**2
         assert abs(noise.mean()) < 5 * (variance / noise.numel()) ** 0.5
         # A Poisson variable has the excess kurtosis 1 / mean, which adds to the spread of the measured variance.
@@ -38,14 +38,14 @@ class TestMoments:
         assert noise.var().item() == pytest.approx(variance, rel=5 * ((2 + excess) / noise.numel()) ** 0.5)
 
     def test_pixels_are_independent(self):
-        noise = (DetectorNoise(0.02, 0.05)(grey(0.5)) - 0.5)[0].double()
+        noise = (DetectorNoise(0.02, 0.05)(gray(0.5)) - 0.5)[0].double()
         for shifted in (noise.roll(1, 0), noise.roll(1, 1)):
             correlation = (noise * shifted).mean() / noise.var()
             assert abs(correlation) < 5 / SIDE
 
     def test_nothing_is_clipped(self):
-        assert DetectorNoise(sigma=0.1)(grey(0.0)).min() < 0
-        assert DetectorNoise(sigma=0.1)(grey(1.0)).max() > 1
+        assert DetectorNoise(sigma=0.1)(gray(0.0)).min() < 0
+        assert DetectorNoise(sigma=0.1)(gray(1.0)).max() > 1
 
     def test_without_noise_the_image_is_the_same(self):
         (image, *_) = random_images()
@@ -80,7 +80,7 @@ class TestRepeatability:
         torch.testing.assert_close(*self.noisy([image, turned]), rtol=0, atol=0)
 
     def test_other_images_and_other_seeds_have_other_noise(self):
-        image = grey(0.5)
+        image = gray(0.5)
         changed = image.clone()
         changed[0, 3, 4] = 0.6
         base = self.noisy([image])[0] - image
@@ -112,7 +112,7 @@ class TestInputs:
     def test_images_in_another_scale(self, image):
         with pytest.raises(CxrError, match=r"an image of torch\.\w+ with values from") as caught:
             DetectorNoise(sigma=0.1)(image)
-        assert "before the image is normalised" in caught.value.next_step
+        assert "before the image is normalized" in caught.value.next_step
 
     @pytest.mark.parametrize(
         ("setting", "found"),
@@ -162,5 +162,5 @@ class TestDataModule:
         torch.testing.assert_close(alone, shared, rtol=0, atol=0)
 
     def test_resizing_afterwards_averages_noise_away(self):
-        noisy = v2.Compose([DetectorNoise(sigma=0.1), v2.Resize((SIDE // 4, SIDE // 4))])(grey(0.5))
+        noisy = v2.Compose([DetectorNoise(sigma=0.1), v2.Resize((SIDE // 4, SIDE // 4))])(gray(0.5))
         assert noisy.std() < 0.04

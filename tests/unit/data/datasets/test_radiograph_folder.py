@@ -17,12 +17,12 @@ from anomalib_cxr.data.datasets.dataclasses import RoiImageBatch
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import DatasetError
 
-GREY = np.arange(32 * 40, dtype=np.uint32).reshape(32, 40) * 255 // (32 * 40 - 1)
+GRAY = np.arange(32 * 40, dtype=np.uint32).reshape(32, 40) * 255 // (32 * 40 - 1)
 
 
 def save_png(path, dtype=np.uint8):
     scale = 257 if dtype is np.uint16 else 1  # 255 * 257 = 65535: the same share of white
-    Image.fromarray((GREY * scale).astype(dtype)).save(path)
+    Image.fromarray((GRAY * scale).astype(dtype)).save(path)
     return path
 
 
@@ -41,7 +41,7 @@ class TestReading:
         save_png(tmp_path / "16.png", np.uint16)
         deep, shallow = (RadiographFolder(tmp_path / name)[0].image for name in ("16.png", "8.png"))
         torch.testing.assert_close(deep, shallow, rtol=1e-6, atol=0)
-        np.testing.assert_allclose(shallow.numpy(), np.stack([GREY / 255] * 3), rtol=1e-6)
+        np.testing.assert_allclose(shallow.numpy(), np.stack([GRAY / 255] * 3), rtol=1e-6)
 
     def test_dicom(self, tmp_path):
         path = save_dicom(tmp_path / "1.2.840.113619.2")
@@ -50,7 +50,7 @@ class TestReading:
         torch.testing.assert_close(item.image[1:2].as_subclass(torch.Tensor), read_radiograph(path))
 
     def test_jpeg(self, tmp_path):
-        Image.fromarray(GREY.astype(np.uint8)).save(tmp_path / "a.JPG")
+        Image.fromarray(GRAY.astype(np.uint8)).save(tmp_path / "a.JPG")
         assert RadiographFolder(tmp_path)[0].image.shape == (3, 32, 40)
 
     def test_items_have_no_label_and_no_masks(self, phantom_root):

@@ -1,4 +1,4 @@
-"""Broken files: each kind is recognised, all are named in one error or left out, before anything starts."""
+"""Broken files: each kind is recognized, all are named in one error or left out, before anything starts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def contents(root):
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def grey(path):
+def gray(path):
     return np.asarray(Image.open(path))
 
 
@@ -64,17 +64,17 @@ class TestLayout:
 
     def test_files_show_the_phantom_of_seed_and_index(self, small):
         phantom = draw_phantom(np.random.default_rng(np.random.SeedSequence((0, 3))), 32, "nodules")
-        image = grey(small / "CXR_png/PHANTOM_0003_1.png")
+        image = gray(small / "CXR_png/PHANTOM_0003_1.png")
         assert image.dtype == np.uint8
         assert np.abs(image / 255 - phantom.image).max() <= 0.5 / 255 + 1e-6
-        np.testing.assert_array_equal(grey(small / "masks/PHANTOM_0003_1.png"), np.where(phantom.lungs, 255, 0))
-        np.testing.assert_array_equal(grey(small / "lesions/PHANTOM_0003_1.png"), np.where(phantom.lesion, 255, 0))
+        np.testing.assert_array_equal(gray(small / "masks/PHANTOM_0003_1.png"), np.where(phantom.lungs, 255, 0))
+        np.testing.assert_array_equal(gray(small / "lesions/PHANTOM_0003_1.png"), np.where(phantom.lesion, 255, 0))
 
-    def test_sixteen_bits_keep_the_grey_levels(self, tmp_path, small):
+    def test_sixteen_bits_keep_the_gray_levels(self, tmp_path, small):
         root = write_phantoms(tmp_path / "deep", n_normal=1, n_sick=0, size=32, bits=16)
-        deep = grey(root / "CXR_png/PHANTOM_0000_0.png").astype(float)
+        deep = gray(root / "CXR_png/PHANTOM_0000_0.png").astype(float)
         assert deep.max() > 40_000
-        assert np.abs(deep / 65535 - grey(small / "CXR_png/PHANTOM_0000_0.png") / 255).max() <= 0.51 / 255
+        assert np.abs(deep / 65535 - gray(small / "CXR_png/PHANTOM_0000_0.png") / 255).max() <= 0.51 / 255
 
     def test_an_image_does_not_depend_on_the_others(self, tmp_path, small):
         root = write_phantoms(tmp_path / "one", n_normal=1, n_sick=0, size=32)

@@ -14,7 +14,7 @@ from anomalib_cxr.data.reading.radiograph import image_size, intact_size, read_m
 from anomalib_cxr.errors import RadiographError
 
 RAMP = np.arange(32 * 24, dtype=np.uint32).reshape(32, 24)
-GREY = (RAMP % 256).astype(np.uint8)  # holds 0 and 255
+GRAY = (RAMP % 256).astype(np.uint8)  # holds 0 and 255
 
 
 def save(path, values, mode=None, **options):
@@ -29,30 +29,30 @@ def assert_reads(path, expected):
     np.testing.assert_allclose(image.numpy(), expected[None], rtol=1e-6)
 
 
-class TestGrey:
+class TestGray:
     @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
     def test_eight_bits(self, tmp_path, suffix):
-        assert_reads(save(tmp_path / f"a{suffix}", GREY), GREY / 255)
+        assert_reads(save(tmp_path / f"a{suffix}", GRAY), GRAY / 255)
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-    def test_grey_stored_as_colour(self, tmp_path, mode):
-        assert_reads(save(tmp_path / "a.png", GREY, mode), GREY / 255)
+    def test_gray_stored_as_color(self, tmp_path, mode):
+        assert_reads(save(tmp_path / "a.png", GRAY, mode), GRAY / 255)
 
     def test_palette(self, tmp_path):
-        image = Image.fromarray(GREY)
+        image = Image.fromarray(GRAY)
         image = image.convert("P")
         image.putpalette([level for index in range(256) for level in (255 - index,) * 3])
         image.save(tmp_path / "a.png")
-        assert_reads(tmp_path / "a.png", 1 - GREY / 255)
+        assert_reads(tmp_path / "a.png", 1 - GRAY / 255)
 
-    def test_colour_is_read_as_luminance(self, tmp_path):
-        colours = np.zeros((16, 16, 3), np.uint8)
-        colours[:8, :, 0], colours[8:, :, 1] = 255, 255
-        image = read_radiograph(save(tmp_path / "a.png", colours))[0]
+    def test_color_is_read_as_luminance(self, tmp_path):
+        colors = np.zeros((16, 16, 3), np.uint8)
+        colors[:8, :, 0], colors[8:, :, 1] = 255, 255
+        image = read_radiograph(save(tmp_path / "a.png", colors))[0]
         torch.testing.assert_close(image[[0, 8], 0], torch.tensor([0.299, 0.587]), atol=1 / 255, rtol=0)
 
     def test_one_bit(self, tmp_path):
-        bits = GREY > 100
+        bits = GRAY > 100
         assert_reads(save(tmp_path / "a.png", bits), bits.astype(float))
 
     def test_jpeg(self, tmp_path):
@@ -62,18 +62,18 @@ class TestGrey:
         assert np.abs(image[0].numpy() - smooth / 255).max() < 3 / 255
 
     def test_float_tiff(self, tmp_path):
-        values = (GREY / 255).astype(np.float32)
+        values = (GRAY / 255).astype(np.float32)
         assert_reads(save(tmp_path / "a.tif", values), values)
 
     def test_content_decides_not_the_suffix(self, tmp_path):
-        path = save(tmp_path / "a.png", GREY)
-        assert_reads(path.rename(tmp_path / "a.dcm"), GREY / 255)
+        path = save(tmp_path / "a.png", GRAY)
+        assert_reads(path.rename(tmp_path / "a.dcm"), GRAY / 255)
 
 
 class TestSixteenBits:
     def test_copy_of_eight_bits_reads_the_same(self, tmp_path):
-        eight = read_radiograph(save(tmp_path / "8.png", GREY))
-        sixteen = read_radiograph(save(tmp_path / "16.png", GREY.astype(np.uint16) * 257))
+        eight = read_radiograph(save(tmp_path / "8.png", GRAY))
+        sixteen = read_radiograph(save(tmp_path / "16.png", GRAY.astype(np.uint16) * 257))
         torch.testing.assert_close(sixteen, eight, atol=1e-7, rtol=0)
 
     @pytest.mark.parametrize(("highest", "white"), [(4095, 4095), (700, 4095), (4096, 65535), (65535, 65535)])
@@ -93,7 +93,7 @@ class TestSixteenBits:
 
 @pytest.fixture
 def dicom(tmp_path):
-    """A DICOM file without suffix, relabelled from pydicom's own 128 x 128 sample."""
+    """A DICOM file without suffix, relabeled from pydicom's own 128 x 128 sample."""
     dataset = dcmread(get_testdata_file("CT_small.dcm", download=False))
     dataset.Modality = "DX"
     dataset.save_as(tmp_path / "chest")
@@ -110,9 +110,9 @@ def test_dicom_without_suffix(dicom):
 
 class TestMask:
     def test_above_half_of_eight_bits(self, tmp_path):
-        mask = read_mask(save(tmp_path / "a.png", GREY))
+        mask = read_mask(save(tmp_path / "a.png", GRAY))
         assert mask.dtype == torch.bool
-        np.testing.assert_array_equal(mask.numpy(), GREY >= 128)
+        np.testing.assert_array_equal(mask.numpy(), GRAY >= 128)
 
     def test_above_half_of_sixteen_bits(self, tmp_path):
         values = (RAMP * 85).astype(np.uint16)
@@ -120,30 +120,30 @@ class TestMask:
 
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16])
     def test_zero_and_one(self, tmp_path, dtype):
-        lung = GREY > 200
+        lung = GRAY > 200
         np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", lung.astype(dtype))).numpy(), lung)
 
     @pytest.mark.parametrize("mode", ["RGB", "P"])
-    def test_colour_and_palette(self, tmp_path, mode):
-        white = np.where(GREY > 200, 255, 0).astype(np.uint8)
+    def test_color_and_palette(self, tmp_path, mode):
+        white = np.where(GRAY > 200, 255, 0).astype(np.uint8)
         np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", white, mode)).numpy(), white == 255)
 
     def test_several_files_are_merged(self, tmp_path):
-        left, right = np.zeros_like(GREY), np.zeros_like(GREY)
+        left, right = np.zeros_like(GRAY), np.zeros_like(GRAY)
         left[4:20, 2:8], right[6:24, 14:20] = 255, 255
         mask = read_mask(save(tmp_path / "l.png", left), str(save(tmp_path / "r.png", right)))
         np.testing.assert_array_equal(mask.numpy(), (left | right) == 255)
 
     def test_file_without_lung(self, tmp_path):
-        assert not read_mask(save(tmp_path / "a.png", np.zeros_like(GREY))).any()
+        assert not read_mask(save(tmp_path / "a.png", np.zeros_like(GRAY))).any()
 
     def test_sizes_differ(self, tmp_path):
-        left, right = save(tmp_path / "l.png", GREY), save(tmp_path / "r.png", GREY[:20])
+        left, right = save(tmp_path / "l.png", GRAY), save(tmp_path / "r.png", GRAY[:20])
         with pytest.raises(RadiographError, match=r"r\.png: mask of 20 x 24 px, but l\.png is 32 x 24 px"):
             read_mask(left, right)
 
     def test_labels_below_half_are_not_taken_for_no_lung(self, tmp_path):
-        path = save(tmp_path / "a.png", GREY % 3)
+        path = save(tmp_path / "a.png", GRAY % 3)
         with pytest.raises(RadiographError, match=r"greatest value is 2, not above half of white \(255\)"):
             read_mask(path)
 
@@ -154,29 +154,29 @@ class TestMask:
 
 class TestSize:
     def test_height_comes_first(self, tmp_path):
-        assert image_size(save(tmp_path / "a.png", GREY)) == (32, 24)
+        assert image_size(save(tmp_path / "a.png", GRAY)) == (32, 24)
 
     def test_header_is_enough(self, tmp_path):
-        path = save(tmp_path / "a.png", GREY)
+        path = save(tmp_path / "a.png", GRAY)
         path.write_bytes(path.read_bytes()[:60])
         assert image_size(path) == (32, 24)
 
     @pytest.mark.parametrize("read", [image_size, read_radiograph, read_mask])
     def test_too_small(self, tmp_path, read):
-        path = save(tmp_path / "a.png", GREY[:15])
+        path = save(tmp_path / "a.png", GRAY[:15])
         with pytest.raises(RadiographError, match="too small: 15 x 24 px"):
             read(path)
 
     @pytest.mark.parametrize("read", [image_size, read_radiograph, read_mask])
     def test_too_large(self, tmp_path, monkeypatch, read):
         monkeypatch.setattr(radiograph, "MAX_PIXELS", 700)
-        path = save(tmp_path / "a.png", GREY)
+        path = save(tmp_path / "a.png", GRAY)
         with pytest.raises(RadiographError, match=r"too large: 32 x 24 px\n.*at most 700 px"):
             read(path)
 
     def test_decompression_bomb(self, tmp_path, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
-        path = save(tmp_path / "a.png", GREY)
+        path = save(tmp_path / "a.png", GRAY)
         with pytest.raises(RadiographError, match=r"too large: Image size \(768 pixels\)"):
             read_radiograph(path)
 
@@ -190,10 +190,10 @@ class TestSize:
 
 class TestIntactSize:
     def test_height_comes_first(self, tmp_path):
-        assert intact_size(save(tmp_path / "a.png", GREY)) == (32, 24)
+        assert intact_size(save(tmp_path / "a.png", GRAY)) == (32, 24)
 
     def test_every_flipped_bit_of_the_picture_is_seen(self, tmp_path):
-        path = save(tmp_path / "a.png", GREY)
+        path = save(tmp_path / "a.png", GRAY)
         content = path.read_bytes()
         start, end = content.index(b"IDAT"), content.index(b"IEND") - 4
         for place in range(start + 4, end):
@@ -202,7 +202,7 @@ class TestIntactSize:
                 intact_size(path)
 
     def test_truncated(self, tmp_path):
-        path = save(tmp_path / "a.png", GREY)
+        path = save(tmp_path / "a.png", GRAY)
         path.write_bytes(path.read_bytes()[:-13])
         with pytest.raises(RadiographError, match="truncated or damaged"):
             intact_size(path)
@@ -237,7 +237,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("suffix", [".tif", ".gif", ".png"])
     def test_several_frames(self, tmp_path, suffix):
-        frames = [Image.fromarray(GREY + np.uint8(shift)) for shift in range(3)]
+        frames = [Image.fromarray(GRAY + np.uint8(shift)) for shift in range(3)]
         frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
         self.refuses(tmp_path / f"a{suffix}", "3 frames")
 

@@ -24,7 +24,7 @@ def without_mask(root):
     return {files.image.stem for files in find_radiographs(root) if not files.masks}
 
 
-class TestRecognised:
+class TestRecognized:
     @pytest.mark.parametrize(
         ("layout", "counts", "unmasked"),
         [

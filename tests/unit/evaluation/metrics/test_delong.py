@@ -39,9 +39,9 @@ def naive(is_sick, scores):
     areas = [kernel.mean() for kernel in kernels]
     covariance = np.zeros((len(scores), len(scores)))
     for axis in (1, 0):
-        centred = np.array([kernel.mean(axis=axis) - area for kernel, area in zip(kernels, areas, strict=True)])
-        count = centred.shape[1]
-        covariance += centred @ centred.T / (count - 1) / count
+        centerd = np.array([kernel.mean(axis=axis) - area for kernel, area in zip(kernels, areas, strict=True)])
+        count = centerd.shape[1]
+        covariance += centerd @ centerd.T / (count - 1) / count
     return areas, covariance
 
 

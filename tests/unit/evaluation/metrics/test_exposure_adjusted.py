@@ -159,7 +159,7 @@ class TestMeasureExposure:
             )
         return make_samples(tmp_path)
 
-    def test_grey_inside_around_and_between(self, drawn):
+    def test_gray_inside_around_and_between(self, drawn):
         found = measure_exposure(drawn[drawn.label_index == 0], drawn).set_index("image")
         for name, inside in {"CXR_png/PHANTOM_0_0.png": 100 / 255, "CXR_png/PHANTOM_1_1.png": 50 / 255}.items():
             gap, around, lungs = np.exp(found.loc[name, ["gap", "around", "inside"]].astype(float))

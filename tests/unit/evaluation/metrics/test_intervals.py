@@ -55,6 +55,6 @@ class TestNewcombe:
 
 def test_wilson_closed_form():
     rate, trials = 0.9, 40
-    centre = (rate + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
+    center = (rate + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
     half = Z / (1 + Z**2 / trials) * math.sqrt(rate * (1 - rate) / trials + Z**2 / (4 * trials**2))
-    assert wilson_interval(36, 40) == pytest.approx((centre - half, centre + half))
+    assert wilson_interval(36, 40) == pytest.approx((center - half, center + half))

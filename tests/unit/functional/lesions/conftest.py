@@ -29,7 +29,7 @@ def chest():
 
 @pytest.fixture
 def flat():
-    """Return frames that are lung all over and of one grey value, but for a bright row that sets the tissue's level."""
+    """Return frames that are lung all over and of one gray value, but for a bright row that sets the tissue's level."""
 
     def make(size=(96, 96), count=6):
         lungs = torch.full((count, 1, *size), 0.2)

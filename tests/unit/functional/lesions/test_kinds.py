@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from anomalib_cxr.functional.lesions import grey_levels
+from anomalib_cxr.functional.lesions import gray_levels
 from anomalib_cxr.functional.lesions.kinds import _moments, paint_cut_paste, paint_texture, paint_warp
 
 COUNT = 20
 
 
 def painted(paint, lungs, inside, generator):
-    return paint(lungs, inside, grey_levels(lungs, inside), generator)
+    return paint(lungs, inside, gray_levels(lungs, inside), generator)
 
 
 @pytest.mark.parametrize("paint", [paint_texture, paint_warp])
@@ -34,7 +34,7 @@ def test_texture_sharpens_or_blurs_and_keeps_the_brightness(chest, generator):
 
 @pytest.mark.parametrize("size", [(96, 96), (64, 112)])
 def test_a_warp_moves_by_a_few_hundredths_of_the_height(generator, size):
-    ramp = torch.arange(float(size[1])).expand(COUNT, 1, *size) / size[0]  # the grey value says where a pixel is from
+    ramp = torch.arange(float(size[1])).expand(COUNT, 1, *size) / size[0]  # the gray value says where a pixel is from
     moved = (painted(paint_warp, ramp, torch.ones_like(ramp), generator) - ramp)[..., 16:-16].abs()
     assert moved.max() < 0.25
     assert (moved.amax(dim=(1, 2, 3)) > 1 / size[0]).float().mean() > 0.7  # by more than a pixel
@@ -43,7 +43,7 @@ def test_a_warp_moves_by_a_few_hundredths_of_the_height(generator, size):
 def test_a_piece_is_matched_to_the_place_it_is_pasted_to(generator):
     lungs = torch.rand(COUNT, 1, 64, 64, generator=generator) * 0.2 + 0.3
     inside = torch.ones_like(lungs)
-    contrast = grey_levels(lungs, inside).contrast
+    contrast = gray_levels(lungs, inside).contrast
     unlike = lungs.clone()
     unlike[::2] = 1 - 0.5 * unlike[::2]  # what the odd images are given is brighter and flatter
     state = generator.get_state()

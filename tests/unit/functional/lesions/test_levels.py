@@ -1,4 +1,4 @@
-"""Grey values that lesions are measured in."""
+"""Gray values that lesions are measured in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from anomalib_cxr.functional.lesions import grey_levels
+from anomalib_cxr.functional.lesions import gray_levels
 from anomalib_cxr.functional.lesions.drawing import opacities, soften
 
 
@@ -17,7 +17,7 @@ from anomalib_cxr.functional.lesions.drawing import opacities, soften
 def test_levels_are_quantiles_of_each_image(chest, generator, size):
     lungs, inside = chest(size)
     lungs = lungs * torch.rand(lungs.shape, generator=generator)
-    levels = grey_levels(lungs, inside)
+    levels = gray_levels(lungs, inside)
     for image, lung, tissue, contrast in zip(lungs, inside, *levels, strict=True):
         values, within = (each[0, ::3, ::3].numpy() for each in (image, lung > 0.5))
         assert tissue.item() == pytest.approx(np.quantile(values, 0.97), abs=1e-5)
@@ -27,7 +27,7 @@ def test_levels_are_quantiles_of_each_image(chest, generator, size):
 
 def test_without_lungs_the_whole_frame_counts(chest):
     lungs, inside = chest()
-    found, expected = grey_levels(lungs, 0 * inside), grey_levels(lungs, torch.ones_like(inside))
+    found, expected = gray_levels(lungs, 0 * inside), gray_levels(lungs, torch.ones_like(inside))
     assert all(map(torch.equal, found, expected))
 
 

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from torch.nn import functional
 
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.functional.lesions import KINDS, grey_levels, paint_lesions, painting
+from anomalib_cxr.functional.lesions import KINDS, gray_levels, paint_lesions, painting
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 OPACITIES = ("patch", "nodules", "miliary", "effusion", "streak", "diffuse")
@@ -19,7 +19,7 @@ def drawn(seed=0):
 
 
 def painted(kind, lungs, inside, seed=0):
-    return KINDS[kind](lungs, inside, grey_levels(lungs, inside), drawn(seed))
+    return KINDS[kind](lungs, inside, gray_levels(lungs, inside), drawn(seed))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_without_lungs_nothing_changes(chest, kind):
 @pytest.mark.parametrize("kind", OPACITIES)
 def test_opacities_only_brighten_up_to_the_tissue(chest, kind):
     lungs, inside = chest()
-    result, tissue = painted(kind, lungs, inside), grey_levels(lungs, inside).tissue
+    result, tissue = painted(kind, lungs, inside), gray_levels(lungs, inside).tissue
     assert (result >= lungs).all()
     assert (result <= torch.maximum(lungs, tissue) + 1e-6).all()
 

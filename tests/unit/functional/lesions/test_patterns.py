@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import label
 
-from anomalib_cxr.functional.lesions import drawing, grey_levels
+from anomalib_cxr.functional.lesions import drawing, gray_levels
 from anomalib_cxr.functional.lesions import kinds as patterns
 
 COUNT = 20
@@ -15,7 +15,7 @@ each_size = pytest.mark.parametrize("size", SIZES)
 
 
 def change(paint, lungs, inside, generator):
-    return paint(lungs, inside, grey_levels(lungs, inside), generator) - lungs
+    return paint(lungs, inside, gray_levels(lungs, inside), generator) - lungs
 
 
 def spread(weights):

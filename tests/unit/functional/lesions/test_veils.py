@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_cxr.functional.lesions import drawing, grey_levels
+from anomalib_cxr.functional.lesions import drawing, gray_levels
 from anomalib_cxr.functional.lesions.kinds import paint_diffuse, paint_effusion, paint_lucency, paint_patch
 
 COUNT = 30
 
 
 def change(paint, lungs, inside, generator):
-    return paint(lungs, inside, grey_levels(lungs, inside), generator) - lungs
+    return paint(lungs, inside, gray_levels(lungs, inside), generator) - lungs
 
 
 @pytest.mark.parametrize("size", [(96, 96), (64, 112)])
@@ -51,5 +51,5 @@ def test_a_veil_covers_more_than_a_patch(flat, generator):
 def test_a_lucency_is_measured_in_the_contrast_of_the_lungs(chest, generator):
     lungs, inside = chest(count=COUNT)
     depth = (-change(paint_lucency, lungs, inside, generator)).amax(dim=(1, 2, 3))
-    assert (depth <= grey_levels(lungs, inside).contrast.flatten()).all()
+    assert (depth <= gray_levels(lungs, inside).contrast.flatten()).all()
     assert depth.max() > 0.1

@@ -1,4 +1,4 @@
-"""Batch normalisation over two processes against torch's own over both shares."""
+"""Batch normalization over two processes against torch's own over both shares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import distributed, multiprocessing, nn
 
 from anomalib_cxr.functional.sure import frozen_running_statistics
 from anomalib_cxr.models.base.batch_norm_sync import CpuBatchNormSync, SyncedBatchNorm2d
-from anomalib_cxr.models.networks.dcgan import initialise_dcgan
+from anomalib_cxr.models.networks.dcgan import initialize_dcgan
 
 SHARES = (slice(0, 3), slice(3, 8))  # of different sizes
 
@@ -33,7 +33,7 @@ def learn(share, network):
     return {name: value.detach() for name, value in left.items()} | {"weight_slope": network[0].weight.grad}
 
 
-def normalisation():
+def normalization():
     network = nn.Sequential(nn.BatchNorm2d(4)).double()
     nn.init.uniform_(network[0].weight, 0.5, 1.5, generator=torch.Generator().manual_seed(1))
     return network
@@ -41,15 +41,15 @@ def normalisation():
 
 def work(rank, folder):
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.save(learn(SHARES[rank], CpuBatchNormSync().apply(normalisation())), f"{folder}/{rank}.pt")
+    torch.save(learn(SHARES[rank], CpuBatchNormSync().apply(normalization())), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-def test_two_processes_normalise_as_one_that_sees_both_shares(tmp_path):
+def test_two_processes_normalize_as_one_that_sees_both_shares(tmp_path):
     # Forked from a process of its own: this one may have used autograd or a GPU, after which it cannot be forked.
     subprocess.run([sys.executable, __file__, tmp_path], check=True, timeout=300)  # noqa: S603
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    alone = learn(slice(None), normalisation())
+    alone = learn(slice(None), normalization())
     for name in ("painted", "scored", "slope"):
         torch.testing.assert_close(torch.cat([share[name] for share in shares]), alone[name], msg=name)
     for name in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
@@ -69,10 +69,10 @@ def test_a_plugin_of_lightning_converts_and_reverts():
 
 
 @pytest.mark.parametrize("layer", [nn.SyncBatchNorm(3), SyncedBatchNorm2d(3)])
-def test_a_discriminator_that_starts_again_does_so_with_synchronised_layers(layer):
+def test_a_discriminator_that_starts_again_does_so_with_synchronized_layers(layer):
     nn.init.constant_(layer.weight, 5.0)
     nn.init.constant_(layer.bias, 5.0)
-    initialise_dcgan(layer)
+    initialize_dcgan(layer)
     assert (layer.weight - 1).abs().max() < 0.2
     assert not layer.bias.any()
 

@@ -63,8 +63,8 @@ def test_the_regions_are_those_of_healthy_people():
     lungs[..., 24:104, 16:56] = lungs[..., 24:104, 72:112] = 0.9
     lungs[0, ..., 64:104, 16:56] = 0
     score = ExposedScore()
-    grey = 2 * torch.rand(20, 1, 128, 128, generator=torch.Generator().manual_seed(0)) - 1
-    boxes = boxed(grey, lungs)
+    gray = 2 * torch.rand(20, 1, 128, 128, generator=torch.Generator().manual_seed(0)) - 1
+    boxes = boxed(gray, lungs)
     assert 0 <= boxes.light.min() <= boxes.light.max() <= 1
     score.fit(torch.randn(20, generator=torch.Generator().manual_seed(1)), boxes)
     assert not (score.inside & score.outside).any()

@@ -12,13 +12,13 @@ from anomalib_cxr.segmentation.network import LungSegmenter
 
 
 class Brighter(LungSegmenter):
-    """Calls lung what is brighter than mid grey."""
+    """Calls lung what is brighter than mid gray."""
 
     def __init__(self):
         super().__init__(32, widths=(4, 4, 4, 4, 4))
 
-    def forward(self, grey):
-        return (grey + 1) / 2
+    def forward(self, gray):
+        return (gray + 1) / 2
 
 
 def test_masks_are_numbers_with_a_channel():

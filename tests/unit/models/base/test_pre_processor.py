@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anomalib_cxr import RoiImageBatch
-from anomalib_cxr.models.base.module import to_grey
+from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
 
 HOOKS = ["on_train_batch_start", "on_validation_batch_start", "on_test_batch_start", "on_predict_batch_start"]
@@ -67,10 +67,10 @@ def test_an_exported_graph_sees_the_pixels_that_training_saw(height, width):
     torch.testing.assert_close(RoiPreProcessor(32)(image), torch.as_tensor(trained), rtol=0, atol=2e-5)
 
 
-def test_of_a_coloured_picture_an_exported_graph_sees_the_same_grey():
+def test_of_a_colored_picture_an_exported_graph_sees_the_same_gray():
     image = torch.rand(2, 3, 50, 40, generator=torch.Generator().manual_seed(0))
     trained = run_hook(RoiImageBatch(image=image.clone())).image
-    torch.testing.assert_close(to_grey(RoiPreProcessor(32)(image)), to_grey(trained), rtol=0, atol=2e-5)
+    torch.testing.assert_close(to_gray(RoiPreProcessor(32)(image)), to_gray(trained), rtol=0, atol=2e-5)
 
 
 def test_checkpoint_keeps_its_size_and_does_not_change_another():

@@ -164,12 +164,12 @@ class TestTarget:
         fit(model, 1, films(4))
         image, mask, *_ = given[0]
 
-        grey = 2 * films(4).images[:, :1] - 1
+        gray = 2 * films(4).images[:, :1] - 1
         seen = upper if input_region == "lungs" else torch.ones(32, 32)
         wanted = seen * (lungs if target == "lungs" else 1)
-        torch.testing.assert_close(image, torch.where(seen.bool(), grey, -1.0))
+        torch.testing.assert_close(image, torch.where(seen.bool(), gray, -1.0))
         if mask is None:
             assert (input_region, target) == ("image", "image")
         else:
             assert torch.equal(mask, wanted.expand_as(mask))
-        torch.testing.assert_close(judged[0], torch.where(wanted.bool(), grey, -1.0))
+        torch.testing.assert_close(judged[0], torch.where(wanted.bool(), gray, -1.0))

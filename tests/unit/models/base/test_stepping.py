@@ -1,4 +1,4 @@
-"""Steps of several optimisers, in two processes against one that sees the whole batch."""
+"""Steps of several optimizers, in two processes against one that sees the whole batch."""
 
 from __future__ import annotations
 

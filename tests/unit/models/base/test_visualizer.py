@@ -13,7 +13,7 @@ from anomalib_cxr import RoiImageBatch
 from anomalib_cxr.models.base.visualizer import RadiographVisualizer
 
 
-def save_grey(path, value, bits=8):
+def save_gray(path, value, bits=8):
     path.parent.mkdir(parents=True, exist_ok=True)
     levels = (np.full((40, 40), value) * (2**bits - 1)).round()
     Image.fromarray(levels.astype(np.uint8 if bits == 8 else np.uint16)).save(path, format="PNG")
@@ -34,25 +34,25 @@ def draw(visualizer, folder, paths):
 
 
 def test_files_of_one_name_in_nested_folders_have_a_picture_each(tmp_path):
-    paths = [save_grey(tmp_path / patient / "study" / "image", 0.5) for patient in ("a", "b", "c")]
+    paths = [save_gray(tmp_path / patient / "study" / "image", 0.5) for patient in ("a", "b", "c")]
     found = draw(RadiographVisualizer(), tmp_path / "results", paths)
     assert len(found) == 3
     assert {path.name for path in found} == {"image.png"}
 
 
 def test_names_with_dots_are_kept(tmp_path):
-    paths = [save_grey(tmp_path / f"1.2.840.{number}", 0.5) for number in (1, 2)]
+    paths = [save_gray(tmp_path / f"1.2.840.{number}", 0.5) for number in (1, 2)]
     found = draw(RadiographVisualizer(), tmp_path / "results", paths)
     assert [path.name for path in found] == ["1.2.840.1.png", "1.2.840.2.png"]
 
 
 def test_a_second_pass_over_the_same_file_replaces_its_picture(tmp_path):
-    visualizer, paths = RadiographVisualizer(), [save_grey(tmp_path / "one.png", 0.5)]
+    visualizer, paths = RadiographVisualizer(), [save_gray(tmp_path / "one.png", 0.5)]
     assert draw(visualizer, tmp_path / "results", paths) == draw(visualizer, tmp_path / "results", paths)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_grey_stays_grey(tmp_path, bits):
-    (name,) = draw(RadiographVisualizer(), tmp_path / "results", [save_grey(tmp_path / "x.png", 0.5, bits)])
+def test_gray_stays_gray(tmp_path, bits):
+    (name,) = draw(RadiographVisualizer(), tmp_path / "results", [save_gray(tmp_path / "x.png", 0.5, bits)])
     picture = np.asarray(Image.open(tmp_path / "results" / "images" / name).convert("L"))
     assert abs(int(picture[200, 128]) - 128) <= 2  # below the caption, in the X-ray itself

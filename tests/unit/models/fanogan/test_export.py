@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from anomalib_cxr import Fanogan
 
-from ..xrays import normalise_by, smooth_images
+from ..xrays import normalize_by, smooth_images
 
 SIZES = [(32, 32), (97, 131)]
 
@@ -23,7 +23,7 @@ def model():
     with torch.no_grad():
         for _ in range(20):
             model.model.generator(torch.randn(16, 10))  # running statistics that are not 0 and 1
-    normalise_by(model, smooth_images(32, 32, 16))
+    normalize_by(model, smooth_images(32, 32, 16))
     return model
 
 

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*You defined a `validation_step` but have no `val_dataloader`"),
 ]
-# Biases that a later batch normalisation, or the difference of the critic's values, takes away again.
+# Biases that a later batch normalization, or the difference of the critic's values, takes away again.
 HAS_NO_EFFECT = re.compile(
     r"generator.*(shortcut|residual.5).bias|features.layers.3.(shortcut.1|residual.5).bias|head.bias"
 )
@@ -34,13 +34,13 @@ def make_model(**settings):
 
 def in_double(model):
     """Let a model train at `64-true`, where batches of anomalib stay in single precision."""
-    model.model.to_grey = lambda images: images.mean(dim=1, keepdim=True).double()
+    model.model.to_gray = lambda images: images.mean(dim=1, keepdim=True).double()
     return model
 
 
 def prepared(model, images):
     """Return the images as the networks see them, to the last bit."""
-    return model.model.to_grey(model.pre_processor.transform(images.images))
+    return model.model.to_gray(model.pre_processor.transform(images.images))
 
 
 def state_of(model, *parts):
@@ -207,7 +207,7 @@ class TestEncoderPhase:
         ]
 
 
-def test_settings_of_the_optimisers():
+def test_settings_of_the_optimizers():
     model = make_model(lr=0.01, betas=(0.1, 0.2), lr_encoder=0.03)
     generator, critic, encoder = model.configure_optimizers()
     for optimizer in (generator, critic):

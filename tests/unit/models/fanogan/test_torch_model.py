@@ -31,11 +31,11 @@ def images():
 
 
 @pytest.mark.parametrize("kappa", [0.0, 1.0, 2.5])
-def test_score_is_the_mean_square_of_grey_values_and_features(images, kappa):
-    model, grey = make(kappa=kappa), images[:, :1]
-    generated = model.generator(model.encoder(grey))
-    pixels = ((grey - generated) ** 2).sum((1, 2, 3)) / 32**2
-    features = ((model.features(grey) - model.features(generated)) ** 2).sum(1) / (8 * 4 * 4 * 4)
+def test_score_is_the_mean_square_of_gray_values_and_features(images, kappa):
+    model, gray = make(kappa=kappa), images[:, :1]
+    generated = model.generator(model.encoder(gray))
+    pixels = ((gray - generated) ** 2).sum((1, 2, 3)) / 32**2
+    features = ((model.features(gray) - model.features(generated)) ** 2).sum(1) / (8 * 4 * 4 * 4)
     found = model(images).pred_score
     torch.testing.assert_close(found, pixels + kappa * features)
     assert found.shape == (4,)

@@ -10,7 +10,7 @@ from anomalib_cxr.models.lung_atlas.parts import AtlasPart, Finding
 
 
 class Spy(AtlasPart):
-    """Scores a frame by its own grey value, and says at which of its places whether it was fitted to it."""
+    """Scores a frame by its own gray value, and says at which of its places whether it was fitted to it."""
 
     grid = (1, 1)
 

@@ -1,4 +1,4 @@
-"""Shapes of a lesion net, its judgement against the layer it stands for, and that all of it learns."""
+"""Shapes of a lesion net, its judgment against the layer it stands for, and that all of it learns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_maps_are_half_as_large(net, frames):
     assert [each.shape for each in answer] == [(3, 1, 16, 24), (3, 1, 16, 24), (3,)]
 
 
-def test_the_judgement_is_a_linear_layer_of_means_and_maxima(net, frames):
+def test_the_judgment_is_a_linear_layer_of_means_and_maxima(net, frames):
     coarsest = []
     net.drop.register_forward_hook(lambda module, args, output: coarsest.append(output))
     image = net(frames).image

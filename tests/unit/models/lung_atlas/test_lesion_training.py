@@ -161,10 +161,10 @@ class TestResiduals:
 
     def test_that_view_has_not_learned_from_the_image(self, training, frames):
         """Eight frames, each ten times, leave nothing of themselves: 79 directions of 300."""
-        normalised = training.view.normalise(frames)
+        normalized = training.view.normalize(frames)
         assert training.fold.bincount().tolist() == [4, 4, 4]
         for shift, is_unseen in enumerate((True, False, False)):
-            residual = training._unseen_residual(normalised, (training.fold + shift) % 3)
+            residual = training._unseen_residual(normalized, (training.fold + shift) % 3)
             assert (residual.abs().mean(dim=(1, 2, 3)) > 0.005).tolist() == [is_unseen] * N_FRAMES
 
     def test_all_views_have_the_unit_of_all_images(self, training):

@@ -40,55 +40,55 @@ def test_the_unit_is_the_usual_spread_of_the_lungs(view, frames):
     assert view.unit.item() == pytest.approx(np.median(high - low) + 0.02, abs=2e-3)
 
 
-def test_grey_values_count_from_the_median_in_units(view, frames):
+def test_gray_values_count_from_the_median_in_units(view, frames):
     median = np.median(looked_at(frames), axis=1)[:, None, None, None]
     expected = ((frames.numpy() - median) / view.unit.item()).clip(-3, 3)
-    np.testing.assert_allclose(view.normalise(frames).numpy(), expected, atol=0.01)
+    np.testing.assert_allclose(view.normalize(frames).numpy(), expected, atol=0.01)
 
 
 def test_what_is_outside_the_lungs_does_not_move_the_median(view, frames):
     bright = frames.clone()
     bright[..., :5, :] = bright[..., 45:51] = 1
-    assert torch.equal(view.normalise(bright)[..., 5:45, :45], view.normalise(frames)[..., 5:45, :45])
+    assert torch.equal(view.normalize(bright)[..., 5:45, :45], view.normalize(frames)[..., 5:45, :45])
 
 
 def test_a_hazy_lung_is_not_stretched(view, frames):
     """Half the contrast stays half."""
-    torch.testing.assert_close(view.normalise(0.5 * frames + 0.3), 0.5 * view.normalise(frames), atol=1e-5, rtol=0)
+    torch.testing.assert_close(view.normalize(0.5 * frames + 0.3), 0.5 * view.normalize(frames), atol=1e-5, rtol=0)
 
 
 def test_is_bounded(view, frames):
     extreme = frames.clone()
     extreme[..., :30, :30], extreme[..., 60:, 60:] = 5, -5
-    seen = view.normalise(extreme)
+    seen = view.normalize(extreme)
     assert (seen.min().item(), seen.max().item()) == (-3, 3)
     assert (seen[..., :30, :30] == 3).all()
 
 
 def test_the_medians_of_others_may_be_taken(view, frames):
-    brighter = view.normalise(frames + 0.05, like=frames)
-    torch.testing.assert_close(brighter, view.normalise(frames) + 0.05 / view.unit, atol=1e-5, rtol=0)
+    brighter = view.normalize(frames + 0.05, like=frames)
+    torch.testing.assert_close(brighter, view.normalize(frames) + 0.05 / view.unit, atol=1e-5, rtol=0)
 
 
 def test_frames_in_the_subspace_leave_no_residual(view, frames):
     """Nine frames differ in eight directions, of twenty that there may be."""
-    assert view.residual(view.normalise(frames)).abs().max() < 1e-3
-    assert view.residual(view.normalise(draw_healthy(3, (96, 96), seed=1))).abs().mean() > 0.05
+    assert view.residual(view.normalize(frames)).abs().max() < 1e-3
+    assert view.residual(view.normalize(draw_healthy(3, (96, 96), seed=1))).abs().mean() > 0.05
 
 
 def test_a_blot_stays_in_the_residual(view, frames):
     sick = frames.clone()
     sick[..., 20:32, 60:72] += 0.2
-    residual = view.residual(view.normalise(sick))[:, 0]
+    residual = view.residual(view.normalize(sick))[:, 0]
     assert residual.shape == (N_FRAMES, 96, 96)
     in_blot = residual[:, 20:32, 60:72].mean(dim=(1, 2))
     assert (in_blot > 5 * residual.abs().mean(dim=(1, 2))).all()
 
 
 def test_both_are_seen_beside_each_other(view, frames):
-    seen, normalised = view(frames), view.normalise(frames)
-    assert torch.equal(seen[:, :1], normalised)
-    assert torch.equal(seen[:, 1:], view.residual(normalised))
+    seen, normalized = view(frames), view.normalize(frames)
+    assert torch.equal(seen[:, :1], normalized)
+    assert torch.equal(seen[:, 1:], view.residual(normalized))
 
 
 def test_it_travels_with_the_weights(view):

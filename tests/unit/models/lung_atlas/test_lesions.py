@@ -49,7 +49,7 @@ def test_healthy_frames_have_mean_0_and_spread_1(finder, others):
 
 
 def test_scores_are_what_the_net_says(finder, view, net, frames):
-    """Its mean in the lungs, where a pixel of the map of which half is lung counts half, and its judgement."""
+    """Its mean in the lungs, where a pixel of the map of which half is lung counts half, and its judgment."""
     with torch.no_grad():
         answer = net(view(frames))
         found = finder(frames)

@@ -36,8 +36,8 @@ def without_lung(films, number, columns):
 
 @pytest.fixture
 def sure(monkeypatch):
-    """Let a model find the lungs of films for certain: they are the dark half of the grey values."""
-    return lambda model: monkeypatch.setattr(model.model.lungs, "forward", lambda grey: (grey < 0).float())
+    """Let a model find the lungs of films for certain: they are the dark half of the gray values."""
+    return lambda model: monkeypatch.setattr(model.model.lungs, "forward", lambda gray: (gray < 0).float())
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Normalised frames against SciPy and NumPy, and the worst places against a sort."""
+"""Normalized frames against SciPy and NumPy, and the worst places against a sort."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def test_by_both_lungs():
     np.testing.assert_allclose(by_lungs(frames)[:, 0].numpy(), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("normalise", [locally, by_lungs])
-def test_what_is_beside_one_lung_does_not_reach_the_other(normalise):
+@pytest.mark.parametrize("normalize", [locally, by_lungs])
+def test_what_is_beside_one_lung_does_not_reach_the_other(normalize):
     frames, bright = draw_healthy(1), draw_healthy(1)
     bright[..., 38:40] = 1  # in the margin
-    assert torch.equal(normalise(bright)[..., 40:], normalise(frames)[..., 40:])
+    assert torch.equal(normalize(bright)[..., 40:], normalize(frames)[..., 40:])
 
 
 @pytest.mark.parametrize(("count", "n_worst"), [(90, 30), (80, 27), (2, 1), (1, 1)])

@@ -14,7 +14,7 @@ N_SPOTS = len(SPOTS)
 
 
 def answers(picture):
-    """Return the filters' answers at the centre of a picture, `(25, 25)`."""
+    """Return the filters' answers at the center of a picture, `(25, 25)`."""
     return (texture_filters().squeeze(1) * picture).sum(dim=(1, 2))
 
 

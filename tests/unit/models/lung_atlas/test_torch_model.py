@@ -16,8 +16,8 @@ SIDE, N_HEALTHY = 128, 10
 class Dark(nn.Module):
     """Takes for lung what is dark."""
 
-    def forward(self, grey):
-        return torch.sigmoid((-0.2 - functional.avg_pool2d(grey, 9, stride=1, padding=4, count_include_pad=False)) * 40)
+    def forward(self, gray):
+        return torch.sigmoid((-0.2 - functional.avg_pool2d(gray, 9, stride=1, padding=4, count_include_pad=False)) * 40)
 
 
 def draw_chests(count, seed=0):
@@ -71,7 +71,7 @@ def test_sees_lungs_in_their_frames(model, others):
         assert frames.min() >= 0
         assert frames.max() <= 1
     middle = view.fine[..., 8:88, 8:40]
-    assert middle.mean().item() == pytest.approx(0.2, abs=0.02)  # grey -0.6, counted from 0
+    assert middle.mean().item() == pytest.approx(0.2, abs=0.02)  # gray -0.6, counted from 0
     assert view.inside[..., 8:88, 8:40].min() > 0.9
 
 
@@ -144,9 +144,9 @@ def test_the_place_of_healthy_lungs_stands_in(model, others, picture, found):
     assert answer.anomaly_map.isfinite().all()
 
 
-def test_colours_that_are_alike_and_company_change_nothing(model, others):
-    found, coloured, alone = model(others), model(others.expand(-1, 3, -1, -1)), model(others[2:3])
-    torch.testing.assert_close(coloured.pred_score, found.pred_score, atol=1e-3, rtol=1e-3)
+def test_colors_that_are_alike_and_company_change_nothing(model, others):
+    found, colored, alone = model(others), model(others.expand(-1, 3, -1, -1)), model(others[2:3])
+    torch.testing.assert_close(colored.pred_score, found.pred_score, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(alone.pred_score, found.pred_score[2:3], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(alone.anomaly_map, found.anomaly_map[2:3], atol=1e-2, rtol=1e-2)
 

@@ -1,4 +1,4 @@
-"""DCGAN's networks: shapes, sizes counted by hand, initialisation and ranges."""
+"""DCGAN's networks: shapes, sizes counted by hand, initialization and ranges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_cxr.models.networks.dcgan import Decoder, Discriminator, Encoder, initialise_dcgan
+from anomalib_cxr.models.networks.dcgan import Decoder, Discriminator, Encoder, initialize_dcgan
 from anomalib_cxr.models.networks.strided import HalvingConv2d
 from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 
@@ -35,9 +35,9 @@ class TestShapes:
 
     @pytest.mark.parametrize("size", SIZES)
     def test_discriminator(self, size):
-        judgement = Discriminator(size, n_features=2)(torch.zeros(3, 1, size, size))
-        assert judgement.features.shape == (3, 2 * size // 8, 4, 4)
-        assert judgement.logits.shape == (3,)
+        judgment = Discriminator(size, n_features=2)(torch.zeros(3, 1, size, size))
+        assert judgment.features.shape == (3, 2 * size // 8, 4, 4)
+        assert judgment.logits.shape == (3,)
 
     def test_images_of_three_channels(self):
         image = torch.zeros(2, 3, 32, 32)
@@ -99,23 +99,23 @@ class TestChannels:
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Encoder(64, 5, 4).modules()) == 3
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Decoder(64, 5, 4).modules()) == 4
 
-    def test_another_normalisation_stands_in_the_same_places(self):
+    def test_another_normalization_stands_in_the_same_places(self):
         usual, other = (Discriminator(64, n_features=4, norm=norm) for norm in (nn.BatchNorm2d, ImageNorm))
         kinds = [[type(layer) for layer in network.modules()] for network in (usual, other)]
         assert [ImageNorm if kind is nn.BatchNorm2d else kind for kind in kinds[0]] == kinds[1]
 
 
-class TestInitialisation:
+class TestInitialization:
     @pytest.mark.parametrize("network", [Encoder(64, 50, 32), Decoder(64, 50, 32), Discriminator(64, 32)])
     def test_statistics(self, network):
         torch.manual_seed(0)
-        network.apply(initialise_dcgan)
+        network.apply(initialize_dcgan)
         for layer in network.modules():
             if not hasattr(layer, "weight"):
                 continue
-            centre = 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0
+            center = 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0
             n = layer.weight.numel()
-            assert abs(layer.weight.mean() - centre) < 4 * 0.02 / n**0.5
+            assert abs(layer.weight.mean() - center) < 4 * 0.02 / n**0.5
             assert abs(layer.weight.std() / 0.02 - 1) < 4 / (2 * n) ** 0.5
             if isinstance(layer, nn.BatchNorm2d):
                 assert torch.equal(layer.bias, torch.zeros_like(layer.bias))
@@ -123,7 +123,7 @@ class TestInitialisation:
     def test_other_layers_are_left_alone(self):
         linear = nn.Linear(3, 3)
         before = linear.weight.clone()
-        initialise_dcgan(linear)
+        initialize_dcgan(linear)
         assert torch.equal(linear.weight, before)
 
 

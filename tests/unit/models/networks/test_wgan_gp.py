@@ -47,7 +47,7 @@ class TestPublishedSize:
             (64, 64, 64), (64, 64, 64), (1, 64, 64), (1, 64, 64),
         ]  # fmt: skip
         linear = 128 * 8192 + 8192
-        # Of each block: two batch normalisations, 3 x 3 without and with bias, 1 x 1 with bias.
+        # Of each block: two batch normalizations, 3 x 3 without and with bias, 1 x 1 with bias.
         blocks = sum(
             2 * n_in + 2 * n_out + 9 * n_in * n_out + 9 * n_out * n_out + n_out + n_in * n_out + n_out
             for n_in, n_out in [(512, 512), (512, 256), (256, 128), (128, 64)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_cxr.models.networks.dcgan import Discriminator, Judgement
+from anomalib_cxr.models.networks.dcgan import Discriminator, DiscriminatorOutput
 from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 from anomalib_cxr.models.roi_sure_ganomaly.adversary import (
     FeatureMatching,
@@ -28,7 +28,7 @@ class Summing(nn.Module):
         self.weight = nn.Parameter(torch.tensor(weight))
 
     def forward(self, images):
-        return Judgement(images, self.weight * images.flatten(1).sum(1))
+        return DiscriminatorOutput(images, self.weight * images.flatten(1).sum(1))
 
 
 summing = Summing()
@@ -85,12 +85,12 @@ class TestChoice:
     def test_by_name(self):
         matching = choose_adversary("feature_matching", distance="mean_squared", n_critic=7, w_gp=3.0)
         assert isinstance(matching, FeatureMatching)
-        assert (matching.distance, matching.n_critic, matching.reinitialise_below) == ("mean_squared", 1, 1e-5)
+        assert (matching.distance, matching.n_critic, matching.reinitialize_below) == ("mean_squared", 1, 1e-5)
         critic = choose_adversary("wgan_gp", distance="mean_squared", n_critic=7, w_gp=3.0)
         assert isinstance(critic, WganGp)
-        assert (critic.n_critic, critic.w_gp, critic.reinitialise_below) == (7, 3.0, None)
+        assert (critic.n_critic, critic.w_gp, critic.reinitialize_below) == (7, 3.0, None)
 
-    def test_normalisations(self):
+    def test_normalizations(self):
         assert isinstance(FeatureMatching().norm(4), nn.BatchNorm2d)
         norm = WganGp().norm(4)
         images = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0))

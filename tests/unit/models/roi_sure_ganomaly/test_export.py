@@ -10,7 +10,7 @@ from torch import nn
 
 from anomalib_cxr import RoiSureGanomaly
 
-from ..xrays import normalise_by, smooth_images
+from ..xrays import normalize_by, smooth_images
 
 CHOICES = {
     "residual_unet": {"generator": "residual_unet", "adversary": "wgan_gp", "target": "image"},
@@ -41,7 +41,7 @@ def model(request):
             model.model.look(2 * smooth_images(side, side, 16) - 1)  # running statistics that are not 0 and 1
         if model.model.learns_healthy:
             _fit_healthy(model.eval().model, side)
-        normalise_by(model, smooth_images(side, side, 16))
+        normalize_by(model, smooth_images(side, side, 16))
         if model.model.score != "latent":  # a logarithm, which may be under 0
             scores = model.model(2 * smooth_images(side, side, 16) - 1).pred_score
             model.post_processor.image_min.fill_(3 * scores.min() - 2 * scores.max())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from anomalib_cxr.models.networks.dcgan import Discriminator, initialise_dcgan
+from anomalib_cxr.models.networks.dcgan import Discriminator, initialize_dcgan
 from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 from anomalib_cxr.models.roi_sure_ganomaly.judging import judge_for_both
 
@@ -21,11 +21,11 @@ def two_looks(discriminator, painted):
 def discriminator(request):
     torch.manual_seed(0)
     norm = {} if request.param == "batch" else {"norm": ImageNorm}
-    return Discriminator(32, 4, **norm).apply(initialise_dcgan)
+    return Discriminator(32, 4, **norm).apply(initialize_dcgan)
 
 
 def losses(judged_for_discriminator, judged_for_painter):
-    """Make of both judgements what the two players may make of them."""
+    """Make of both judgments what the two players may make of them."""
     own = judged_for_discriminator.logits.sigmoid().sum() + 0.3 * judged_for_discriminator.features.square().sum()
     return own, 0.7 * judged_for_painter.features.square().mean() - 2 * judged_for_painter.logits.mean()
 

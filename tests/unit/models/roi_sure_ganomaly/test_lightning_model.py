@@ -135,7 +135,7 @@ class TestTrainingStep:
         assert held[0] == {id(weight) for weight in model.model.parameters()}
         assert held[1] == {id(weight) for weight in model.discriminator.parameters()}
 
-    def test_settings_of_the_optimisers(self):
+    def test_settings_of_the_optimizers(self):
         for optimizer in make_model(lr=0.01, betas=(0.1, 0.2)).configure_optimizers():
             assert isinstance(optimizer, torch.optim.Adam)
             assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (0.01, (0.1, 0.2))
@@ -195,7 +195,7 @@ class TestAccumulation:
     """Batches whose mean gradient makes a step; with a rate at which weights stay as they are."""
 
     def gradients(self, folder, films, **settings):
-        """Return the gradients that optimisers step by, of each step of each."""
+        """Return the gradients that optimizers step by, of each step of each."""
         seen = []
 
         class Watched(RoiSureGanomaly):
@@ -228,7 +228,7 @@ class TestAccumulation:
             make_model(**settings)
 
 
-class TestReinitialisation:
+class TestReinitialization:
     @pytest.mark.parametrize(("loss", "again"), [(0.9e-5, True), (1.1e-5, False)])
     def test_a_discriminator_that_has_won_starts_again(self, tmp_path, monkeypatch, loss, again):
         real_loss = adversary.discriminator_loss
@@ -420,7 +420,7 @@ class TestPostProcessing:
         blacked_out = torch.cat([batch.anomaly_map for batch in trainer.predict(model, loader(Films()))])
         assert (blacked_out.flatten(1).std(1) == 0).all()
 
-    def test_scores_are_normalised_by_validation(self, tmp_path):
+    def test_scores_are_normalized_by_validation(self, tmp_path):
         torch.manual_seed(0)
         model = make_model()
         trainer = fit(model, tmp_path, val_films=Films(n_sick=4))

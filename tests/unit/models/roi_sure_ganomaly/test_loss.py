@@ -77,12 +77,12 @@ class TestReconstruction:
         ("kind", "inside", "outside"),
         [("l2", 0.25**2 + 0.2**2, 0.1**2 + 0.5**2), ("l1", 0.25 + 0.2, 0.1 + 0.5)],
     )
-    def test_background_is_black_not_grey(self, kind, inside, outside):
+    def test_background_is_black_not_gray(self, kind, inside, outside):
         found = ReconstructionLoss(kind, 0.1, 0.01)(IMAGE, MASK, PAINTED, no_painter)
         torch.testing.assert_close(found.loss, torch.tensor((inside + outside) / 4))
         assert found.divergence is None
-        grey = (0.9**2 + 0.5**2, 0.9 + 0.5)[kind == "l1"]  # a background of 0 would give this
-        assert abs(found.loss - (inside + grey) / 4) > 0.1
+        gray = (0.9**2 + 0.5**2, 0.9 + 0.5)[kind == "l1"]  # a background of 0 would give this
+        assert abs(found.loss - (inside + gray) / 4) > 0.1
 
     @pytest.mark.parametrize("kind", ["l2", "l1"])
     def test_perfect_painting_costs_nothing(self, kind):

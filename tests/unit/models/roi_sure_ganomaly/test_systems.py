@@ -29,7 +29,7 @@ GENERATOR, DISCRIMINATOR, SEGMENTER = ("model.painter.", "model.encoder."), ("di
 
 
 class Watched(RoiSureGanomaly):
-    """Keeps which optimiser took a step and which weights it changed."""
+    """Keeps which optimizer took a step and which weights it changed."""
 
     def configure_optimizers(self):
         optimizers, self.steps = super().configure_optimizers(), []
@@ -58,7 +58,7 @@ def test_the_systems_are_there():
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_step_changes_the_weights_of_its_optimiser_and_no_others(fit, make_tiny, films, system):
+def test_a_step_changes_the_weights_of_its_optimizer_and_no_others(fit, make_tiny, films, system):
     settings = {**SYSTEMS[system], "n_features": 4, "latent_dim": 5}
     model = make_tiny(Watched, **settings)
     fit(model, 1, films(), limit_train_batches=1)

@@ -104,11 +104,11 @@ class TestThreeChannels:
     def test_map_and_picture_are_their_mean(self, model, images):
         model.painter.decoder.layers[-2].weight.mul_(100)
         painted = model.painter(images[:, :1])
-        grey = painted.mean(1, keepdim=True)
-        bright = grey > grey.mean((2, 3), keepdim=True)
+        gray = painted.mean(1, keepdim=True)
+        bright = gray > gray.mean((2, 3), keepdim=True)
         expected = bright * (images[:, :1] - painted).abs().mean(1, keepdim=True) / 2
         torch.testing.assert_close(model(images).anomaly_map, expected)
-        torch.testing.assert_close(model.painting_of(images), grey)
+        torch.testing.assert_close(model.painting_of(images), gray)
 
 
 class TestLungsOnly:
@@ -123,7 +123,7 @@ class TestLungsOnly:
     def model(self, request, right, monkeypatch):
         view = View(32, lungs_only=True)
         model = RoiSureGanomalyModel(32, latent_dim=6, n_features=4, whole_image=request.param, view=view)
-        monkeypatch.setattr(model.lungs.segmenter, "forward", lambda grey: right.expand_as(grey) * 0.6)
+        monkeypatch.setattr(model.lungs.segmenter, "forward", lambda gray: right.expand_as(gray) * 0.6)
         return lively(model)
 
     def test_the_rest_has_no_effect_on_the_score(self, model, images):

@@ -1,4 +1,4 @@
-"""Colours and outline at known pixels."""
+"""Colors and outline at known pixels."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def test_without_heat_the_xray_stays_as_it_is():
 
 
 @pytest.mark.parametrize("level", [0.25, 0.5, 1.0])
-@pytest.mark.parametrize("grey", [0.0, 0.8])
-def test_colour_of_the_heat(level, grey):
+@pytest.mark.parametrize("gray", [0.0, 0.8])
+def test_color_of_the_heat(level, gray):
     """Opaque as it is hot: at most 60 %."""
-    colour = np.array(mpl.colormaps["inferno"](level)[:3])
-    expected = 255 * (grey * (1 - 0.6 * level) + colour * 0.6 * level)
-    drawn = draw_heatmap(np.full((20, 20), grey), np.full((8, 8), level), NONE)
+    color = np.array(mpl.colormaps["inferno"](level)[:3])
+    expected = 255 * (gray * (1 - 0.6 * level) + color * 0.6 * level)
+    drawn = draw_heatmap(np.full((20, 20), gray), np.full((8, 8), level), NONE)
     assert np.abs(drawn - expected).max() <= 1
 
 
@@ -34,10 +34,10 @@ def test_heat_lies_where_it_is():
     heat = np.zeros((8, 8))
     heat[:2, 6:] = 1
     drawn = draw_heatmap(np.full((80, 40), 0.5), heat, NONE).astype(int)
-    coloured = np.abs(drawn - drawn.mean(axis=2, keepdims=True)).max(axis=2) > 20
-    assert coloured[:16, 32:].all()
-    assert not coloured[30:].any()
-    assert not coloured[:, :20].any()
+    colored = np.abs(drawn - drawn.mean(axis=2, keepdims=True)).max(axis=2) > 20
+    assert colored[:16, 32:].all()
+    assert not colored[30:].any()
+    assert not colored[:, :20].any()
 
 
 def test_outline_of_the_lungs():

@@ -23,9 +23,9 @@ TURNED = {
 
 
 @pytest.fixture(scope="module")
-def unseen(labelled):
+def unseen(labeled):
     """Healthy and sick phantoms that are no references."""
-    return [read_radiograph(path) for path in labelled.images.path]
+    return [read_radiograph(path) for path in labeled.images.path]
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +56,17 @@ def test_turned_ones_are_refused_in_words(ask, unseen, kind):
 class TestNoXrays:
     @pytest.mark.parametrize("number", [0, 1])
     def test_photographs(self, ask, number):
-        grey = load_sample_images().images[number].mean(axis=2, dtype=np.float32) / 255
-        assert set(ask(torch.from_numpy(grey)[None])) & {"no chest X-ray", UNLIKE, NO_LUNGS}
+        gray = load_sample_images().images[number].mean(axis=2, dtype=np.float32) / 255
+        assert set(ask(torch.from_numpy(gray)[None])) & {"no chest X-ray", UNLIKE, NO_LUNGS}
 
     def test_noise(self, ask):
         draw = torch.Generator().manual_seed(0)
         found = [ask(torch.rand(1, 80, 80, generator=draw)) for _ in range(20)]
         assert all(set(reasons) & {"no chest X-ray", UNLIKE, NO_LUNGS} for reasons in found)
 
-    @pytest.mark.parametrize("grey", [0.0, 0.5, 1.0])
-    def test_blank(self, ask, grey):
-        assert ask(torch.full((1, 70, 50), grey)) == ["blank"]
+    @pytest.mark.parametrize("gray", [0.0, 0.5, 1.0])
+    def test_blank(self, ask, gray):
+        assert ask(torch.full((1, 70, 50), gray)) == ["blank"]
 
     def test_a_gradient(self, ask):
         assert ask(torch.linspace(0, 1, 64).expand(1, 64, 64)) != []
@@ -89,8 +89,8 @@ class TestEachPart:
 
 class TestFit:
     @pytest.fixture(scope="class")
-    def references(self, finder, labelled):
-        reduced = torch.stack([finder.reduce(read_radiograph(path)) for path in labelled.references[:24]])
+    def references(self, finder, labeled):
+        reduced = torch.stack([finder.reduce(read_radiograph(path)) for path in labeled.references[:24]])
         return reduced, finder(reduced)
 
     def test_too_few(self, references):

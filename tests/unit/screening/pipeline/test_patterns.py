@@ -23,7 +23,7 @@ def test_no_two_alike_and_the_seed_tells_all():
 
 
 def test_kinds_differ_in_their_grain():
-    """Neighbours agree in clouds and hardly at all in noise."""
+    """Neighbors agree in clouds and hardly at all in noise."""
     drawn = draw_patterns(80, 32, seed=0)[:, 0].numpy()
     agree = [np.corrcoef(image[:, 1:].ravel(), image[:, :-1].ravel())[0, 1] for image in drawn]
     noise, clouds = np.median(agree[::4]), np.median(agree[1::4])

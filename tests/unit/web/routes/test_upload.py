@@ -14,9 +14,9 @@ from anomalib_cxr.web import security
 from anomalib_cxr.web.routes import upload
 
 
-def png(grey=128):
+def png(gray=128):
     file = io.BytesIO()
-    Image.new("L", (32, 32), grey).save(file, "PNG")
+    Image.new("L", (32, 32), gray).save(file, "PNG")
     return file.getvalue()
 
 

@@ -35,7 +35,7 @@ class TestPage:
     def test_picture_of_a_refused_one_on_demand(self, client):
         assert "/case/4/xray.png" in client.get("/case/4?picture=1").text
 
-    def test_neighbours_within_the_query(self, client):
+    def test_neighbors_within_the_query(self, client):
         text = client.get("/case/2?decision=to_read").text
         assert 'rel="prev" href="/case/1?decision=to_read"' in text
         assert 'rel="next"' not in text

@@ -1,4 +1,4 @@
-"""Patch distances against scikit-learn's neighbours on patches cut by a loop."""
+"""Patch distances against scikit-learn's neighbors on patches cut by a loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from anomalib_cxr.models.lung_atlas.neighbours import PatchNeighbours
+from anomalib_cxr.models.lung_atlas.neighbors import PatchNeighbors
 from anomalib_cxr.models.lung_atlas.parts import locally
 
 from .frames import draw_healthy
@@ -43,8 +43,8 @@ def naive_distances(healthy, frames, times=1):
     return distances
 
 
-def fitted(frames, n_dims=100, n_bank=N_CANDIDATES, normalise=torch.clone):
-    part = PatchNeighbours(normalise, n_dims, n_bank)
+def fitted(frames, n_dims=100, n_bank=N_CANDIDATES, normalize=torch.clone):
+    part = PatchNeighbors(normalize, n_dims, n_bank)
     part.fit(frames)
     return part
 
@@ -60,7 +60,7 @@ def others():
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_all_patches_in_all_dimensions_are_scikit_learns_neighbours(times, frames, others):
+def test_all_patches_in_all_dimensions_are_scikit_learns_neighbors(times, frames, others):
     """A bank for more patches than there are holds them several times."""
     found = fitted(frames, n_bank=times * N_CANDIDATES)(others)
     expected = naive_distances(frames, others, times)
@@ -76,8 +76,8 @@ def test_a_frame_of_the_bank_is_near_it(frames, others):
     assert part(frames).score.max() < part(others).score.min()
 
 
-def test_frames_are_normalised_first(frames, others):
-    found = fitted(frames, normalise=locally)(others)
+def test_frames_are_normalized_first(frames, others):
+    found = fitted(frames, normalize=locally)(others)
     expected = fitted(locally(frames))(locally(others))
     torch.testing.assert_close(found.places, expected.places)
 

@@ -7,16 +7,16 @@ from torch.nn import functional
 
 from anomalib_cxr.functional.alignment import apart, together
 
-from .parts import FRAME, AtlasPart, Finding, Normalise, worst_of
+from .parts import FRAME, AtlasPart, Finding, Normalize, worst_of
 
 PATCH, STEP, SHIFT = 10, 6, 3
-"""Side of a patch, distance of neighbouring places, and how far a healthy patch may lie beside its place; px."""
+"""Side of a patch, distance of neighboring places, and how far a healthy patch may lie beside its place; px."""
 N_NEAREST = 3
 """Healthy patches that a patch is compared with."""
 _SEED = 0  # of the sample of the bank: any will do, and a part fitted twice is the same
 
 
-class PatchNeighbours(AtlasPart):
+class PatchNeighbors(AtlasPart):
     """Compares patches with the healthy ones of the same place, and with those shifted by a few pixels.
 
     Patches are compared by their leading principal components, common to all places, so that the features of a whole
@@ -24,14 +24,14 @@ class PatchNeighbours(AtlasPart):
     of images.
 
     Args:
-        normalise: What is done to frames first.
+        normalize: What is done to frames first.
         n_dims: Dimensions of a patch's description, at most 100.
         n_bank: Healthy patches that are kept for each place, at least 3; each frame gives 49, and of fewer than are
             kept some are there more than once.
 
     Example:
         >>> frames = torch.rand(4, 1, 64, 80)
-        >>> part = PatchNeighbours(torch.clone, n_dims=8, n_bank=16)
+        >>> part = PatchNeighbors(torch.clone, n_dims=8, n_bank=16)
         >>> part.fit(frames)
         >>> finding = part(frames)
         >>> finding.score.shape, finding.places.shape
@@ -41,9 +41,9 @@ class PatchNeighbours(AtlasPart):
     basis: torch.Tensor
     bank: torch.Tensor
 
-    def __init__(self, normalise: Normalise, n_dims: int, n_bank: int) -> None:
+    def __init__(self, normalize: Normalize, n_dims: int, n_bank: int) -> None:
         super().__init__()
-        self.normalise = normalise
+        self.normalize = normalize
         rows, columns = ((side - 2 * SHIFT - PATCH) // STEP + 1 for side in (FRAME[0], FRAME[1] // 2))
         self.grid = (rows, 2 * columns)
         self.register_buffer("basis", torch.zeros(n_dims, 1, PATCH, PATCH))
@@ -52,7 +52,7 @@ class PatchNeighbours(AtlasPart):
     def fit(self, frames: torch.Tensor) -> None:
         """Find the basis of patches, and sample the bank of each place."""
         draw = torch.Generator().manual_seed(_SEED)
-        lungs = apart(self.normalise(frames))
+        lungs = apart(self.normalize(frames))
         self.basis.copy_(_principal_patches(lungs, len(self.basis)))
         described = functional.conv2d(lungs, self.basis)  # (2N, n_dims, H - 9, W / 2 - 9), each pixel a patch
         for place in range(len(self.bank)):
@@ -69,7 +69,7 @@ class PatchNeighbours(AtlasPart):
 
     def forward(self, frames: torch.Tensor) -> Finding:
         """Compare each patch with the healthy ones of its place."""
-        lungs = apart(self.normalise(frames))[..., SHIFT : FRAME[0] - SHIFT, SHIFT : FRAME[1] // 2 - SHIFT]
+        lungs = apart(self.normalize(frames))[..., SHIFT : FRAME[0] - SHIFT, SHIFT : FRAME[1] // 2 - SHIFT]
         described = together(functional.conv2d(lungs, self.basis, stride=STEP))  # (B, n_dims, rows, 2 columns)
         patches = described.flatten(2).permute(2, 0, 1)  # (places, B, n_dims)
         products = (patches * -2) @ self.bank.transpose(1, 2)  # (places, B, n_bank)
