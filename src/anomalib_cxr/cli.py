@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 
 from anomalib_cxr.benchmark.plan.grid import Data, Plain, System
 
-from .errors import CxrError, SettingError
+from .errors import CxrError, SettingError, require_extra
 
 logger = logging.getLogger(__name__)
 
@@ -225,6 +225,10 @@ def screen(
         names: Tell patients' names and IDs in the tables.
         engine: Where the work is done: here, or on a Ray cluster.
     """
+    if dicom:
+        require_extra("highdicom", "dicom")
+    if engine == "ray":
+        require_extra("ray", "ray")
     from anomalib_cxr.screening.pipeline.inputs import find_inputs  # noqa: PLC0415
     from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings  # noqa: PLC0415
     from anomalib_cxr.screening.pipeline.screener import screen as screen_into  # noqa: PLC0415

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 PRINTED = 100
@@ -61,6 +62,36 @@ def refuse_settings(wrong: Mapping[str, object], expected: Mapping[str, str], pl
             ", ".join(f"{name} = {value!r}" for name, value in wrong.items()),
             ", ".join(f"{name} {expected[name]}" for name in wrong),
             f"correct it in the configuration under {place}",
+        )
+
+
+class MissingExtraError(CxrError):
+    """An optional dependency is not installed."""
+
+
+def require_extra(module: str, extra: str) -> None:
+    """Refuse to go on without a module that an extra of this package installs; call it before any other work.
+
+    Args:
+        module: Importable name of the module, such as `highdicom`.
+        extra: Name of the extra, such as `dicom`.
+
+    Raises:
+        MissingExtraError: If the module cannot be found.
+
+    Example:
+        >>> require_extra("nowhere", "dicom")
+        Traceback (most recent call last):
+        ...
+        anomalib_cxr.errors.MissingExtraError: found: no module nowhere
+          expected: the optional dependencies of the extra `dicom`
+          next step: pip install "anomalib-cxr[dicom]"
+    """
+    if find_spec(module) is None:
+        raise MissingExtraError(
+            f"no module {module}",
+            f"the optional dependencies of the extra `{extra}`",
+            f'pip install "anomalib-cxr[{extra}]"',
         )
 
 

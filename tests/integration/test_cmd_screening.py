@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 
 import openvino
 import pytest
@@ -162,6 +163,18 @@ class TestScreen:
         assert code == 1
         assert "no screening.json, lungs.xml, lungs.bin, gate.npz" in output
         assert "anomalib-cxr calibrate" in output
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("option", "module", "extra"),
+        [(("--dicom", "true"), "highdicom", "dicom"), (("--engine", "ray"), "ray", "ray")],
+    )
+    def test_a_missing_extra_is_told_before_anything_is_done(self, say, tmp_path, monkeypatch, option, module, extra):
+        monkeypatch.setitem(sys.modules, module, None)
+        code, output = say("screen", "inbox", "--model", "no_model", "--output", tmp_path / "out", *option)
+        assert code == 1
+        assert f"no module {module}" in output
+        assert f'pip install "anomalib-cxr[{extra}]"' in output
         assert not (tmp_path / "out").exists()
 
     def test_inputs_that_do_not_exist(self, say, model, tmp_path):

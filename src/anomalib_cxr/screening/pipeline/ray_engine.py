@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.errors import require_extra
 from anomalib_cxr.screening.case import Case
 
 from .screener import Screener, ScreenerSettings
@@ -43,16 +43,11 @@ class RayEngine:
         workers: Actors; as many as the cluster has processors, where it is None.
 
     Raises:
-        ScreeningError: If Ray is not installed.
+        MissingExtraError: If Ray is not installed.
     """
 
     def __init__(self, settings: ScreenerSettings, workers: int | None = None) -> None:
-        try:
-            import ray  # noqa: F401, PLC0415  # an extra that not everyone has
-        except ImportError as error:
-            raise ScreeningError(
-                "--engine ray, and no Ray", "Ray Data", "pip install 'anomalib_cxr[ray]', or take --engine local"
-            ) from error
+        require_extra("ray", "ray")
         # Workers start in folders of their own.
         self.settings = replace(settings, model=settings.model.resolve(), output=settings.output.resolve())
         self.workers = workers

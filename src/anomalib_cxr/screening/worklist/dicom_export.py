@@ -12,7 +12,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID, generate_uid
 
 from anomalib_cxr.data.reading.dicom_file import unquoted
-from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.errors import ScreeningError, require_extra
 from anomalib_cxr.screening.case import Case
 from anomalib_cxr.utils.files import atomic_path
 
@@ -70,7 +70,8 @@ def write_dicom_objects(
         The Secondary Capture and the report, `<SOP Instance UID>.dcm` each.
 
     Raises:
-        ScreeningError: If highdicom is not installed, or the heatmap is of another kind.
+        MissingExtraError: If highdicom is not installed.
+        ScreeningError: If the heatmap is of another kind.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -85,14 +86,9 @@ def write_dicom_objects(
         raise ScreeningError(
             f"heatmap of shape {heatmap.shape} and type {heatmap.dtype}", "(H, W, 3) of uint8", "convert it to RGB"
         )
-    try:
-        from .dicom_content import make_capture, make_report  # noqa: PLC0415  # needs the optional highdicom
-    except ModuleNotFoundError as error:
-        if error.name != "highdicom":
-            raise
-        raise ScreeningError(
-            "highdicom is not installed", "the extra `dicom`", 'pip install "anomalib-cxr[dicom]"'
-        ) from error
+    require_extra("highdicom", "dicom")
+    from .dicom_content import make_capture, make_report  # noqa: PLC0415  # needs the optional highdicom
+
     with unquoted:
         origin = Origin.of(case, source)
         capture = make_capture(origin, heatmap)

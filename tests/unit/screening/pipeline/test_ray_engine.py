@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.errors import MissingExtraError
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings, screen
 
 
@@ -17,7 +17,7 @@ def test_without_ray(calibrated, tmp_path, monkeypatch):
     from anomalib_cxr.screening.pipeline.ray_engine import RayEngine  # noqa: PLC0415
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ScreeningError, match=r"no Ray\n.*\n.*pip install 'anomalib_cxr\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r'no module ray\n.*\n.*pip install "anomalib-cxr\[ray\]"'):
         RayEngine(ScreenerSettings(calibrated, tmp_path))
 
 
