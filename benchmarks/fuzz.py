@@ -42,7 +42,7 @@ from rich.progress import track
 from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.discovery import dicomdir_files
-from anomalib_cxr.data.reading.header import read_header
+from anomalib_cxr.data.reading.metadata import read_header
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.utils.provenance import code_record, write_record

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__ as __version__  # noqa: PLC0414  # public
+from ._version import __version__ as __version__  # public
 
 if TYPE_CHECKING:
     from anomalib_cxr.data.datamodules.chest_phantom import ChestPhantom

@@ -21,7 +21,7 @@ from pydicom.uid import (
 from rich.progress import track
 
 from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files
-from anomalib_cxr.data.reading.header import Reading, read_reading
+from anomalib_cxr.data.reading.metadata import Reading, read_clinical_reading
 from anomalib_cxr.errors import DatasetError
 
 from .files import DICOM, IMAGES, READINGS, RECORD, lock_of, writing
@@ -81,7 +81,7 @@ def _write_aside(root: Path, folder: Path) -> None:
     try:
         for path in track(sorted((root / IMAGES).glob("*.png")), description="Writing DICOM", transient=True):
             levels = np.asarray(Image.open(path))
-            reading = read_reading(root / READINGS / f"{path.stem}.txt")
+            reading = read_clinical_reading(root / READINGS / f"{path.stem}.txt")
             files.add(_dataset(_Identity(record, path.stem), levels, reading))
         files.write(aside)
         aside.replace(folder)

@@ -1,7 +1,7 @@
-"""Frontal radiographs in DICOM files, brought to the scale of every other file: [0, 1], dense is bright.
+"""Reader of frontal radiographs in DICOM files.
 
 pydicom decodes the pixels and applies the window. The gray-scale pipeline is that of the DICOM standard, PS3.3 C.11:
-stored values -> modality table or rescale -> table or window of interest -> polarity of the photometric interpretation.
+stored values -> modality LUT or rescale -> VOI LUT or window -> polarity of the photometric interpretation.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pydicom.uid import UID
 
 from anomalib_cxr.errors import RadiographError
 
-from .dicom_file import explained, load_dicom
+from .dicom_file import as_radiograph_error, load_dicom
 
-# Defined terms of Modality (0008,0060) whose pixels, if any, cannot be a projection through the chest.
+# Defined terms of Modality (0008,0060) whose pixels, if any, are not a projection through the chest.
 # fmt: off
 _NOT_A_PROJECTION = frozenset({
     "CT", "MR", "PT", "NM", "US", "IVUS", "ES", "XC", "GM", "SM", "OP", "OPT", "OCT", "ECG",
@@ -33,23 +33,23 @@ _NOT_A_PROJECTION = frozenset({
 # fmt: on
 _FRONTAL_VIEWS = frozenset({"AP", "PA"})
 _GRAY = frozenset({"MONOCHROME1", "MONOCHROME2"})
-_QUOTED = 64  # characters
-_NEEDED = ("Rows", "Columns", "BitsStored", "PixelRepresentation", "PhotometricInterpretation", "PixelData")
+_MAX_SHOWN = 64  # characters
+_REQUIRED = ("Rows", "Columns", "BitsStored", "PixelRepresentation", "PhotometricInterpretation", "PixelData")
 
 
 def read_dicom(path: Path | str) -> torch.Tensor:
     """Read one frontal radiograph from a DICOM file.
 
-    What spans [0, 1], the first that the file has; anything outside is clipped:
+    The interval [0, 1] corresponds to the first of these that the file has; values outside are clipped:
 
-    1. the output of the first table of VOI LUT Sequence (0028,3010),
+    1. the output range of the first table of VOI LUT Sequence (0028,3010),
     2. the first window of Window Center (0028,1050) and Window Width (0028,1051), by its VOI LUT Function (0028,1056),
-    3. all values that Bits Stored (0028,0101) can hold, after the modality table or the rescale. The darkest and the
-       brightest pixel of the image would use the scale better, but then one metal marker changes the gray of the
-       lungs, and two images of one detector are no longer comparable.
+    3. the range of Bits Stored (0028,0101), after the modality LUT or the rescale. Minimum and maximum of the image
+       would use the scale better, but then one metal marker changes the gray of the lungs, and two images of one
+       detector are no longer comparable.
 
-    MONOCHROME1, where the smallest value is white, is inverted. Color is refused, whatever its tones: windows are not
-    defined for it, and a radiograph in color is a screenshot or a photograph of one.
+    MONOCHROME1, where the smallest value is white, is inverted. Color is refused, even if all pixels are gray: windows
+    are not defined for it, and a radiograph in color is a screenshot or a photograph of one.
 
     Args:
         path: A DICOM file with its preamble.
@@ -58,7 +58,7 @@ def read_dicom(path: Path | str) -> torch.Tensor:
         Image of shape ``(1, H, W)``, float32 in [0, 1], dense tissue bright.
 
     Raises:
-        RadiographError: The file is no readable, uncolored, single frontal projection; the reason names the tag.
+        RadiographError: The file is not a readable, grayscale, single frontal projection; the reason names the tag.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -71,24 +71,24 @@ def read_dicom(path: Path | str) -> torch.Tensor:
         torch.Size([1, 128, 128])
     """
     path = Path(path)
-    with explained(path, "not readable as DICOM"):
+    with as_radiograph_error(path, "not readable as DICOM"):
         dataset = load_dicom(path)
-        _refuse_other_subjects(path, dataset)
-        _refuse_unreadable_pixels(path, dataset)
-        gray = _of_interest(path, dataset, *_modality_values(path, dataset, _pixels(path, dataset)))
+        _check_frontal_projection(path, dataset)
+        _check_decodable(path, dataset)
+        gray = _apply_voi(path, dataset, *_apply_modality(path, dataset, _stored_values(path, dataset)))
         if dataset.PhotometricInterpretation == "MONOCHROME1":
             gray = 1.0 - gray
         return torch.from_numpy(gray.astype(np.float32))[None]  # (1, H, W)
 
 
 def dicom_size(path: Path | str) -> tuple[int, int]:
-    """Height and width of the image in a DICOM file, in pixels, from its header only.
+    """Return height and width of the image in a DICOM file, from its header only.
 
     Args:
         path: A DICOM file with its preamble.
 
     Returns:
-        ``(H, W)``.
+        ``(H, W)`` in pixels.
 
     Raises:
         RadiographError: The header is damaged, or has no Rows or Columns.
@@ -99,13 +99,13 @@ def dicom_size(path: Path | str) -> tuple[int, int]:
         (128, 128)
     """
     path = Path(path)
-    with explained(path, "not readable as DICOM"):
+    with as_radiograph_error(path, "not readable as DICOM"):
         header = load_dicom(path, ["Rows", "Columns"])
-        _refuse_missing(path, header, ("Rows", "Columns"))
+        _check_present(path, header, ("Rows", "Columns"))
         return int(header.Rows), int(header.Columns)
 
 
-def _named(keyword: str) -> str:
+def _tag_text(keyword: str) -> str:
     return f"{keyword} {Tag(keyword)}"
 
 
@@ -113,14 +113,14 @@ def _text(value: object) -> str:
     return "" if value is None else str(value).strip().upper()
 
 
-def _quoted(value: object) -> str:
-    """Return a value as an error quotes it; a damaged one may be of any length."""
+def _shortened(value: object) -> str:
+    """Return a value for an error message; a damaged one may have any length."""
     text = repr(value)
-    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-def _refuse_missing(path: Path, dataset: Dataset, keywords: tuple[str, ...]) -> None:
-    missing = [_named(keyword) for keyword in keywords if dataset.get(keyword) in (None, "", b"")]
+def _check_present(path: Path, dataset: Dataset, keywords: tuple[str, ...]) -> None:
+    missing = [_tag_text(keyword) for keyword in keywords if dataset.get(keyword) in (None, "", b"")]
     if missing:
         raise RadiographError(
             path,
@@ -130,8 +130,8 @@ def _refuse_missing(path: Path, dataset: Dataset, keywords: tuple[str, ...]) -> 
         )
 
 
-def _refuse_other_subjects(path: Path, dataset: Dataset) -> None:
-    """Refuse what is not one frontal projection; absent or empty tags are given the benefit of the doubt."""
+def _check_frontal_projection(path: Path, dataset: Dataset) -> None:
+    """Refuse anything but one frontal projection; absent and empty tags are accepted."""
     modality, view = _text(dataset.get("Modality")), _text(dataset.get("ViewPosition"))
     frames = int(dataset.get("NumberOfFrames") or 1)
     for keyword, value, accepted, expected in (
@@ -140,26 +140,26 @@ def _refuse_other_subjects(path: Path, dataset: Dataset) -> None:
         ("NumberOfFrames", frames, frames == 1, "a single image"),
     ):
         if not accepted:
-            raise RadiographError(path, f"{_named(keyword)} = {_quoted(value)}", expected, "leave this file out")
+            raise RadiographError(path, f"{_tag_text(keyword)} = {_shortened(value)}", expected, "leave this file out")
 
 
-def _refuse_unreadable_pixels(path: Path, dataset: Dataset) -> None:
-    _refuse_missing(path, dataset, _NEEDED)
+def _check_decodable(path: Path, dataset: Dataset) -> None:
+    _check_present(path, dataset, _REQUIRED)
     photometric = _text(dataset.PhotometricInterpretation)
     if photometric not in _GRAY:
         raise RadiographError(
             path,
-            f"{_named('PhotometricInterpretation')} = {_quoted(photometric)}",
+            f"{_tag_text('PhotometricInterpretation')} = {_shortened(photometric)}",
             "MONOCHROME1 or MONOCHROME2",
             "export the original radiograph instead of a color copy",
         )
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not syntax:
-        _refuse_missing(path, dataset.file_meta, ("TransferSyntaxUID",))
+        _check_present(path, dataset.file_meta, ("TransferSyntaxUID",))
     if not _has_decoder(syntax):
         raise RadiographError(
             path,
-            f"{_named('TransferSyntaxUID')} = {syntax.name} ({syntax}), which cannot be decoded here",
+            f"{_tag_text('TransferSyntaxUID')} = {syntax.name} ({syntax}), which cannot be decoded here",
             "a transfer syntax that the installed pydicom has a decoder for",
             "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export the file uncompressed",
         )
@@ -172,13 +172,13 @@ def _has_decoder(syntax: UID) -> bool:
         return False
 
 
-def _pixels(path: Path, dataset: Dataset) -> npt.NDArray[Any]:
-    with explained(path, f"{_named('PixelData')} truncated, damaged or not to be decoded"):
+def _stored_values(path: Path, dataset: Dataset) -> npt.NDArray[Any]:
+    with as_radiograph_error(path, f"{_tag_text('PixelData')} truncated, damaged or not to be decoded"):
         stored = dataset.pixel_array
-    if stored.shape != (dataset.Rows, dataset.Columns):  # pydicom takes what is too much for further frames
+    if stored.shape != (dataset.Rows, dataset.Columns):  # pydicom takes surplus pixels for further frames
         raise RadiographError(
             path,
-            f"{_named('PixelData')} of shape {stored.shape}",
+            f"{_tag_text('PixelData')} of shape {stored.shape}",
             f"a single image of {dataset.Rows} x {dataset.Columns}",
             "export the radiograph on its own",
         )
@@ -186,7 +186,7 @@ def _pixels(path: Path, dataset: Dataset) -> npt.NDArray[Any]:
 
 
 def _number(path: Path, dataset: Dataset, keyword: str) -> float | None:
-    """The first value of a numeric tag; None when it is absent or empty."""
+    """Return the first value of a numeric tag; None if it is absent or empty."""
     value = dataset.get(keyword)
     if isinstance(value, MultiValue):
         value = value[0] if value else None
@@ -196,21 +196,21 @@ def _number(path: Path, dataset: Dataset, keyword: str) -> float | None:
     if not math.isfinite(number) or (keyword == "RescaleSlope" and number == 0):
         raise RadiographError(
             path,
-            f"{_named(keyword)} = {number}",
+            f"{_tag_text(keyword)} = {number}",
             "a finite number, and a slope other than 0",
             "correct the tag, or leave the file out",
         )
     return number
 
 
-def _modality_values(
+def _apply_modality(
     path: Path,
     dataset: Dataset,
     stored: npt.NDArray[Any],
 ) -> tuple[npt.NDArray[Any], float, float]:
-    """Values after the modality table or rescale, and the least and greatest that these can be."""
+    """Return the values after the modality LUT or rescale, and their possible minimum and maximum."""
     if tables := dataset.get("ModalityLUTSequence"):
-        values, top = _look_up(tables[0], stored)
+        values, top = _apply_lut(tables[0], stored)
         return values, 0.0, top
     slope, intercept = _number(path, dataset, "RescaleSlope"), _number(path, dataset, "RescaleIntercept")
     if slope is None or intercept is None:  # PS3.3 has both or neither
@@ -221,20 +221,21 @@ def _modality_values(
     return stored * slope + intercept, bounds[0], bounds[1]
 
 
-def _of_interest(
+def _apply_voi(
     path: Path,
     dataset: Dataset,
     values: npt.NDArray[Any],
     low: float,
     high: float,
 ) -> npt.NDArray[np.floating[Any]]:
+    """Return the values after the VOI LUT or window, in [0, 1]; without either, [low, high] is scaled to it."""
     if tables := dataset.get("VOILUTSequence"):
-        looked_up, top = _look_up(tables[0], values)
-        return looked_up / top
+        output, top = _apply_lut(tables[0], values)
+        return output / top
     center, width = _number(path, dataset, "WindowCenter"), _number(path, dataset, "WindowWidth")
     if center is None or width is None:
         return np.clip((values - low) / (high - low), 0.0, 1.0)
-    # pydicom stretches a window over the range of the dataset it comes with: one unsigned bit, that is [0, 1].
+    # pydicom scales a window to the range of its dataset: one unsigned bit, that is [0, 1].
     window = Dataset()
     window.PhotometricInterpretation, window.BitsStored, window.PixelRepresentation = "MONOCHROME2", 1, 0
     window.WindowCenter, window.WindowWidth = center, width
@@ -243,10 +244,10 @@ def _of_interest(
     return windowed
 
 
-def _look_up(table: Dataset, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
-    """Values through one lookup table (PS3.3 C.11.1.1), and the greatest output that its bits can hold.
+def _apply_lut(table: Dataset, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], float]:
+    """Return the values after one lookup table (PS3.3 C.11.1.1), and the greatest output that its bits can hold.
 
-    pydicom's own function indexes with the type of the entries, so a table of 8-bit entries wraps at 256 inputs.
+    pydicom's own function indexes with the dtype of the entries, so a table of 8-bit entries wraps at 256 inputs.
     """
     entries, first, bits = table.LUTDescriptor
     entries = entries or 2**16

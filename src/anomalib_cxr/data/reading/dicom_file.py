@@ -1,4 +1,4 @@
-"""What all that reads DICOM files shares: which files they are, how they are loaded, and one error for all damage."""
+"""Loading of DICOM files within bounds of memory, and conversion of their errors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from pydicom.dataset import Dataset
 
 from anomalib_cxr.errors import RadiographError
 
-_INFLATED = 2**29  # bytes that a deflated file may hold: the pixels of the largest image, and as much again
-_SAID = 200  # characters of what pydicom raises; it may quote a damaged value, which may be of any length
+_MAX_INFLATED = 2**29  # bytes that a deflated file may hold: the pixels of the largest image, and as much again
+_MAX_MESSAGE = 200  # characters kept of pydicom's messages, which may quote a damaged value of any length
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell a DICOM file by its preamble, whatever it is called.
+    """Return whether a file has the DICOM preamble, whatever its name.
 
     Args:
         path: The file.
+
+    Returns:
+        True for a DICOM file.
 
     Raises:
         RadiographError: The file is missing, empty, or cannot be opened.
@@ -49,94 +52,95 @@ def is_dicom(path: Path) -> bool:
 
 
 def load_dicom(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
-    """Load a DICOM file in memory that goes with its size, whatever lengths it claims.
+    """Load a DICOM file; the memory needed is bounded by the file's size, whatever lengths it claims.
 
     Args:
         path: The file.
-        keywords: The attributes that are needed of its header; None for the whole file.
+        keywords: Attributes of the header to load; None for the whole file.
 
     Returns:
-        The dataset. What pydicom raises passes through: see :func:`explained`.
+        The dataset. Errors of pydicom pass through: see :func:`as_radiograph_error`.
 
     Raises:
-        ValueError: If the file is deflated and would be larger than any image.
+        ValueError: The file is deflated and would be larger than any image.
 
     Example:
         >>> from pydicom.data import get_testdata_file
         >>> load_dicom(Path(get_testdata_file("CT_small.dcm")), ["Rows"]).Rows
         128
     """
-    with _Bounded(path) as file:
+    with _BoundedReader(path) as file:
         if keywords is None:
             return pydicom.dcmread(file)
         return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
 
 
-class _Bounded(io.BufferedReader):
-    """A file that reserves no more for a read than it can give: of a length that is damaged Python reserves it all."""
+class _BoundedReader(io.BufferedReader):
+    """File reader that allocates at most the file's size; Python allocates whatever length a damaged element claims."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
-        self._total = path.stat().st_size
+        self._file_size = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:  # of all the rest at once pydicom reads what it inflates
-            return _harmless(super().read())
-        return super().read(min(size, self._total))
+        if size is not None and size >= 0:
+            return super().read(min(size, self._file_size))
+        rest = super().read()
+        _check_inflated_size(rest)  # pydicom reads the whole rest at once only in order to inflate it
+        return rest
 
 
-def _harmless(deflated: bytes) -> bytes:
+def _check_inflated_size(deflated: bytes) -> None:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflater.decompress(deflated, _INFLATED)
+    inflater.decompress(deflated, _MAX_INFLATED)
     if inflater.unconsumed_tail:
-        raise ValueError(f"inflates to more than {_INFLATED:,} bytes")
-    return deflated
+        raise ValueError(f"inflates to more than {_MAX_INFLATED:,} bytes")
 
 
-class _Unquoted:
-    """Keeps pydicom from warnings that quote values: a name or a date of birth must not get into a log.
+class _NoValueWarnings:
+    """Reentrant, thread-safe form of pydicom's `disable_value_validation`.
 
-    Its checks of values are a setting of the whole process: the first thread that reads stops them, the last one starts
-    them again.
+    Validation is a setting of the whole process: the first thread that enters disables it, the last one that leaves
+    restores it.
     """
 
     def __init__(self) -> None:
-        self._lock, self._readers = Lock(), 0
-        self._stopped = disable_value_validation()
+        self._lock, self._users = Lock(), 0
+        self._disabled = disable_value_validation()
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._readers:
-                self._stopped = disable_value_validation()
-                self._stopped.__enter__()
-            self._readers += 1
+            if not self._users:
+                self._disabled = disable_value_validation()
+                self._disabled.__enter__()
+            self._users += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._readers -= 1
-            if not self._readers:
-                self._stopped.__exit__(None, None, None)
+            self._users -= 1
+            if not self._users:
+                self._disabled.__exit__(None, None, None)
 
 
-unquoted = _Unquoted()
-"""Context without pydicom's warnings of invalid values, which quote them: a name must not get into a log."""
+no_value_warnings = _NoValueWarnings()
+"""Context without pydicom's warnings of invalid values: they quote the value, and a name must not get into a log."""
 
 
 @contextmanager
-def explained(path: Path, reason: str) -> Iterator[None]:
-    """Turn whatever pydicom and its decoders raise, which is no closed list, into one error with the file's name.
+def as_radiograph_error(path: Path, reason: str) -> Iterator[None]:
+    """Convert any exception of the block, such as pydicom's and its decoders', to a `RadiographError`.
 
-    Meanwhile nothing is logged that quotes a value.
+    Within the block pydicom does not warn of invalid values.
 
     Args:
-        path: The file.
-        reason: What is wrong with it; what was raised follows.
+        path: The file that the error names.
+        reason: Description of the error; the original message follows it.
 
     Raises:
-        RadiographError: If the block raises anything but this or a MemoryError.
+        RadiographError: The block raises anything but this or a MemoryError.
 
     Example:
-        >>> with explained(Path("chest.dcm"), "not readable as DICOM"):
+        >>> with as_radiograph_error(Path("chest.dcm"), "not readable as DICOM"):
         ...     raise KeyError("Rows")
         Traceback (most recent call last):
         ...
@@ -144,14 +148,14 @@ def explained(path: Path, reason: str) -> Iterator[None]:
           expected: ...
     """
     try:
-        with unquoted:
+        with no_value_warnings:
             yield
     except (RadiographError, MemoryError):
         raise
     except Exception as error:
         raise RadiographError(
             path,
-            f"{reason}: {str(error)[:_SAID] or type(error).__name__}",
+            f"{reason}: {str(error)[:_MAX_MESSAGE] or type(error).__name__}",
             "a complete DICOM file (PS3.10) with valid values",
             "export or download the file again",
         ) from error

@@ -1,4 +1,4 @@
-"""Reading one radiograph, or its lung mask, from whatever file it comes in."""
+"""Readers of radiographs and lung masks in PNG, JPEG, TIFF, BMP and DICOM files."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ _WHITE = {"1": 1.0, "L": 255.0, "F": 1.0} | dict.fromkeys(("I;16", "I;16L", "I;1
 
 
 def read_radiograph(path: Path | str) -> torch.Tensor:
-    """Read one radiograph; what the file holds decides how, not what it is called.
+    """Read one radiograph; the format is recognized by the file's content, not by its name.
 
-    DICOM files are read by ``anomalib_cxr.data.reading.dicom.read_dicom``, all others by Pillow: PNG, JPEG, TIFF,
-    BMP; gray of 1, 8 or 16 bits, float gray in [0, 1], and color, of which the luminance is taken. An 8-bit image is
-    divided by 255. A 16-bit one is divided by 4095 when no value exceeds that, else by 65535: a PNG cannot say that
-    it holds the 12 bits of a detector, as the Montgomery set is documented to, and divided by 65535 these would be
-    black. The price is that a 16-bit image with no value above 4095, one sixteenth of white, reads 16 times brighter.
+    DICOM files are read by :func:`anomalib_cxr.data.reading.dicom.read_dicom`, PNG, JPEG, TIFF and BMP files by Pillow:
+    gray of 1, 8 or 16 bits, float gray in [0, 1], and color, of which the luminance is taken. An 8-bit image is divided
+    by 255. A 16-bit image is divided by 4095 if no value exceeds that, else by 65535: a PNG cannot state that it holds
+    the 12 bits of a detector, as the Montgomery set is documented to, and divided by 65535 these would be black. The
+    price: a 16-bit image with no value above 4095, one sixteenth of white, is read 16 times brighter.
 
     Args:
         path: The file.
 
     Returns:
-        Image of shape ``(1, H, W)``, float32 in [0, 1], dense tissue bright (as the file has it, unless it is DICOM).
+        Image of shape ``(1, H, W)``, float32 in [0, 1]. Dense tissue is bright in DICOM files; in other files the
+        polarity is left as it is.
 
     Raises:
-        RadiographError: The file is missing, empty, truncated, no image, of several frames, too small or too large,
-            or holds values that are no gray.
+        RadiographError: The file is missing, empty, truncated, no image, too small or too large, or has several frames
+            or values outside its range.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -55,7 +56,7 @@ def read_radiograph(path: Path | str) -> torch.Tensor:
         (torch.Size([1, 16, 32]), 0.2)
     """
     path = Path(path)
-    image_size(path)  # refuses a wrong size before anything is decoded
+    image_size(path)  # checks the size before anything is decoded
     if is_dicom(path):
         return read_dicom(path)
     values, white = _decode(path)
@@ -67,21 +68,22 @@ def read_radiograph(path: Path | str) -> torch.Tensor:
 
 
 def read_mask(path: Path | str, *others: Path | str) -> torch.Tensor:
-    """Read a lung mask that may be spread over several files, such as one for each lung.
+    """Read a lung mask from one file or several, such as one for each lung.
 
-    A pixel is lung where the file's value is above half of white (8 bits: above 127; 16 bits: above 32767; color by
-    its luminance), or where it is 1 in a file that uses no other values than 0 and 1. The files are merged by "or".
+    A pixel belongs to the lungs where the file's value is above half of white (8 bits: above 127; 16 bits: above 32767;
+    color by its luminance), or where it is 1 in a file with no other values than 0 and 1. Several files are merged by
+    "or".
 
     Args:
         path: The mask.
         *others: Further masks of the same size.
 
     Returns:
-        Mask of shape ``(H, W)``, bool, True on the lungs. A file without lung is accepted.
+        Mask of shape ``(H, W)``, bool, True in the lungs. A file without any lung pixel is accepted.
 
     Raises:
-        RadiographError: A file cannot be read, differs in size from the first, or codes its labels so that none is
-            above half of white.
+        RadiographError: A file cannot be read, differs in size from the first, or has labels, none of them above half
+            of white.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -93,9 +95,9 @@ def read_mask(path: Path | str, *others: Path | str) -> torch.Tensor:
         >>> mask.shape, mask.all().item()
         (torch.Size([16, 32]), True)
     """
-    mask = _lung(Path(path))
+    mask = _read_mask_file(Path(path))
     for other in map(Path, others):
-        part = _lung(other)
+        part = _read_mask_file(other)
         if part.shape != mask.shape:
             raise RadiographError(
                 other,
@@ -108,13 +110,13 @@ def read_mask(path: Path | str, *others: Path | str) -> torch.Tensor:
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Height and width of an image file in pixels, from its header only.
+    """Return height and width of an image file, from its header only.
 
     Args:
         path: The file.
 
     Returns:
-        ``(H, W)``.
+        ``(H, W)`` in pixels.
 
     Raises:
         RadiographError: The file is missing, empty, no image, too small or too large.
@@ -130,7 +132,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
     if is_dicom(path):
         size = dicom_size(path)
     else:
-        with _opened(path) as image:
+        with _open_image(path) as image:
             size = image.height, image.width
     if min(size) < MIN_SIDE:
         raise RadiographError(
@@ -145,16 +147,16 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 def intact_size(path: Path | str) -> tuple[int, int]:
-    """Height and width of a PNG file, all of whose checksums hold.
+    """Check the checksums of a PNG file, and return its height and width.
 
-    The file is read to its end but not decoded, some twenty times as fast as :func:`read_radiograph`, which yet finds
-    what is truncated or damaged. Other formats have no checksums: of them it reads the header only.
+    The file is read to its end but not decoded. This finds truncated and damaged files some twenty times as fast as
+    :func:`read_radiograph`. Other formats have no checksums: only their header is read.
 
     Args:
         path: The file.
 
     Returns:
-        ``(H, W)``.
+        ``(H, W)`` in pixels.
 
     Raises:
         RadiographError: The file is missing, empty, truncated, damaged, no image, too small or too large.
@@ -167,7 +169,7 @@ def intact_size(path: Path | str) -> tuple[int, int]:
         (16, 32)
     """
     size = image_size(path)
-    with _opened(Path(path)) as image:
+    with _open_image(Path(path)) as image:
         image.verify()
     return size
 
@@ -176,13 +178,13 @@ def _size_text(size: tuple[int, ...]) -> str:
     return f"{size[0]} x {size[1]} px"
 
 
-def _too_large(path: Path, found: str) -> RadiographError:
-    return RadiographError(path, f"too large: {found}", f"at most {MAX_PIXELS:,} px", "make the image smaller")
+def _too_large(path: Path, size: str) -> RadiographError:
+    return RadiographError(path, f"too large: {size}", f"at most {MAX_PIXELS:,} px", "make the image smaller")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image at the path; all that goes wrong while it is open becomes an error with the file's name."""
+def _open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; any exception while it is open is converted to a `RadiographError`."""
     try:
         with Image.open(path) as image:
             yield image
@@ -207,14 +209,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _decode(path: Path) -> tuple[npt.NDArray[Any], float]:
-    """Gray values of shape ``(H, W)`` as the file has them, and the value of white."""
-    with _opened(path) as image:
+    """Return the gray values of a file, of shape ``(H, W)``, and the value of white."""
+    with _open_image(path) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise RadiographError(path, f"{frames} frames", "a single image", "save the radiograph on its own")
         gray = image if image.mode in _WHITE else image.convert("L")
         values, white = np.asarray(gray), _WHITE[gray.mode]
-    low, high = values.min(), values.max()  # either is NaN where any value is
+    low, high = values.min(), values.max()  # both are NaN if any value is
     if not (low >= 0 and high <= white):
         raise RadiographError(
             path,
@@ -225,7 +227,7 @@ def _decode(path: Path) -> tuple[npt.NDArray[Any], float]:
     return values, white
 
 
-def _lung(path: Path) -> npt.NDArray[np.bool_]:
+def _read_mask_file(path: Path) -> npt.NDArray[np.bool_]:
     image_size(path)
     values, white = _decode(path)
     highest = values.max()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anomalib_cxr.data.reading.header import parse_age
+from anomalib_cxr.data.reading.metadata import parse_age
 from anomalib_cxr.errors import DatasetError
 
 from .layouts import describe_folder

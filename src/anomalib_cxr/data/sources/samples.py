@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 from anomalib import TaskType
 
-from anomalib_cxr.data.reading.header import read_reading
+from anomalib_cxr.data.reading.metadata import read_clinical_reading
 from anomalib_cxr.data.sources.mask_folder import with_predicted_masks
 
 from .layouts import RadiographFiles, find_radiographs
 
 
 def _row(files: RadiographFiles) -> dict[str, object]:
-    reading = read_reading(files.reading)
+    reading = read_clinical_reading(files.reading)
     return {
         "image_path": str(files.image),
         "label": "abnormal" if files.abnormal else "normal",

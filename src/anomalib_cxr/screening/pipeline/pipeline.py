@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from anomalib_cxr.data.reading.header import Header, read_header
+from anomalib_cxr.data.reading.metadata import Header, read_header
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.errors import RadiographError

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from pydicom.dataset import Dataset
 from rich.progress import Progress
 
-from anomalib_cxr.data.reading.dicom_file import explained, load_dicom
-from anomalib_cxr.data.reading.header import Header
+from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, load_dicom
+from anomalib_cxr.data.reading.metadata import Header
 from anomalib_cxr.deploy.runtime import ExportedModel, graph_of
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.calibration.probability import p_values
@@ -152,7 +152,7 @@ def dataset_of(case: Case) -> Dataset | None:
     if not case.sop_uid:
         return None
     path = Path(case.path)
-    with explained(path, "not readable as DICOM"):
+    with as_radiograph_error(path, "not readable as DICOM"):
         return load_dicom(path)
 
 

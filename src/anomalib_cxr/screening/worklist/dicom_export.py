@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, generate_uid
 
-from anomalib_cxr.data.reading.dicom_file import unquoted
+from anomalib_cxr.data.reading.dicom_file import no_value_warnings
 from anomalib_cxr.errors import ScreeningError, require_extra
 from anomalib_cxr.screening.case import Case
 from anomalib_cxr.utils.files import atomic_path
@@ -89,7 +89,7 @@ def write_dicom_objects(
     require_extra("highdicom", "dicom")
     from .dicom_content import make_capture, make_report  # noqa: PLC0415  # needs the optional highdicom
 
-    with unquoted:
+    with no_value_warnings:
         origin = Origin.of(case, source)
         capture = make_capture(origin, heatmap)
         report = make_report(origin, capture)

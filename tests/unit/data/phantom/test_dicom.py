@@ -13,7 +13,7 @@ from anomalib_cxr.data.phantom import dicom as phantom_dicom
 from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.discovery import dicomdir_files
-from anomalib_cxr.data.reading.header import read_header, read_reading
+from anomalib_cxr.data.reading.metadata import read_clinical_reading, read_header
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import DatasetError
 
@@ -79,7 +79,7 @@ class TestHeader:
     def test_what_is_told_of_the_patient(self, root, pairs):
         for number, (file, png) in enumerate(pairs):
             header = read_header(file)
-            reading = read_reading(root / "ClinicalReadings" / f"{png.stem}.txt")
+            reading = read_clinical_reading(root / "ClinicalReadings" / f"{png.stem}.txt")
             assert header.source == "DICOM DX, anomalib_cxr phantom"
             assert header.patient_name == f"PHANTOM^{number:04d}"
             assert (header.sex, header.age) == (reading.sex, reading.age)

@@ -1,4 +1,4 @@
-"""Loading DICOM files: the same as pydicom loads, in memory that goes with the size of the file."""
+"""Loading of DICOM files against pydicom, its bounds of memory, and its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from anomalib_cxr.data.reading import dicom_file
-from anomalib_cxr.data.reading.dicom_file import explained, is_dicom, load_dicom, unquoted
+from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, is_dicom, load_dicom, no_value_warnings
 from anomalib_cxr.errors import RadiographError
 
 SMALL = Path(get_testdata_file("CT_small.dcm"))
@@ -42,7 +42,7 @@ def deflated(path, content):
 
 
 def test_a_deflated_bomb_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(dicom_file, "_INFLATED", 2**20)
+    monkeypatch.setattr(dicom_file, "_MAX_INFLATED", 2**20)
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     path = deflated(tmp_path / "bomb.dcm", packer.compress(bytes(2**20 + 1)) + packer.flush())
     assert path.stat().st_size < 2**12
@@ -64,7 +64,7 @@ def test_a_claimed_length_reserves_no_memory(tmp_path):
     code = f"""
 import resource
 from pathlib import Path
-from anomalib_cxr.data import dicom_file
+from anomalib_cxr.data.reading import dicom_file
 from anomalib_cxr.data.reading.dicom_file import load_dicom
 resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
 print(len(load_dicom(Path({str(path)!r})).PixelData))
@@ -87,8 +87,8 @@ class TestIsDicom:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RadiographError("a", "b", "c", "d")])
-def test_what_is_explained_already_passes(error):
-    with pytest.raises(type(error)) as caught, explained(Path("file"), "damaged"):
+def test_radiograph_and_memory_errors_pass(error):
+    with pytest.raises(type(error)) as caught, as_radiograph_error(Path("file"), "damaged"):
         raise error
     assert caught.value is error
 
@@ -100,16 +100,16 @@ def warnings_of(value):
     return len(caught)
 
 
-def test_quiet_while_any_thread_reads():
+def test_no_value_warnings_while_any_thread_reads():
     assert warnings_of("long ago") == 1
-    with ThreadPoolExecutor(1) as pool, unquoted:
-        with unquoted:
+    with ThreadPoolExecutor(1) as pool, no_value_warnings:
+        with no_value_warnings:
             assert warnings_of("long ago") == 0
         assert pool.submit(warnings_of, "long ago").result() == 0
     assert warnings_of("long ago") == 1
 
 
 def test_a_damaged_value_is_not_quoted_at_length():
-    with pytest.raises(RadiographError) as caught, explained(Path("file"), "damaged"):
+    with pytest.raises(RadiographError) as caught, as_radiograph_error(Path("file"), "damaged"):
         raise ValueError("x" * 10_000)
     assert len(caught.value.reason) < 250

@@ -1,4 +1,4 @@
-"""Headers of files: what pydicom writes is what is told, and no damage gets through as anything but one error."""
+"""Headers against what pydicom writes, clinical readings against their publishers' description."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from anomalib_cxr.data.reading.header import Header, read_header
+from anomalib_cxr.data.reading.metadata import (
+    ClinicalReading,
+    Header,
+    parse_clinical_reading,
+    read_clinical_reading,
+    read_header,
+)
 from anomalib_cxr.errors import RadiographError
 
-TOLD = {
+TAGS = {
     "Modality": "DX",
     "Manufacturer": "ACME",
     "ManufacturerModelName": "X-100",
@@ -43,7 +49,7 @@ def write(tmp_path):
         dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
             warnings.simplefilter("ignore")
-            for keyword, value in (TOLD | tags).items():
+            for keyword, value in (TAGS | tags).items():
                 if value is not None:
                     setattr(dataset, keyword, value)
             path = tmp_path / "chest"
@@ -53,7 +59,7 @@ def write(tmp_path):
     return _write
 
 
-def test_all_that_is_told(write):
+def test_all_fields(write):
     assert read_header(write()) == Header(
         source="DICOM DX, ACME X-100",
         study_uid="1.2.3",
@@ -66,9 +72,9 @@ def test_all_that_is_told(write):
     )
 
 
-def test_nothing_is_told(write):
-    assert read_header(write(**dict.fromkeys(TOLD))) == Header("DICOM unknown, unknown")
-    assert read_header(write(**dict.fromkeys(TOLD, ""))) == Header("DICOM unknown, unknown")
+def test_no_field(write):
+    assert read_header(write(**dict.fromkeys(TAGS))) == Header("DICOM unknown, unknown")
+    assert read_header(write(**dict.fromkeys(TAGS, ""))) == Header("DICOM unknown, unknown")
 
 
 def test_a_real_file():
@@ -90,7 +96,7 @@ class TestSource:
             (" ", "\x00", "DICOM DX, unknown"),
         ],
     )
-    def test_blanks_are_tidied(self, write, manufacturer, model, expected):
+    def test_blanks_are_normalized(self, write, manufacturer, model, expected):
         assert read_header(write(Manufacturer=manufacturer, ManufacturerModelName=model)).source == expected
 
     @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", b"text", bytes(128) + b"DICX", b"DICM"])
@@ -126,15 +132,17 @@ class TestPatient:
             {"StudyDate": "0"},
         ],
     )
-    def test_dates_that_tell_no_age(self, write, dates):
+    def test_dates_without_an_age(self, write, dates):
         assert read_header(write(PatientAge=None, **dates)).age is None
 
     def test_born_on_the_day(self, write):
         assert read_header(write(PatientAge=None, PatientBirthDate="20200101")).age == 0
 
-    @pytest.mark.parametrize(("told", "sex"), [("M", "M"), ("f", "F"), ("O", ""), ("male", ""), ("", ""), ("M\\F", "")])
-    def test_sex(self, write, told, sex):
-        assert read_header(write(PatientSex=told)).sex == sex
+    @pytest.mark.parametrize(
+        ("value", "sex"), [("M", "M"), ("f", "F"), ("O", ""), ("male", ""), ("", ""), ("M\\F", "")]
+    )
+    def test_sex(self, write, value, sex):
+        assert read_header(write(PatientSex=value)).sex == sex
 
     def test_name_in_its_character_set(self, write):
         path = write(SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Jörg=山田^太郎")
@@ -182,3 +190,58 @@ class TestDamaged:
                 assert header.source.startswith("DICOM ")
                 assert all(part.isprintable() for part in header if isinstance(part, str))
         assert 0 < refused < 150
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Montgomery
+        ("Patient's Sex: F\nPatient's Age: 032Y\nnormal\n", ("F", 32.0, "normal")),
+        ("Patient's Sex:  M \r\nPatient's Age:  008M\r\n\r\nTB\r\nin the apex\r\n", ("M", 8 / 12, "TB in the apex")),
+        ("PATIENT\u2019S SEX: f\nPATIENT\u2019S AGE: 45Y\nnormal", ("F", 45.0, "normal")),
+        ("Patient's Age: 032Y\nnormal", (None, 32.0, "normal")),
+        ("Patient's Sex: O\nPatient's Age: unknown\nnormal", (None, None, "normal")),
+        # Shenzhen
+        ("male 45yrs\nright PTB", ("M", 45.0, "right PTB")),
+        ("female, 32yrs\nnormal", ("F", 32.0, "normal")),
+        (
+            "Male 13Months\nsecondary PTB\nin the left upper field",
+            ("M", 13 / 12, "secondary PTB in the left upper field"),
+        ),
+        ("Female  , 20 days", ("F", 20 / 365.25, None)),
+        ("Male 6 weeks", ("M", 42 / 365.25, None)),
+        ("male46yrs \n\nbilateral PTB", ("M", 46.0, "bilateral PTB")),
+        ("female\nnormal", ("F", None, "normal")),
+        ("\ufefffemale 24yrs\nnormal", ("F", 24.0, "normal")),
+        # neither
+        ("normal", (None, None, "normal")),
+        ("calcified nodule\nno effusion", (None, None, "calcified nodule no effusion")),
+        ("", (None, None, None)),
+        (" \n\t\n", (None, None, None)),
+    ],
+)
+def test_parse_clinical_reading(text, expected):
+    sex, age, findings = expected
+    assert parse_clinical_reading(text) == (sex, None if age is None else pytest.approx(age), findings)
+
+
+def test_words_that_begin_like_a_sex_are_no_sex():
+    assert parse_clinical_reading("middle lobe\nfibrosis").sex is None
+
+
+def test_read_a_clinical_reading(tmp_path):
+    path = tmp_path / "CHNCXR_0001_0.txt"
+    path.write_text("\ufeffmale 45yrs\nright PTB", encoding="utf-8")
+    assert read_clinical_reading(path) == ("M", 45.0, "right PTB")
+
+
+def test_only_characters_of_another_encoding_are_lost(tmp_path):
+    path = tmp_path / "CHNCXR_0001_0.txt"
+    path.write_bytes("female 30yrs\nnormal \u80ba".encode("gbk"))
+    sex, age, findings = read_clinical_reading(path)
+    assert (sex, age) == ("F", 30.0)
+    assert findings.startswith("normal ")
+
+
+def test_no_clinical_reading():
+    assert read_clinical_reading(None) == ClinicalReading() == (None, None, None)
