@@ -1,4 +1,4 @@
-"""How long an epoch of reading takes: from the cache, and by anomalib's `Folder` on the same files.
+"""Measure an epoch of reading from the cache, against anomalib's `Folder` on the same files.
 
     python benchmarks/reading.py --output results/reading
 
@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import Resize
 
 from anomalib_cxr.data.datasets.dataset import RoiDataset
-from anomalib_cxr.data.datasets.image_cache import PictureCache
-from anomalib_cxr.data.datasets.verification import picture_files
+from anomalib_cxr.data.datasets.image_cache import ImageCache
+from anomalib_cxr.data.datasets.verification import sample_paths
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
@@ -44,13 +44,13 @@ DRAWN = 20
 """Phantoms that are drawn; the others are copies of them."""
 
 
-def enlarge(path: Path, grain: int | None) -> Image.Image:
-    """Return a picture at the size of an original, with the grain of a seed."""
+def enlarge(path: Path, noise_seed: int | None) -> Image.Image:
+    """Return an image at the size of an original, with noise of a seed; a mask without noise."""
     levels = torch.from_numpy(np.asarray(Image.open(path), np.float32))[None, None]
-    if grain is None:  # a mask
+    if noise_seed is None:  # a mask
         return Image.fromarray(torch.nn.functional.interpolate(levels, ORIGINAL)[0, 0].numpy().astype(np.uint8))
     large = torch.nn.functional.interpolate(levels, ORIGINAL, mode="bilinear")[0, 0].numpy().astype(np.uint16)
-    return Image.fromarray(large + np.random.default_rng(grain).integers(0, 64, ORIGINAL, dtype=np.uint16))
+    return Image.fromarray(large + np.random.default_rng(noise_seed).integers(0, 64, ORIGINAL, dtype=np.uint16))
 
 
 def draw_originals(folder: Path, n_images: int) -> Path:
@@ -61,20 +61,25 @@ def draw_originals(folder: Path, n_images: int) -> Path:
         (root / name).mkdir(parents=True)
     for number in track(range(n_images), "Drawing"):
         source, target = f"PHANTOM_{number % DRAWN:04d}_0.png", f"PHANTOM_{number:04d}_0.png"
-        for name, grain in (("CXR_png", number), ("masks", None)):
+        for name, noise_seed in (("CXR_png", number), ("masks", None)):
             if number < DRAWN:
-                enlarge(small / name / source, grain).save(root / name / target, compress_level=1)
+                enlarge(small / name / source, noise_seed).save(root / name / target, compress_level=1)
             else:
                 shutil.copy(root / name / source, root / name / target)
     return root
 
 
-def by_folder(root: Path, resize: RoiPreProcessor) -> Dataset:
-    """Return anomalib's data set of the same files."""
+def folder_dataset(root: Path, pre_processor: RoiPreProcessor) -> Dataset:
+    """Return anomalib's dataset of the same files."""
     datamodule = Folder("originals", "CXR_png", root, test_split_mode="none", val_split_mode="none")
-    datamodule.trainer = SimpleNamespace(model=SimpleNamespace(pre_processor=resize))
+    datamodule.trainer = SimpleNamespace(model=SimpleNamespace(pre_processor=pre_processor))
     datamodule.setup()
     return datamodule.train_data
+
+
+def cache_size(cache: ImageCache) -> int:
+    """Return the bytes of all array files of a cache."""
+    return sum(path.stat().st_size for path in cache.directory.glob("*.npz"))
 
 
 def epoch(dataset: Dataset, workers: int) -> None:
@@ -88,28 +93,28 @@ def measure_time(root: Path, folder: Path, repetitions: int) -> tuple[pd.DataFra
     pre_processor, workers = RoiPreProcessor(SIZE), os.cpu_count() or 1
     resize = next(step for step in pre_processor.transform.transforms if isinstance(step, Resize))
     samples = make_samples(root)
-    table = list(picture_files(samples))
-    theirs = by_folder(root, pre_processor)
-    ours = RoiDataset(samples, resize)
+    table = list(sample_paths(samples))
+    anomalib_folder = folder_dataset(root, pre_processor)
+    dataset = RoiDataset(samples, resize)
     caches = []
 
     def first() -> None:
-        caches.append(PictureCache(root, resize, folder / f"caches-{len(caches)}"))
+        caches.append(ImageCache(root, resize, folder / f"caches-{len(caches)}"))
         caches[-1].fill(table)
-        ours.cache = caches[-1]
-        epoch(ours, workers)
+        dataset.cache = caches[-1]
+        epoch(dataset, workers)
 
     jobs = {
-        "Folder": lambda: epoch(theirs, workers),
+        "Folder": lambda: epoch(anomalib_folder, workers),
         "first pass": first,
-        "from the cache": lambda: epoch(ours, workers),
+        "from the cache": lambda: epoch(dataset, workers),
     }
     seconds = take_turns(jobs, repetitions, warm_up=0)
     rows = [
         {"epoch": name, "images": len(table), "seconds": np.median(each), **ratio(seconds["Folder"], each)}
         for name, each in seconds.items()
     ]
-    return pd.DataFrame(rows), caches[-1].path.stat().st_size
+    return pd.DataFrame(rows), cache_size(caches[-1])
 
 
 def draw_noise(root: Path, n_images: int) -> Path:
@@ -126,17 +131,17 @@ def draw_noise(root: Path, n_images: int) -> Path:
 
 
 def measure_memory(folder: Path, counts: tuple[int, ...]) -> pd.DataFrame:
-    """Read more and more images from a cache in this process, and look at its memory."""
+    """Measure resident memory of this process after reading more and more images from a cache."""
     resize, rows = Resize((SIZE, SIZE)), []
     for count in counts:
         root = draw_noise(folder / f"noise-{count}", count)
         dataset = RoiDataset(make_samples(root), resize)
-        dataset.cache = PictureCache(root, resize, folder / "caches")
-        dataset.cache.fill(list(picture_files(dataset.samples)))
+        dataset.cache = ImageCache(root, resize, folder / "caches")
+        dataset.cache.fill(list(sample_paths(dataset.samples)))
         before = psutil.Process().memory_info().rss
         epoch(dataset, 0)
         after = psutil.Process().memory_info().rss
-        size = dataset.cache.path.stat().st_size
+        size = cache_size(dataset.cache)
         rows.append(
             {"images": count, "cache_mb": size / 1e6, "resident_mb": after / 1e6, "grown_by_mb": (after - before) / 1e6}
         )
@@ -155,7 +160,7 @@ def main(
         output: Folder of the results.
         images: Phantoms of the size of originals.
         repetitions: Of each epoch.
-        counts: Numbers of images at which memory is looked at.
+        counts: Numbers of images at which memory is measured.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)

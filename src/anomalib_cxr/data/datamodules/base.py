@@ -14,14 +14,14 @@ from anomalib.utils.attrs import get_nested_attr
 from torchvision.transforms.v2 import Resize, Transform
 
 from anomalib_cxr.data.datasets.dataset import RoiDataset
-from anomalib_cxr.data.datasets.image_cache import PictureCache
+from anomalib_cxr.data.datasets.image_cache import ImageCache
 from anomalib_cxr.data.datasets.verification import (
     ON_ERROR,
     OnError,
-    SizeOf,
+    ReadSize,
     decoded_size,
-    leave_out,
-    picture_files,
+    drop_unusable,
+    sample_paths,
     verify_samples,
 )
 from anomalib_cxr.data.sources.mask_folder import FOLDER
@@ -207,30 +207,30 @@ class RoiDataModule(AnomalibDataModule):
         check_filled(usable, table, self.seed)
         return usable
 
-    def verify(self, samples: pd.DataFrame, size_of: SizeOf = decoded_size) -> pd.DataFrame:
+    def verify(self, samples: pd.DataFrame, read_size: ReadSize = decoded_size) -> pd.DataFrame:
         """Look whether all files of a table can be used, and decode them into the cache if there is one.
 
         Args:
             samples: The table.
-            size_of: Reads an image as far as it is to be checked where there is no cache.
+            read_size: Function that checks an image and returns its height and width, used where there is no cache.
 
         Raises:
             DatasetError: If some cannot, and these are not to be skipped; or if the cache cannot be written.
         """
         cache = self._open_cache()
         if cache is None:
-            return verify_samples(samples, self.on_error, size_of)
-        problems = cache.fill(list(picture_files(samples)))
-        logger.info("Cache of decoded images: %s", cache)
-        return leave_out(samples, problems, self.on_error)
+            return verify_samples(samples, self.on_error, read_size)
+        problems = cache.fill(list(sample_paths(samples)))
+        logger.info("Cache of %d decoded images: %s", len(samples), cache.directory)
+        return drop_unusable(samples, problems, self.on_error)
 
-    def _open_cache(self) -> PictureCache | None:
+    def _open_cache(self) -> ImageCache | None:
         """Return the cache at the size of the model that is to be trained, or None where there is none to be."""
         transform = get_nested_attr(self, "trainer.model.pre_processor.transform", None)
         resizes = extract_transforms_by_type(transform, Resize)
         if not self.cache or not resizes or len(resizes[0].size) != 2:  # noqa: PLR2004  # else the sizes differ
             return None
-        return PictureCache(self.root, resizes[0], self.cache_folder, self.cache_gigabytes)
+        return ImageCache(self.root, resizes[0], self.cache_folder, self.cache_gigabytes)
 
     def setup(self, stage: str | None = None) -> None:
         """Make the data sets, and let them read from the cache."""
@@ -238,7 +238,7 @@ class RoiDataModule(AnomalibDataModule):
         cache = self._open_cache()
         subsets = (self.train_data, self.val_data, self.test_data)
         if cache is not None:  # filled by the verification, but for a data module whose model has changed since
-            cache.fill(list(dict.fromkeys(files for subset in subsets for files in picture_files(subset.samples))))
+            cache.fill(list(dict.fromkeys(files for subset in subsets for files in sample_paths(subset.samples))))
         for subset in subsets:
             subset.cache = cache
 

@@ -1,4 +1,4 @@
-"""A dataset of X-rays and lung masks."""
+"""Dataset of X-rays and lung masks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from .dataclasses import RoiImageBatch, RoiImageItem
-from .image_cache import PictureCache, after
-from .verification import PictureFiles, Pictures, read_pictures
+from .image_cache import ImageCache, split_off_resize
+from .verification import SamplePaths, SampleTensors, read_sample
 
 
 class RoiDataset(AnomalibDataset):
@@ -25,7 +25,7 @@ class RoiDataset(AnomalibDataset):
         augmentations: Applied to image, lung mask and lesion mask together. The image has ONE channel there.
 
     Attributes:
-        cache: Where the pictures are read from, if augmentations begin with its resizing; None for their files.
+        cache: Cache that is read if augmentations begin with its resizing; None to read the files.
 
     Example:
         >>> from pathlib import Path
@@ -41,7 +41,7 @@ class RoiDataset(AnomalibDataset):
 
     def __init__(self, samples: pd.DataFrame, augmentations: Transform | None = None) -> None:
         super().__init__(augmentations)
-        self.cache: PictureCache | None = None
+        self.cache: ImageCache | None = None
         self.samples = samples
 
     @property
@@ -57,13 +57,13 @@ class RoiDataset(AnomalibDataset):
 
     @property
     def has_roi_masks(self) -> bool:
-        """Whether items carry `roi_mask`: all or none do, since a batch cannot hold both."""
+        """True if items have `roi_mask`: all or none do, since a batch cannot hold both."""
         return self._has_roi_masks
 
     def __getitem__(self, index: int) -> RoiImageItem:
-        """Read one X-ray: image `(3, H, W)` in [0, 1], masks `(H, W)`."""
+        """Return one X-ray: image `(3, H, W)` in [0, 1], masks `(H, W)`."""
         sample = self.samples.iloc[index]
-        image, roi_mask, lesion = self._pictures(sample)
+        image, roi_mask, lesion = self._read(sample)
         return RoiImageItem(
             image=Image(image.expand(3, -1, -1)),  # anomalib takes three channels only
             roi_mask=roi_mask,
@@ -72,27 +72,28 @@ class RoiDataset(AnomalibDataset):
             image_path=sample.image_path,
         )
 
-    def _pictures(self, sample: pd.Series) -> Pictures:
-        """Return the pictures of an X-ray after augmentation, from the cache if that has them resized as is wanted."""
-        files = PictureFiles(sample.image_path, sample.roi_mask_paths, sample.mask_path)
-        cached, rest = (False, None) if self.cache is None else after(self.cache.resize, self.augmentations)
-        if self.cache is None or not cached:
-            return self._wanted(read_pictures(self._wanted_files(files))).transformed(self.augmentations)
-        return self._wanted(self.cache.read(files) or self.cache.renew(files)).transformed(rest)
+    def _read(self, sample: pd.Series) -> SampleTensors:
+        """Read image and masks from the cache, if augmentations begin with its resizing, or else from their files."""
+        paths = SamplePaths(sample.image_path, sample.roi_mask_paths, sample.mask_path)
+        if self.cache is not None:
+            cached, remaining = split_off_resize(self.cache.resize, self.augmentations)
+            if cached:
+                return self._select(self.cache.read(paths)).transformed(remaining)
+        used = SamplePaths(
+            paths.image,
+            paths.roi_masks if self.has_roi_masks else (),
+            paths.lesion if self.task == TaskType.SEGMENTATION else "",
+        )
+        return self._select(read_sample(used)).transformed(self.augmentations)
 
-    def _wanted_files(self, files: PictureFiles) -> PictureFiles:
-        """Return the files of the pictures that items carry."""
-        lesion = files.lesion if self.task == TaskType.SEGMENTATION else ""
-        return PictureFiles(files.image, files.roi_masks if self.has_roi_masks else (), lesion)
-
-    def _wanted(self, pictures: Pictures) -> Pictures:
-        """Return the pictures that items carry; in a normal image the lesion is nowhere."""
-        image, roi_mask, lesion = pictures
+    def _select(self, tensors: SampleTensors) -> SampleTensors:
+        """Keep the masks that items have; a normal image has an empty lesion mask."""
+        image, roi_mask, lesion = tensors
         if self.task != TaskType.SEGMENTATION:
             lesion = None
         elif lesion is None:
             lesion = Mask(torch.zeros(image.shape[-2:], dtype=torch.bool))
-        return Pictures(image, roi_mask if self.has_roi_masks else None, lesion)
+        return SampleTensors(image, roi_mask if self.has_roi_masks else None, lesion)
 
     @property
     def collate_fn(self) -> Callable[..., Any]:

@@ -1,59 +1,61 @@
-"""Decoded, resized X-rays and masks, kept in a file so that each is decoded once, not once an epoch.
+"""Cache of decoded, resized radiographs and masks: one array file for each sample.
 
-An X-ray has up to 20 million pixels, and decoding it takes longer than all that a training does with it.
+A radiograph has up to 20 million pixels, and decoding it takes longer than a training step. The cache follows MONAI's
+`PersistentDataset`: the file name is a hash of everything that determines the pixels, so nothing has to be invalidated.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 import platformdirs
 import pydicom
 import torch
 import torchvision
-from filelock import Timeout
+from filelock import FileLock
 from torchvision.transforms.v2 import Compose, Resize, Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_cxr._version import __version__
+from anomalib_cxr.errors import DatasetError, SettingError
+from anomalib_cxr.utils.files import atomic_path
 
-from .cache_room import GIGABYTE, SUFFIX, lock_of, make_room, written_or_told
-from .record_file import HASH, Head, RecordFile
-from .verification import PictureFiles, Pictures, Problem, in_threads, inspect, read_pictures
+from .verification import FileProblem, SamplePaths, SampleTensors, check_sample, in_threads, read_sample
 
-_MASKS = ("roi_mask", "lesion")
-_READ_BY = (__version__, torch.__version__, torchvision.__version__, PIL.__version__, pydicom.__version__)
-"""Whatever may change the pixels that are read from a file: a cache of other versions is another one."""
+_GIGABYTE = 10**9
+_SUFFIX = ".decoded.npz"  # of this package alone: other files in the folder are never deleted
+_HEADERS = 1_000  # bytes of an array file besides its pixels, at most
+_VERSIONS = (__version__, torch.__version__, torchvision.__version__, PIL.__version__, pydicom.__version__)
+"""Versions of all that may change the pixels read from a file."""
 
 
-class PictureCache:
-    """The pictures of X-rays, resized, bit for bit as they are read from their files.
+class ImageCache:
+    """Images and masks of samples after resizing, bit for bit as they are read from their files.
 
-    One file holds those of a data folder at one size, in records that are found by the names of an X-ray's files. A
-    record serves as long as size and time of these files are what they were, or else their content is. Several
-    processes may use it, of which one fills it at a time.
+    The name of an array file is a hash of the sample's paths, the sizes and modification times of its files, the
+    resizing, and the versions of the libraries that read them. Array files are written atomically and their checksums
+    are verified when they are read. Several processes may use a cache; one of them fills it at a time.
 
     Args:
-        root: The data folder.
-        resize: What the pictures go through; to a fixed height and width.
-        folder: Where caches lie; None for the user's own cache folder.
-        gigabytes: Bound on all caches in the folder; those that were not used for longest go first.
+        root: Data folder, whose name the cache's own folder begins with.
+        resize: Resizing to a fixed height and width.
+        folder: Folder of all caches; None for the user's cache folder.
+        gigabytes: Bound on all array files in `folder`; the least recently used ones are deleted first.
 
     Example:
         >>> from tempfile import mkdtemp
         >>> from anomalib_cxr.data.phantom.files import write_phantoms
-        >>> from anomalib_cxr.data.datasets.verification import picture_files
+        >>> from anomalib_cxr.data.datasets.verification import sample_paths
         >>> from anomalib_cxr.data.sources.samples import make_samples
         >>> root = write_phantoms(Path(mkdtemp(), "phantoms"), n_normal=1, n_sick=1, size=64)
-        >>> cache = PictureCache(root, Resize((32, 32)), Path(mkdtemp()))
-        >>> table = list(picture_files(make_samples(root)))
+        >>> cache = ImageCache(root, Resize((32, 32)), Path(mkdtemp()))
+        >>> table = list(sample_paths(make_samples(root)))
         >>> cache.fill(table)
         [[], []]
         >>> cache.read(table[0]).image.shape
@@ -63,186 +65,156 @@ class PictureCache:
     def __init__(self, root: Path, resize: Resize, folder: Path | None = None, gigabytes: float = 20.0) -> None:
         self.resize = resize
         self.gigabytes = gigabytes
-        folder = platformdirs.user_cache_path("anomalib_cxr") / "pictures" if folder is None else folder
+        self.folder = platformdirs.user_cache_path("anomalib_cxr") / "images" if folder is None else folder
         height, width = resize.size
-        key = _hash(root.resolve(), *_settings(resize), *_READ_BY).hex()
-        fields = [("image", "<f4", (height, width)), *((mask, "?", (height, width)) for mask in _MASKS)]
-        flags = [(f"has_{mask}", "?") for mask in _MASKS]
-        self.path = folder / f"{root.resolve().name}-{height}x{width}-{key}{SUFFIX}"
-        self._records = RecordFile(self.path, np.dtype([*fields, *flags]))
-        self._known: dict[bytes, tuple[int, Head]] = {}
-        self._free: list[int] = []
+        self.directory = self.folder / f"{root.resolve().name}-{height}x{width}"
+        self._fixed_key = (*_resize_settings(resize), *_VERSIONS)
 
-    def read(self, files: PictureFiles) -> Pictures | None:
-        """Return the pictures of an X-ray, or None where they are not there, or damaged."""
-        name = _name(files)
-        if name not in self._known:
-            return None
-        record = self._records.read(self._known[name][0], name)
-        return None if record is None else _pictures(record)
+    def read(self, paths: SamplePaths) -> SampleTensors:
+        """Return image and masks after resizing, from the cache or, where they are missing there, from their files.
 
-    def renew(self, files: PictureFiles) -> Pictures:
-        """Read the files of an X-ray, and put what they hold in its place, unless it has none or somebody is writing.
-
-        Raises:
-            RadiographError: If one cannot be read.
-        """
-        head = _head(files)
-        pictures = read_pictures(files).transformed(self.resize)
-        if _name(files) in self._known:
-            with suppress(Timeout, OSError), lock_of(self.path, timeout=0):
-                self._put(head, self._record(pictures))
-        return pictures
-
-    def fill(self, table: Sequence[PictureFiles]) -> list[list[Problem]]:
-        """Read what is not there yet from the files of X-rays, several at a time.
+        A damaged array file is written anew. A missing one is not: only :meth:`fill` observes the bound.
 
         Args:
-            table: Files of each X-ray.
+            paths: Files of the sample.
 
         Returns:
-            What is wrong with the files of each. Such an X-ray gets no place, and is looked at again the next time;
-            those that have one were found to be right.
+            Image `(1, H, W)` and masks `(H, W)`.
 
         Raises:
-            SettingError: If the caches would exceed their bound.
-            DatasetError: If they cannot be written, or the disk has no room.
+            RadiographError: If the sample is not in the cache and one of its files cannot be read.
         """
-        problems: list[list[Problem]] = [[] for _ in table]
-        with written_or_told(self.path.parent):
-            self._load()
-            if any(map(self._is_stale, table)):
-                with lock_of(self.path):
-                    self._load()  # somebody else may have filled it
-                    stale = [number for number, files in enumerate(table) if self._is_stale(files)]
-                    stale = [number for number in stale if not self._same(table[number])]
-                    make_room(self.path, self._bytes_with([table[number] for number in stale]), self.gigabytes)
-                    for number, found in zip(stale, self._read_all([table[number] for number in stale]), strict=True):
-                        problems[number] = found
-        with suppress(OSError):  # not there, or not ours
-            os.utime(self.path)  # used last
+        array_file = self._array_file(paths)
+        try:
+            return _load(array_file)
+        except FileNotFoundError:
+            return read_sample(paths).transformed(self.resize)
+        except Exception:  # noqa: BLE001  # there is no list of what NumPy raises for damaged files
+            tensors = read_sample(paths).transformed(self.resize)
+            with suppress(OSError):
+                _save(array_file, tensors)
+            return tensors
+
+    def fill(self, table: Sequence[SamplePaths]) -> list[list[FileProblem]]:
+        """Check and decode the samples that the cache lacks, on all cores.
+
+        Args:
+            table: Files of each sample.
+
+        Returns:
+            Problems of each sample. One with problems is not cached, so that each call reports them.
+
+        Raises:
+            SettingError: If the table needs more than `gigabytes`.
+            DatasetError: If the cache cannot be written.
+        """
+        try:
+            return self._fill(table)
+        except OSError as error:
+            raise DatasetError(
+                f"a cache that cannot be written: {error.strerror or error}: {error.filename or self.directory}",
+                "a folder with room and permission to write",
+                "choose another data.init_args.cache_folder, or set data.init_args.cache to false",
+            ) from error
+
+    def _fill(self, table: Sequence[SamplePaths]) -> list[list[FileProblem]]:
+        problems: list[list[FileProblem]] = [[] for _ in table]
+        if self._missing(table):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # images of patients: for their user only
+            with FileLock(self.directory / ".lock"):
+                missing = self._missing(table)  # another process may have filled it meanwhile
+                self._make_room(table, [table[row] for row in missing])
+                results = in_threads(self._add, [table[row] for row in missing], "Decoding images")
+                for row, result in zip(missing, results, strict=True):
+                    problems[row] = result
+        for paths in table:
+            with suppress(OSError):
+                os.utime(self._array_file(paths))  # marks it as used
         return problems
 
-    def __str__(self) -> str:
-        """Tell what is there, of what size, and where."""
+    def _array_file(self, paths: SamplePaths) -> Path:
+        files = [os.path.abspath(path) if path else "" for path in (paths.image, *paths.roi_masks, paths.lesion)]  # noqa: PTH100  # ten times as fast as Path
+        key = repr((files, [_file_state(path) for path in files], self._fixed_key))
+        return self.directory / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}{_SUFFIX}"
+
+    def _missing(self, table: Sequence[SamplePaths]) -> list[int]:
+        return [row for row, paths in enumerate(table) if not self._array_file(paths).exists()]
+
+    def _add(self, paths: SamplePaths) -> list[FileProblem]:
+        """Check a sample and write its array file."""
+        array_file = self._array_file(paths)  # before reading: a file that changes meanwhile is stale at once
+        tensors, problems = check_sample(paths)
+        if tensors is not None:
+            _save(array_file, tensors.transformed(self.resize))
+        return problems
+
+    def _make_room(self, table: Sequence[SamplePaths], missing: Sequence[SamplePaths]) -> None:
+        """Delete the array files of other tables that were not used for longest, until the missing ones fit."""
         height, width = self.resize.size
-        size = self._bytes_with([]) / GIGABYTE
-        return f"{len(self._known)} X-rays of {height} x {width} in {size:.3g} GB: {self.path}"
-
-    def _load(self) -> None:
-        """Look which records are there."""
-        heads = list(self._records.heads())
-        self._known = {head.name: (number, head) for number, head in enumerate(heads) if head is not None}
-        self._free = [number for number, head in enumerate(heads) if head is None]
-
-    def _is_stale(self, files: PictureFiles) -> bool:
-        """Tell whether an X-ray has no record, or files that have been touched since."""
-        known = self._known.get(_name(files))
-        return known is None or known[1].stamp != _stamp(files)
-
-    def _same(self, files: PictureFiles) -> bool:
-        """Tell whether files that were touched hold what they held, and take note of it."""
-        known = self._known.get(_name(files))
-        if known is None:
-            return False
-        number, former = known
-        head = _head(files)
-        if head is None or head.content != former.content:
-            return False
-        self._records.write_head(number, head)
-        self._known[head.name] = number, head
-        return True
-
-    def _bytes_with(self, new: Sequence[PictureFiles]) -> int:
-        """Return the size that the cache has with the records of further X-rays."""
-        added = sum(_name(files) not in self._known for files in new)
-        return (len(self._records) + max(0, added - len(self._free))) * self._records.record_bytes
-
-    def _read_all(self, table: Sequence[PictureFiles]) -> Iterator[list[Problem]]:
-        """Read the files of X-rays by all cores and keep what they hold; yield what is wrong with each."""
-        for problems, head, record in in_threads(self._read, table, "Decoding images"):
-            if record is not None:
-                self._put(head, record)
-            yield problems
-
-    def _read(self, files: PictureFiles) -> tuple[list[Problem], Head | None, npt.NDArray[np.void] | None]:
-        head = _head(files)  # before the pictures: what changes in between is out of date at once
-        inspected = inspect(files)
-        if inspected.pictures is None:
-            return inspected.problems, head, None
-        return [], head, self._record(inspected.pictures.transformed(self.resize))
-
-    def _record(self, pictures: Pictures) -> npt.NDArray[np.void]:
-        record = np.zeros((), self._records.layout)
-        record["image"] = pictures.image[0].numpy()
-        for name in _MASKS:
-            mask = getattr(pictures, name)
-            record[f"has_{name}"] = mask is not None
-            if mask is not None:
-                record[name] = mask.numpy()
-        return record
-
-    def _put(self, head: Head | None, record: npt.NDArray[np.void]) -> None:
-        """Write a record in the place of its X-ray, or in one that is free; the caller holds the lock."""
-        if head is None:
-            return
-        number, _ = self._known.get(head.name, (None, None))
-        if number is None:
-            number = self._free.pop() if self._free else len(self._records)
-        self._records.write(number, head, record)
-        self._known[head.name] = number, head
+        bytes_per_pixel = (4 + bool(paths.roi_masks) + bool(paths.lesion) for paths in missing)
+        wanted = sum(height * width * count + _HEADERS for count in bytes_per_pixel)
+        others = {}
+        for path in self.folder.rglob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):  # deleted by another process
+                others[path] = path.stat()
+        wanted += sum(others.pop(path).st_size for path in map(self._array_file, table) if path in others)
+        if wanted > self.gigabytes * _GIGABYTE:
+            raise SettingError(
+                f"a cache of {wanted / _GIGABYTE:.3g} GB",
+                f"at most cache_gigabytes = {self.gigabytes:g}",
+                "raise data.init_args.cache_gigabytes, or set data.init_args.cache to false to read the files in each "
+                "epoch",
+            )
+        total = wanted + sum(state.st_size for state in others.values())
+        for path, state in sorted(others.items(), key=lambda item: item[1].st_mtime):
+            if total > self.gigabytes * _GIGABYTE:
+                path.unlink(missing_ok=True)
+                total -= state.st_size
 
 
-def after(resize: Resize, augmentations: Transform | None) -> tuple[bool, Transform | None]:
-    """Tell whether augmentations begin with a resizing, and return what they do after it.
+def split_off_resize(resize: Resize, augmentations: Transform | None) -> tuple[bool, Transform | None]:
+    """Split the cached resizing off the beginning of augmentations.
+
+    Args:
+        resize: Resizing of the cache.
+        augmentations: Transform of a stage; None for none.
+
+    Returns:
+        True and the remaining steps if `augmentations` begins with `resize`, else False and `augmentations`.
 
     Example:
         >>> resize = Resize((64, 64))
-        >>> after(resize, resize)
+        >>> split_off_resize(resize, resize)
         (True, None)
-        >>> after(resize, Compose([torchvision.transforms.v2.RandomRotation(5), resize]))[0]
+        >>> split_off_resize(resize, Compose([torchvision.transforms.v2.RandomRotation(5), resize]))[0]
         False
     """
     steps = augmentations.transforms if isinstance(augmentations, Compose) else [augmentations]
-    if not (isinstance(steps[0], Resize) and _settings(steps[0]) == _settings(resize)):
+    if not (isinstance(steps[0], Resize) and _resize_settings(steps[0]) == _resize_settings(resize)):
         return False, augmentations
     return True, Compose(steps[1:]) if len(steps) > 1 else None
 
 
-def _settings(resize: Resize) -> tuple[object, ...]:
-    return tuple(resize.size), resize.interpolation, resize.max_size, resize.antialias
+def _resize_settings(resize: Resize) -> tuple[object, ...]:
+    return tuple(resize.size), str(resize.interpolation), resize.max_size, resize.antialias
 
 
-def _hash(*parts: object) -> bytes:
-    return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=HASH).digest()
-
-
-def _paths(files: PictureFiles) -> list[str]:
-    return [os.path.abspath(path) for path in (files.image, *files.roi_masks, files.lesion) if path]  # noqa: PTH100  # ten times as fast as Path
-
-
-def _name(files: PictureFiles) -> bytes:
-    return _hash(*_paths(files), bool(files.lesion))
-
-
-def _stamp(files: PictureFiles) -> bytes | None:
-    """Return what size and time of the files are; None where one is missing."""
+def _file_state(path: str) -> tuple[int, int] | None:
+    """Return size and modification time of a file, None if there is none."""
     try:
-        return _hash(*((state.st_size, state.st_mtime_ns) for state in map(os.stat, _paths(files))))
+        state = os.stat(path)  # noqa: PTH116  # called for each image of each epoch
     except OSError:
         return None
+    return state.st_size, state.st_mtime_ns
 
 
-def _head(files: PictureFiles) -> Head | None:
-    """Return the head of the record of files as they are now; None where one is missing."""
-    stamp = _stamp(files)
-    try:
-        content = _hash(*(hashlib.blake2b(Path(path).read_bytes()).hexdigest() for path in _paths(files)))
-    except OSError:
-        return None
-    return None if stamp is None else Head(_name(files), stamp, content)
+def _load(path: Path) -> SampleTensors:
+    with np.load(path) as arrays:  # verifies the checksum of each array
+        masks = (Mask(torch.from_numpy(arrays[name])) if name in arrays else None for name in ("roi_mask", "lesion"))
+        return SampleTensors(Image(torch.from_numpy(arrays["image"])), *masks)
 
 
-def _pictures(record: npt.NDArray[np.void]) -> Pictures:
-    masks = (Mask(torch.from_numpy(record[name])) if record[f"has_{name}"] else None for name in _MASKS)
-    return Pictures(Image(torch.from_numpy(record["image"])[None]), *masks)
+def _save(path: Path, tensors: SampleTensors) -> None:
+    arrays = {name: tensor.numpy() for name, tensor in tensors._asdict().items() if tensor is not None}
+    with atomic_path(path) as unfinished:
+        np.savez(unfinished, **arrays)

@@ -1,4 +1,4 @@
-"""Reading every file once before training or prediction starts, and naming all that cannot be used."""
+"""Verification of all files before training or prediction starts, with one error that lists all offenders."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 import pandas as pd
+import torch
 from rich.progress import track
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
@@ -22,157 +24,170 @@ from anomalib_cxr.errors import DatasetError, RadiographError
 logger = logging.getLogger(__name__)
 
 
-class PictureFiles(NamedTuple):
-    """The files of one X-ray."""
+OnError = Literal["raise", "skip"]
+ON_ERROR: tuple[str, ...] = get_args(OnError)
+ReadSize = Callable[[Path | str], tuple[int, ...]]
+T = TypeVar("T")
+
+
+class SamplePaths(NamedTuple):
+    """Files of one sample.
+
+    Attributes:
+        image: The radiograph.
+        roi_masks: Masks of the lungs, to be merged; empty if there is none.
+        lesion: Mask of the lesion; an empty string if there is none.
+    """
 
     image: str
     roi_masks: tuple[str, ...] = ()
-    """Masks of the lungs, to be merged; none where there is no mask."""
     lesion: str = ""
-    """Mask of the lesion; empty where there is none."""
 
 
-class Pictures(NamedTuple):
-    """The pictures of one X-ray."""
+class SampleTensors(NamedTuple):
+    """Image and masks of one sample.
+
+    Attributes:
+        image: Intensities in [0, 1], `(1, H, W)`, float32.
+        roi_mask: Lungs, `(H, W)`, bool; None if there is no mask.
+        lesion: Lesion, `(H, W)`, bool; None if there is no mask.
+    """
 
     image: Image
-    """Intensities in [0, 1], `(1, H, W)`, float32."""
     roi_mask: Mask | None = None
-    """Lungs, `(H, W)`, bool."""
     lesion: Mask | None = None
-    """Lesion, `(H, W)`, bool."""
 
-    def transformed(self, transform: Transform | None) -> Pictures:
-        """Return them after a transform that moves all of them alike."""
-        return self if transform is None else Pictures(*transform(*self))
-
-
-def picture_files(samples: pd.DataFrame) -> Iterator[PictureFiles]:
-    """Yield the files of each X-ray of a table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
-
-    Example:
-        >>> table = pd.DataFrame({"image_path": ["a.png"], "roi_mask_paths": [("left.png",)], "mask_path": [""]})
-        >>> list(picture_files(table))
-        [PictureFiles(image='a.png', roi_masks=('left.png',), lesion='')]
-    """
-    yield from map(PictureFiles, samples.image_path, samples.roi_mask_paths, samples.mask_path)
+    def transformed(self, transform: Transform | None) -> SampleTensors:
+        """Return image and masks after a transform applied to all of them together."""
+        return self if transform is None else SampleTensors(*transform(*self))
 
 
-def read_pictures(files: PictureFiles) -> Pictures:
-    """Read the files of one X-ray.
-
-    Raises:
-        RadiographError: If one cannot be read.
-    """
-    return Pictures(
-        Image(read_radiograph(files.image)),
-        Mask(read_mask(*files.roi_masks)) if files.roi_masks else None,
-        Mask(read_mask(files.lesion)) if files.lesion else None,
-    )
-
-
-OnError = Literal["raise", "skip"]
-ON_ERROR: tuple[str, ...] = get_args(OnError)
-T = TypeVar("T")
-SizeOf = Callable[[Path | str], tuple[int, ...]]
-
-
-class Problem(NamedTuple):
-    """What is wrong with a file."""
+class FileProblem(NamedTuple):
+    """Reason why a file cannot be used."""
 
     reason: str
     path: Path | str
 
 
-class Inspected(NamedTuple):
-    """What came of reading the files of one X-ray."""
+def sample_paths(samples: pd.DataFrame) -> Iterator[SamplePaths]:
+    """Yield the files of each sample.
 
-    problems: list[Problem]
-    pictures: Pictures | None
-    """None where there is a problem."""
+    Args:
+        samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
+
+    Example:
+        >>> table = pd.DataFrame({"image_path": ["a.png"], "roi_mask_paths": [("left.png",)], "mask_path": [""]})
+        >>> list(sample_paths(table))
+        [SamplePaths(image='a.png', roi_masks=('left.png',), lesion='')]
+    """
+    yield from map(SamplePaths, samples.image_path, samples.roi_mask_paths, samples.mask_path)
 
 
-def _read_mask(kind: str, paths: Sequence[str], size: tuple[int, ...]) -> Mask | Problem:
-    """Read a mask, which may be spread over several files, or say what is wrong with it."""
+def read_sample(paths: SamplePaths) -> SampleTensors:
+    """Read image and masks without checking them.
+
+    Args:
+        paths: Files of the sample.
+
+    Returns:
+        Image `(1, H, W)` and masks `(H, W)`, at the size of the files.
+
+    Raises:
+        RadiographError: If a file cannot be read.
+    """
+    return SampleTensors(
+        Image(read_radiograph(paths.image)),
+        Mask(read_mask(*paths.roi_masks)) if paths.roi_masks else None,
+        Mask(read_mask(paths.lesion)) if paths.lesion else None,
+    )
+
+
+def check_sample(paths: SamplePaths) -> tuple[SampleTensors | None, list[FileProblem]]:
+    """Read image and masks, and check that they can be used together.
+
+    Args:
+        paths: Files of the sample.
+
+    Returns:
+        Image and masks, and no problems; or None, and all problems.
+    """
     try:
-        mask = read_mask(*paths)
+        image = read_radiograph(paths.image)
     except RadiographError as error:
-        return Problem(f"{kind}: {error.reason}", error.path)
-    if tuple(mask.shape) != size:
-        return Problem(f"{kind} of another size than its image", paths[0])
-    if not mask.any():
-        return Problem(f"{kind} is empty", paths[0])
-    if mask.all():
-        return Problem(f"{kind} covers the whole image", paths[0])
-    return Mask(mask)
-
-
-def _read_masks(files: PictureFiles, size: tuple[int, ...]) -> tuple[Mask | Problem | None, Mask | Problem | None]:
-    """Read the masks that an X-ray has: of the lungs, and of the lesion."""
-    lungs = _read_mask("lung mask", files.roi_masks, size) if files.roi_masks else None
-    return lungs, _read_mask("lesion mask", (files.lesion,), size) if files.lesion else None
+        return None, [FileProblem(error.reason, paths.image)]
+    masks, problems = _check_masks(paths, tuple(image.shape[-2:]))
+    return (None, problems) if problems else (SampleTensors(Image(image), *masks), [])
 
 
 def decoded_size(path: Path | str) -> tuple[int, ...]:
-    """Return height and width of a radiograph that can be decoded as a whole."""
+    """Return height and width of a radiograph, after decoding all of it."""
     return tuple(read_radiograph(path).shape[-2:])
 
 
-def _problems(size_of: SizeOf, files: PictureFiles) -> list[Problem]:
-    """Return what is wrong with one X-ray's files."""
+def _check_files(read_size: ReadSize, paths: SamplePaths) -> list[FileProblem]:
+    """Return the problems of a sample whose image is checked by reading its size."""
     try:
-        size = size_of(files.image)
+        size = read_size(paths.image)
     except RadiographError as error:
-        return [Problem(error.reason, files.image)]
-    return [found for found in _read_masks(files, size) if isinstance(found, Problem)]
+        return [FileProblem(error.reason, paths.image)]
+    return _check_masks(paths, size)[1]
 
 
-def inspect(files: PictureFiles) -> Inspected:
-    """Read the files of one X-ray, and look whether they can be used together."""
-    try:
-        image = read_radiograph(files.image)
-    except RadiographError as error:
-        return Inspected([Problem(error.reason, files.image)], None)
-    roi_mask, lesion = _read_masks(files, tuple(image.shape[-2:]))
-    problems = [found for found in (roi_mask, lesion) if isinstance(found, Problem)]
-    if isinstance(roi_mask, Problem) or isinstance(lesion, Problem):
-        return Inspected(problems, None)
-    return Inspected([], Pictures(Image(image), roi_mask, lesion))
+def _check_masks(paths: SamplePaths, size: tuple[int, ...]) -> tuple[list[Mask | None], list[FileProblem]]:
+    """Read the lung mask and the lesion mask; None where a sample has none or it cannot be used."""
+    masks: list[Mask | None] = [None, None]
+    problems = []
+    kinds = (("lung mask", paths.roi_masks), ("lesion mask", (paths.lesion,) if paths.lesion else ()))
+    for index, (kind, files) in enumerate(kinds):
+        try:
+            mask = read_mask(*files) if files else None
+        except RadiographError as error:
+            problems.append(FileProblem(f"{kind}: {error.reason}", error.path))
+            continue
+        if mask is not None:
+            masks[index] = Mask(mask)
+            problems += [FileProblem(f"{kind} {flaw}", files[0]) for flaw in _mask_flaws(mask, size)]
+    return masks, problems
 
 
-def in_threads(job: Callable[[PictureFiles], T], table: Sequence[PictureFiles], doing: str) -> Iterator[T]:
-    """Do a job for each X-ray of a table on all cores, and yield what comes of it in the table's order.
+def _mask_flaws(mask: torch.Tensor, size: tuple[int, ...]) -> list[str]:
+    if tuple(mask.shape) != size:
+        return ["of another size than its image"]
+    if not mask.any():
+        return ["is empty"]
+    return ["covers the whole image"] if mask.all() else []
+
+
+def in_threads(job: Callable[[SamplePaths], T], table: Sequence[SamplePaths], description: str) -> Iterator[T]:
+    """Run a job for each sample on all cores, with a progress bar.
 
     Args:
-        job: The job, such as decoding, which leaves Python's lock to others.
-        table: Files of each X-ray.
-        doing: What the progress bar calls it.
+        job: Function that releases the interpreter lock, as decoding does.
+        table: Files of each sample.
+        description: Text of the progress bar.
+
+    Yields:
+        Results in the order of the table.
     """
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        yield from track(pool.map(job, table), doing, total=len(table), transient=True)
+        yield from track(pool.map(job, table), description, total=len(table), transient=True)
     finally:
-        pool.shutdown(cancel_futures=True)  # who interrupts does not want to wait for all
+        pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all of them
 
 
-def _inspect(table: Sequence[PictureFiles], size_of: SizeOf = decoded_size) -> list[list[Problem]]:
-    """Return the problems of each X-ray, in the order of the table."""
-    return list(in_threads(partial(_problems, size_of), table, "Checking images"))
-
-
-def _by_reason(problems: Iterable[list[Problem]]) -> dict[str, list[Path | str]]:
+def _group_by_reason(problems: Iterable[list[FileProblem]]) -> dict[str, list[Path | str]]:
     offenders: dict[str, list[Path | str]] = defaultdict(list)
-    for found in problems:
-        for problem in found:
-            offenders[problem.reason].append(problem.path)
+    for problem in chain.from_iterable(problems):
+        offenders[problem.reason].append(problem.path)
     return offenders
 
 
 def verify_radiographs(paths: Sequence[Path]) -> None:
-    """Read all X-rays, so that a prediction does not stop at a broken one after hours.
+    """Read all radiographs, so that a prediction does not stop at a broken one after hours.
 
     Args:
-        paths: The files.
+        paths: Files of the radiographs.
 
     Raises:
         DatasetError: If some cannot be read as frontal radiographs; names all of them by what is wrong.
@@ -186,7 +201,8 @@ def verify_radiographs(paths: Sequence[Path]) -> None:
               missing.png
           expected: ...
     """
-    offenders = _by_reason(_inspect([PictureFiles(str(path)) for path in paths]))
+    table = [SamplePaths(str(path)) for path in paths]
+    offenders = _group_by_reason(in_threads(partial(_check_files, decoded_size), table, "Checking images"))
     if offenders:
         raise DatasetError(
             f"{sum(map(len, offenders.values()))} of {len(paths)} files that are no frontal radiograph",
@@ -196,16 +212,16 @@ def verify_radiographs(paths: Sequence[Path]) -> None:
         )
 
 
-def verify_samples(samples: pd.DataFrame, on_error: OnError, size_of: SizeOf = decoded_size) -> pd.DataFrame:
+def verify_samples(samples: pd.DataFrame, on_error: OnError, read_size: ReadSize = decoded_size) -> pd.DataFrame:
     """Read all images and masks of a table, so that a training does not stop at a broken one after hours.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
         on_error: `raise`, or `skip` to leave the offenders out with a warning.
-        size_of: Reads an image as far as it is to be checked, and returns its height and width.
+        read_size: Function that checks an image and returns its height and width.
 
     Returns:
-        The table, without the X-rays that have a broken file.
+        The table without the samples that have an unusable file.
 
     Raises:
         DatasetError: With `raise`, naming all offending files by what is wrong with them.
@@ -215,16 +231,23 @@ def verify_samples(samples: pd.DataFrame, on_error: OnError, size_of: SizeOf = d
         >>> len(verify_samples(samples, "skip"))
         0
     """
-    return leave_out(samples, _inspect(list(picture_files(samples)), size_of), on_error)
+    problems = in_threads(partial(_check_files, read_size), list(sample_paths(samples)), "Checking images")
+    return drop_unusable(samples, list(problems), on_error)
 
 
-def leave_out(samples: pd.DataFrame, problems: Sequence[list[Problem]], on_error: OnError) -> pd.DataFrame:
-    """Return a table without the X-rays that something is wrong with, or refuse it.
+def drop_unusable(samples: pd.DataFrame, problems: Sequence[list[FileProblem]], on_error: OnError) -> pd.DataFrame:
+    """Drop the samples that have problems, or refuse the table.
 
     Args:
-        samples: The table.
-        problems: What is wrong with each of its X-rays.
-        on_error: As of :func:`verify_samples`, which raises the same.
+        samples: A samples table.
+        problems: Problems of each sample.
+        on_error: `raise`, or `skip` to leave the offenders out with a warning.
+
+    Returns:
+        The table without the samples that have problems.
+
+    Raises:
+        DatasetError: With `raise`, naming all offending files by what is wrong with them.
     """
     if not any(problems):
         return samples
@@ -232,7 +255,7 @@ def leave_out(samples: pd.DataFrame, problems: Sequence[list[Problem]], on_error
         f"{sum(map(bool, problems))} of {len(samples)} X-rays with files that cannot be used",
         "images that can be read, and masks of the image's size with some but not all pixels set",
         "repair or remove them, or set data.init_args.on_error to skip to go on without them",
-        _by_reason(problems),
+        _group_by_reason(problems),
     )
     if on_error == "raise":
         raise error
