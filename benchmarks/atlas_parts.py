@@ -27,7 +27,15 @@ from anomalib_cxr.evaluation.metrics.exposure_adjusted import evaluate_adjusted,
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, HOSPITAL_AUROC, evaluate_scores
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, image_name
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.functional.alignment import LEAST_WIDTH, SMOOTH, Rows, find_rows, rows_grid, standard_rows, to_frame
+from anomalib_cxr.functional.alignment import (
+    EDGE_SIGMA,
+    MIN_ROW_WIDTH,
+    Rows,
+    find_rows,
+    rows_grid,
+    standard_rows,
+    to_frame,
+)
 from anomalib_cxr.functional.exposure import healthy_regions
 from anomalib_cxr.models.base.exposure import ExposureCalibration
 from anomalib_cxr.models.lung_atlas.cross_fitting import cross_fit, draw_folds, score_all
@@ -79,8 +87,8 @@ def _edges(lung: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], ...]:
     rows, columns = np.flatnonzero(lung.any(axis=1)), np.flatnonzero(lung.any(axis=0))
     first, last = lung[rows].argmax(axis=1), width - lung[rows, ::-1].argmax(axis=1)
     edges = [np.interp(np.arange(height), rows, edge / width) for edge in (first, last)]
-    left, right = (ndimage.gaussian_filter1d(edge, SMOOTH * height, mode="nearest") for edge in edges)
-    half = np.maximum(right - left, LEAST_WIDTH * (columns[-1] + 1 - columns[0]) / width) / 2
+    left, right = (ndimage.gaussian_filter1d(edge, EDGE_SIGMA * height, mode="nearest") for edge in edges)
+    half = np.maximum(right - left, MIN_ROW_WIDTH * (columns[-1] + 1 - columns[0]) / width) / 2
     middle = (left + right) / 2
     ends = np.array(rows[0] / height), np.array((rows[-1] + 1) / height)
     return *ends, middle - half, middle + half

@@ -21,9 +21,9 @@ TRIMMED = 0.02
 LEAST_BOTH = 0.43
 """Share of the image's width that both lungs reach across, or what is found is one lung. In 674 true masks one reaches
 across at most 0.43, and both across at least 0.40."""
-LEAST_WIDTH = 0.45
+MIN_ROW_WIDTH = 0.45
 """A row of a lung counts as at least this share of the lung's width, as apex and recess do not."""
-SMOOTH = 0.03
+EDGE_SIGMA = 0.03
 """Standard deviation of the smoothing of the lungs' edges along the rows, a share of the height."""
 LEAST_MASS = 0.015
 """Share of the image below which a lung counts as not found."""
@@ -130,7 +130,7 @@ def _sure(lungs: torch.Tensor) -> torch.Tensor:
     return lungs * (lungs > 0.5).to(lungs.dtype)  # noqa: PLR2004  # more likely than not
 
 
-def are_found(lungs: torch.Tensor) -> torch.Tensor:
+def lungs_present(lungs: torch.Tensor) -> torch.Tensor:
     """Tell which lungs are found at all, `(B, 2)`, the one on the image's left first.
 
     Args:
@@ -140,7 +140,7 @@ def are_found(lungs: torch.Tensor) -> torch.Tensor:
         >>> lungs = torch.zeros(1, 1, 10, 10)
         >>> lungs[..., 2:8, 1:4] = 1
         >>> lungs[..., 0, 9] = 1  # a speck
-        >>> are_found(lungs).tolist()
+        >>> lungs_present(lungs).tolist()
         [[True, False]]
     """
     return _are_large(split_lungs(_sure(lungs)))
@@ -184,7 +184,7 @@ def _smooth_along_rows(edges: torch.Tensor, of_row: torch.Tensor) -> torch.Tenso
     """Smooth edges along the rows, `(B, 2, R)`; rows without mass take the nearest ones."""
     count = of_row.shape[-1]
     rows = _centers(count, of_row)
-    away = (rows.reshape(-1, 1) - rows.reshape(1, -1)).abs() / SMOOTH  # in standard deviations
+    away = (rows.reshape(-1, 1) - rows.reshape(1, -1)).abs() / EDGE_SIGMA  # in standard deviations
     kernel = torch.exp(-(away**2) / 2) + _TINY * torch.exp(-away)  # the tails reach beyond the lung's ends
     weight = (of_row > 0).to(of_row.dtype)  # (B, 2, R)
     return ((edges * weight) @ kernel) / (weight @ kernel).clamp(min=_TINIEST)
@@ -193,7 +193,7 @@ def _smooth_along_rows(edges: torch.Tensor, of_row: torch.Tensor) -> torch.Tenso
 def _at_least_wide(left: torch.Tensor, right: torch.Tensor, each: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Widen rows around their middle to the least share of the lung's width."""
     outer_left, outer_right = _ends(each.sum(dim=2))  # (B, 2)
-    least = (outer_right - outer_left).reshape(-1, 2, 1) * LEAST_WIDTH
+    least = (outer_right - outer_left).reshape(-1, 2, 1) * MIN_ROW_WIDTH
     middle, half = (left + right) / 2, torch.maximum(right - left, least) / 2
     return middle - half, middle + half
 
@@ -314,7 +314,7 @@ def _sample_inside(frames: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     return to_frame(frames, grid) * inside
 
 
-def inside_of(size: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
+def frame_lung_mask(size: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
     """Return 1 where a frame of rows shows lung, 0 in the margins around each of them.
 
     Args:
@@ -325,7 +325,7 @@ def inside_of(size: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
         `(H, W)`.
 
     Example:
-        >>> inside_of((10, 20), torch.zeros(1)).int()[:2, :10].tolist()
+        >>> frame_lung_mask((10, 20), torch.zeros(1)).int()[:2, :10].tolist()
         [[0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1, 1, 1, 1, 0]]
     """
     share = MARGIN / (1 + 2 * MARGIN)
@@ -335,22 +335,22 @@ def inside_of(size: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
     return torch.cat([one, one], dim=1)
 
 
-def apart(frames: torch.Tensor) -> torch.Tensor:
+def stack_lungs(frames: torch.Tensor) -> torch.Tensor:
     """Put the lungs of frames in a batch, so that neither reaches over: `(B, C, H, W)` to `(2B, C, H, W / 2)`.
 
     Example:
-        >>> apart(torch.tensor([[[[1.0, 2.0]]]])).flatten().tolist()
+        >>> stack_lungs(torch.tensor([[[[1.0, 2.0]]]])).flatten().tolist()
         [1.0, 2.0]
     """
     return torch.unflatten(frames, 3, (2, -1)).permute(3, 0, 1, 2, 4).flatten(0, 1)  # OpenVINO rounds what is split
 
 
-def together(lungs: torch.Tensor) -> torch.Tensor:
-    """Put lungs side by side again, `(2B, C, H, W)` to `(B, C, H, 2W)`; the inverse of :func:`apart`.
+def unstack_lungs(lungs: torch.Tensor) -> torch.Tensor:
+    """Put lungs side by side again, `(2B, C, H, W)` to `(B, C, H, 2W)`; the inverse of :func:`stack_lungs`.
 
     Example:
         >>> frames = torch.rand(3, 1, 4, 6)
-        >>> torch.equal(together(apart(frames)), frames)
+        >>> torch.equal(unstack_lungs(stack_lungs(frames)), frames)
         True
     """
     both = torch.unflatten(lungs, 0, (2, -1))

@@ -37,7 +37,7 @@ def healthy_regions(lungs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return share[0] > _MOST, near[0] == 0
 
 
-def exposure_of(frames: torch.Tensor, inside: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
+def exposure_covariates(frames: torch.Tensor, inside: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
     """Measure the exposure of X-rays in the frame of the lungs' box.
 
     Both regions are those of healthy people, the same in each image, so that disease does not move them.
@@ -55,7 +55,7 @@ def exposure_of(frames: torch.Tensor, inside: torch.Tensor, outside: torch.Tenso
         >>> lungs = torch.zeros(8, 8, dtype=torch.bool)
         >>> lungs[2:6, 2:6] = True
         >>> frame[..., lungs] = 0.3
-        >>> exposure_of(frame, lungs, ~lungs).exp().round(decimals=2)
+        >>> exposure_covariates(frame, lungs, ~lungs).exp().round(decimals=2)
         tensor([[0.5500, 0.8000, 0.3000]])
     """
     flat = frames.flatten(1)  # (B, H * W)

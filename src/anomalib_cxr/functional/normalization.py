@@ -9,7 +9,7 @@ import torch
 Normalization = Literal["global", "lung", "local"]
 NORMALIZATIONS: tuple[Normalization, ...] = ("global", "lung", "local")
 
-LEAST_LOCAL, LEAST_LUNG = 0.02, 0.01
+LOCAL_EPSILON, LUNG_EPSILON = 0.02, 0.01
 """Added to standard deviations of gray values in [0, 1], so that flat places do not turn into noise."""
 _REACH = 4  # standard deviations of a Gaussian that are taken into account
 
@@ -64,7 +64,7 @@ def normalize_locally(images: torch.Tensor, sigma: float) -> torch.Tensor:
         Deviations in local standard deviations, `(B, C, H, W)`.
     """
     away = images - smooth(images, sigma)
-    return away / (smooth(away**2, sigma).sqrt() + LEAST_LOCAL)
+    return away / (smooth(away**2, sigma).sqrt() + LOCAL_EPSILON)
 
 
 def normalize_by_lungs(images: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
@@ -80,4 +80,4 @@ def normalize_by_lungs(images: torch.Tensor, inside: torch.Tensor) -> torch.Tens
     weights = inside / inside.sum(dim=(-2, -1), keepdim=True)
     mean = (images * weights).sum(dim=(-2, -1), keepdim=True)
     variance = ((images - mean) ** 2 * weights).sum(dim=(-2, -1), keepdim=True)
-    return (images - mean) / (variance.sqrt() + LEAST_LUNG)
+    return (images - mean) / (variance.sqrt() + LUNG_EPSILON)

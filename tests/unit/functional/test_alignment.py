@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from anomalib_cxr.functional.alignment import (
-    LEAST_WIDTH,
     MARGIN,
+    MIN_ROW_WIDTH,
     Box,
     Rows,
     box_grid,
@@ -148,7 +148,7 @@ class TestRows:
         found = find_rows(lungs, standard_rows(SIDE))
         width = found.right - found.left
         widest = width.amax(dim=2, keepdim=True)
-        assert (width >= 0.95 * LEAST_WIDTH * widest).all()
+        assert (width >= 0.95 * MIN_ROW_WIDTH * widest).all()
 
     def test_the_frame_shows_each_lung_from_edge_to_edge(self):
         """In a picture whose gray says how far across its lung a place lies, each row of the frame is the same ramp."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from anomalib_cxr.functional.exposure import exposure_of
+from anomalib_cxr.functional.exposure import exposure_covariates
 
 
 def make_frames(count=5):
@@ -26,12 +26,12 @@ def test_is_what_numpy_gives():
         [np.percentile(each, 90) - np.median(each[lungs]) + 0.05, each[around].mean(), each[lungs].mean()]
         for each in pictures
     ])  # fmt: skip
-    np.testing.assert_allclose(exposure_of(frames, inside, outside).numpy(), expected, atol=0.005)
+    np.testing.assert_allclose(exposure_covariates(frames, inside, outside).numpy(), expected, atol=0.005)
 
 
 def test_more_light_moves_all_three():
     frames, inside, outside = make_frames()
-    moved = exposure_of(frames * 0.5, inside, outside) - exposure_of(frames, inside, outside)
+    moved = exposure_covariates(frames * 0.5, inside, outside) - exposure_covariates(frames, inside, outside)
     assert (moved[:, 1:] + np.log(2)).abs().max() < 0.002
     assert (moved[:, 0] < -0.5).all()
 
@@ -40,12 +40,12 @@ def test_a_lesion_in_one_lung_hardly_moves_the_gap():
     frames, inside, outside = make_frames()
     sick = frames.clone()
     sick[..., 12:22, 10:20] = 0.9
-    moved = exposure_of(sick, inside, outside) - exposure_of(frames, inside, outside)
+    moved = exposure_covariates(sick, inside, outside) - exposure_covariates(frames, inside, outside)
     assert moved[:, 0].abs().max() < 0.06
     assert (moved[:, 1] == 0).all()
 
 
 def test_a_black_picture_and_empty_regions_are_finite():
     frames, inside, outside = make_frames()
-    assert exposure_of(torch.zeros_like(frames), inside, outside).isfinite().all()
-    assert exposure_of(frames, torch.zeros_like(inside), outside).isfinite().all()
+    assert exposure_covariates(torch.zeros_like(frames), inside, outside).isfinite().all()
+    assert exposure_covariates(frames, torch.zeros_like(inside), outside).isfinite().all()

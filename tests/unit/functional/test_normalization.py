@@ -6,7 +6,13 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from anomalib_cxr.functional.normalization import LEAST_LOCAL, LEAST_LUNG, normalize_by_lungs, normalize_locally, smooth
+from anomalib_cxr.functional.normalization import (
+    LOCAL_EPSILON,
+    LUNG_EPSILON,
+    normalize_by_lungs,
+    normalize_locally,
+    smooth,
+)
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ class TestLocally:
     def test_is_what_scipy_gives(self, images):
         image = images[0, 0].double().numpy()
         away = image - gaussian_filter(image, 4)
-        expected = away / (gaussian_filter(away**2, 4) ** 0.5 + LEAST_LOCAL)
+        expected = away / (gaussian_filter(away**2, 4) ** 0.5 + LOCAL_EPSILON)
         torch.testing.assert_close(normalize_locally(images[:1].double(), 4)[0, 0], torch.from_numpy(expected))
 
     def test_does_not_depend_on_brightness_and_hardly_on_contrast(self, images):
@@ -44,7 +50,7 @@ class TestByLungs:
         lungs = normalize_by_lungs(images, inside)[:, 0, 4:20, 6:30].flatten(1)
         torch.testing.assert_close(lungs.mean(dim=1), torch.zeros(2), atol=1e-5, rtol=0)
         spread = images[:, 0, 4:20, 6:30].flatten(1).std(dim=1, correction=0)
-        torch.testing.assert_close(lungs.std(dim=1, correction=0), spread / (spread + LEAST_LUNG))
+        torch.testing.assert_close(lungs.std(dim=1, correction=0), spread / (spread + LUNG_EPSILON))
 
     def test_each_image_may_have_its_own_region(self, images):
         inside = torch.zeros(2, 1, 24, 37)

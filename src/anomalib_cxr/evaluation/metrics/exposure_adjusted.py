@@ -23,7 +23,7 @@ from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.errors import DatasetError, ScoreError
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, count_labels, image_name, obstacle_to_roc
 from anomalib_cxr.functional.alignment import box_grid, find_box, to_frame
-from anomalib_cxr.functional.exposure import exposure_of, healthy_regions
+from anomalib_cxr.functional.exposure import exposure_covariates, healthy_regions
 
 from .delong import AurocEstimate, check_scores, with_interval
 from .operating_points import N_DRAWS
@@ -52,7 +52,7 @@ def measure_exposure(trained: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFram
         A row for each image of `scored`, with the columns
 
         - `image`: as scores have it, see :func:`anomalib_cxr.evaluation.scores.image_name`.
-        - `gap`, `around`, `inside`: the figures of :func:`anomalib_cxr.functional.exposure.exposure_of`, logarithms.
+        - `gap`, `around`, `inside`: the figures of :func:`anomalib_cxr.functional.exposure.exposure_covariates`, logarithms.
 
     Raises:
         DatasetError: If an image of `scored` has no lung mask, or no training image has one; all are named.
@@ -67,7 +67,7 @@ def measure_exposure(trained: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFram
             {"without a lung mask": unmasked} if unmasked else None,
         )
     inside, outside = healthy_regions(torch.cat([_in_box(lungs, lungs) for lungs in map(_read_lungs, masks)]))
-    values = torch.cat([exposure_of(frame, inside, outside) for frame in _frames(scored)])
+    values = torch.cat([exposure_covariates(frame, inside, outside) for frame in _frames(scored)])
     measured: pd.DataFrame = pd.DataFrame(values.numpy(), columns=COVARIATES)
     measured.insert(0, "image", [image_name(path) for path in scored.image_path])
     return measured

@@ -5,6 +5,6 @@ that lesions keep their shape in frames that are not square.
 """
 
 from .drawing import Levels, gray_levels
-from .painting import KINDS, WEIGHTS, Painter, paint_lesions
+from .synthesis import KINDS, WEIGHTS, AddLesion, add_lesions
 
-__all__ = ["KINDS", "WEIGHTS", "Levels", "Painter", "gray_levels", "paint_lesions"]
+__all__ = ["KINDS", "WEIGHTS", "AddLesion", "Levels", "add_lesions", "gray_levels"]

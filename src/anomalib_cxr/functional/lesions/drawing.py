@@ -56,23 +56,23 @@ def gray_levels(lungs: torch.Tensor, inside: torch.Tensor) -> Levels:
     return Levels(tissue.reshape(-1, 1, 1, 1), (high - low + LEAST_CONTRAST).reshape(-1, 1, 1, 1))
 
 
-def opacities(lungs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def sample_opacities(lungs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draw the opacity of each image's lesion, faint ones as often as dense ones by their logarithm, `(B, 1, 1, 1)`."""
     return uniform(lungs, math.log(FAINTEST), math.log(DENSEST), generator).exp()
 
 
-def soften(inside: torch.Tensor) -> torch.Tensor:
+def soften_edges(inside: torch.Tensor) -> torch.Tensor:
     """Soften the edge of the lungs, `(B, 1, H, W)`, so that a lesion does not end as if cut out."""
     reach = max(1, round(EDGE * inside.shape[-2]))
     return functional.avg_pool2d(inside, 2 * reach + 1, stride=1, padding=reach)
 
 
-def brighten(lungs: torch.Tensor, density: torch.Tensor, levels: Levels) -> torch.Tensor:
+def add_density(lungs: torch.Tensor, density: torch.Tensor, levels: Levels) -> torch.Tensor:
     """Lay a veil on lungs: density 0 leaves them, 1 shows dense tissue; what is brighter than that stays.
 
     Example:
         >>> levels = Levels(tissue=torch.tensor(0.8), contrast=torch.tensor(0.3))
-        >>> brighten(torch.tensor([0.2, 0.9]), torch.tensor(0.5), levels)
+        >>> add_density(torch.tensor([0.2, 0.9]), torch.tensor(0.5), levels)
         tensor([0.5000, 0.9000])
     """
     return lungs + density * (levels.tissue - lungs).clamp(min=0)
@@ -94,21 +94,21 @@ def uniform(lungs: torch.Tensor, low: float, high: float, generator: torch.Gener
     return (torch.rand(len(lungs), count, 1, 1, generator=generator) * (high - low) + low).to(lungs)
 
 
-def some(lungs: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+def bernoulli(lungs: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
     """Choose a share of the images by chance, `(B, 1, 1, 1)`: True where chosen."""
     return uniform(lungs, 0, 1, generator) < share
 
 
-def one_of(choices: Sequence[T], generator: torch.Generator) -> T:
+def choose(choices: Sequence[T], generator: torch.Generator) -> T:
     """Choose one of several values by chance."""
     return choices[int(torch.randint(len(choices), (1,), generator=generator))]
 
 
-def positions(lungs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def pixel_positions(lungs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return where the pixels of frames are, y as `(1, 1, H, 1)` and x as `(1, 1, 1, W)`.
 
     Example:
-        >>> y, x = positions(torch.zeros(1, 1, 2, 4))
+        >>> y, x = pixel_positions(torch.zeros(1, 1, 2, 4))
         >>> y.flatten().tolist(), x.flatten().tolist()
         ([0.25, 0.75], [0.25, 0.75, 1.25, 1.75])
     """
@@ -130,7 +130,7 @@ def resample(images: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Te
     return functional.grid_sample(images, grid, align_corners=False, padding_mode="reflection")
 
 
-def noise(lungs: torch.Tensor, down: int, across: int, generator: torch.Generator) -> torch.Tensor:
+def smooth_noise(lungs: torch.Tensor, down: int, across: int, generator: torch.Generator) -> torch.Tensor:
     """Draw smooth noise of unit variance at its grains, `(B, 1, H, W)`.
 
     Args:
@@ -152,14 +152,14 @@ def _spread(count: int, size: int, like: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(each, size=(size, count), mode="bicubic", align_corners=False)[0, 0]
 
 
-def clouds(lungs: torch.Tensor, grains: int, generator: torch.Generator) -> torch.Tensor:
+def fractal_noise(lungs: torch.Tensor, grains: int, generator: torch.Generator) -> torch.Tensor:
     """Draw fractal noise of unit variance, the coarsest of so many grains along the height, `(B, 1, H, W)`."""
-    octaves = (noise(lungs, grains * 2**octave, grains * 2**octave, generator) for octave in range(_OCTAVES))
+    octaves = (smooth_noise(lungs, grains * 2**octave, grains * 2**octave, generator) for octave in range(_OCTAVES))
     total = torch.stack([_FINER**octave * each for octave, each in enumerate(octaves)]).sum(dim=0)
     return total / total.std(dim=(1, 2, 3), keepdim=True)
 
 
-def places(inside: torch.Tensor, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def sample_centers(inside: torch.Tensor, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw places in the lungs, in half of the images rather in their upper parts.
 
     Args:
@@ -173,14 +173,14 @@ def places(inside: torch.Tensor, count: int, generator: torch.Generator) -> tupl
     Example:
         >>> inside = torch.zeros(1, 1, 96, 96)
         >>> inside[..., 48:, 48:] = 1  # lung at the lower right
-        >>> y, x = places(inside, 100, torch.Generator().manual_seed(0))
+        >>> y, x = sample_centers(inside, 100, torch.Generator().manual_seed(0))
         >>> bool((y > 0.5).all() and (x > 0.5).all())
         True
     """
     lung = (inside[..., ::_CELL, ::_CELL] > 0.5).float().cpu()  # noqa: PLR2004  # mostly lung
     rows, columns = lung.shape[-2:]
     prefer = torch.linspace(APEX, BASE, rows).reshape(1, 1, -1, 1)
-    weights = lung * torch.where(some(lung, UPPER, generator), prefer, 1.0) + _ANYWHERE
+    weights = lung * torch.where(bernoulli(lung, UPPER, generator), prefer, 1.0) + _ANYWHERE
     drawn = torch.multinomial(weights.flatten(1), count, replacement=True, generator=generator)
     cells = (drawn // columns, drawn % columns)  # (B, count)
     beside = (uniform(inside, 0, 1, generator, count) for _ in cells)
@@ -188,7 +188,7 @@ def places(inside: torch.Tensor, count: int, generator: torch.Generator) -> tupl
     return y * _CELL / inside.shape[-2], x * _CELL / inside.shape[-2]
 
 
-def ellipse(inside: torch.Tensor, radius: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
+def ellipse_distance(inside: torch.Tensor, radius: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
     """Lay an ellipse of any direction into the lungs.
 
     Args:
@@ -199,7 +199,7 @@ def ellipse(inside: torch.Tensor, radius: tuple[float, float], generator: torch.
     Returns:
         Distance from its center, 1 on its line, `(B, 1, H, W)`.
     """
-    (y, x), (center_y, center_x) = positions(inside), places(inside, 1, generator)
+    (y, x), (center_y, center_x) = pixel_positions(inside), sample_centers(inside, 1, generator)
     turn, stretch = uniform(inside, 0, math.pi, generator), uniform(inside, 0.6, 1.7, generator)
     down, across = y - center_y, x - center_x
     along = (turn.cos() * across + turn.sin() * down) / stretch
@@ -207,7 +207,7 @@ def ellipse(inside: torch.Tensor, radius: tuple[float, float], generator: torch.
     return torch.hypot(along, beside) / uniform(inside, *radius, generator)
 
 
-def blot(
+def irregular_blob(
     inside: torch.Tensor,
     radius: tuple[float, float],
     generator: torch.Generator,
@@ -224,5 +224,5 @@ def blot(
     Returns:
         From 0 to 1, `(B, 1, H, W)`; not bounded to the lungs.
     """
-    depth = 2 * (1 - ellipse(inside, radius, generator)) + 0.7 * clouds(inside, 5, generator)
+    depth = 2 * (1 - ellipse_distance(inside, radius, generator)) + 0.7 * fractal_noise(inside, 5, generator)
     return torch.sigmoid(depth * uniform(inside, *sharpness, generator))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from anomalib_cxr.functional.alignment import box_grid, find_box, to_frame
-from anomalib_cxr.functional.exposure import N_COVARIATES, exposure_of, healthy_regions
+from anomalib_cxr.functional.exposure import N_COVARIATES, exposure_covariates, healthy_regions
 
 RIDGE = 5.0
 """Penalty on the slopes, of standardized covariates."""
@@ -20,7 +20,7 @@ _LEAST_SPREAD = 1e-6
 class ExposureCalibration(nn.Module):
     """Turns scores into deviations from what healthy images of the same exposure score.
 
-    A ridge regression of each score on the covariates of :func:`anomalib_cxr.functional.exposure.exposure_of`, fitted
+    A ridge regression of each score on the covariates of :func:`anomalib_cxr.functional.exposure.exposure_covariates`, fitted
     on healthy images; the residual, in standard deviations of healthy ones. Scores of healthy images must come from
     models that have not seen them, or all deviations of others come out too large.
 
@@ -129,7 +129,7 @@ class ExposedScore(nn.Module):
         self.calibration.fit(scores.unsqueeze(1), self._exposure(of))
 
     def _exposure(self, of: Boxed) -> torch.Tensor:
-        return exposure_of(of.light, self.inside, self.outside)
+        return exposure_covariates(of.light, self.inside, self.outside)
 
     def forward(self, scores: torch.Tensor, of: Boxed) -> torch.Tensor:
         """Return how far scores, `(B,)`, are above those of healthy images of such exposures, `(B,)`."""

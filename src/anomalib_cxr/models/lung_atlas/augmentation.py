@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.alignment import apart, together
+from anomalib_cxr.functional.alignment import stack_lungs, unstack_lungs
 
 SCALE, TURN, SHIFT = 0.1, 0.07, 0.06
 """Greatest change of a side, greatest turn in radians, greatest shift in shares of half the frame."""
@@ -33,7 +33,7 @@ def moved_copies(frames: torch.Tensor) -> torch.Tensor:
     """
     draw = torch.Generator().manual_seed(_SEED)
     copies = min(MOST_COPIES, ENOUGH // len(frames))
-    return torch.cat([frames, *(together(move(apart(frames), STRENGTH, draw)) for _ in range(copies))])
+    return torch.cat([frames, *(unstack_lungs(move(stack_lungs(frames), STRENGTH, draw)) for _ in range(copies))])
 
 
 def uniform(count: int, low: float, high: float, draw: torch.Generator) -> torch.Tensor:

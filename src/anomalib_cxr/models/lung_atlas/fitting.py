@@ -8,7 +8,7 @@ import torch
 
 from anomalib_cxr.functional.alignment import Rows
 from anomalib_cxr.functional.exposure import healthy_regions
-from anomalib_cxr.functional.lesions import paint_lesions
+from anomalib_cxr.functional.lesions import add_lesions
 from anomalib_cxr.models.base.reproducible import drawn_from
 
 from .cross_fitting import cross_fit, draw_folds, in_order
@@ -54,7 +54,7 @@ def fit_finders(model: LungAtlasModel, view: View, fold: torch.Tensor, steps: in
         logger.info("Lung atlas: lesion net %d of %d.", number + 1, len(model.finders))
         seed_of_net = seed * len(model.finders) + number
         with drawn_from(seed_of_net):
-            training = LesionTraining(view.fine[seen], view.inside[seen], paint_lesions, seed_of_net)
+            training = LesionTraining(view.fine[seen], view.inside[seen], add_lesions, seed_of_net)
             net = training.run(LesionNet(n_channels=2).to(unseen.device), steps)
         finder.take(training.view, net, unseen)
         findings.append(finder.score_all(unseen))

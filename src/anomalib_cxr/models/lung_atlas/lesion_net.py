@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from anomalib_cxr.deploy.openvino_layers import SafeMaxPool2d
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.functional.alignment import inside_of
+from anomalib_cxr.functional.alignment import frame_lung_mask
 
 from .cross_fitting import score_all
 from .parts import HealthySubspace
@@ -117,7 +117,7 @@ class LesionView(nn.Module):
         super().__init__()
         self.subspace = HealthySubspace(MAP[0] * MAP[1], n_components)
         self.register_buffer("unit", torch.ones(()))
-        inside = inside_of(FRAME, torch.zeros(()))
+        inside = frame_lung_mask(FRAME, torch.zeros(()))
         self.register_buffer("inside", inside, persistent=False)
         looked_at = torch.zeros_like(inside)
         looked_at[::3, ::3] = inside[::3, ::3]  # enough for quantiles

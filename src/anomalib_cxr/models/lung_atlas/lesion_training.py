@@ -64,9 +64,9 @@ class LesionTraining:
             numbers.
 
     Example:
-        >>> from anomalib_cxr.functional.lesions import paint_lesions
+        >>> from anomalib_cxr.functional.lesions import add_lesions
         >>> frames = torch.rand(6, 1, 96, 96)
-        >>> training = LesionTraining(frames, torch.ones_like(frames), paint_lesions, seed=0)
+        >>> training = LesionTraining(frames, torch.ones_like(frames), add_lesions, seed=0)
         >>> net = training.run(LesionNet(2), steps=2)
         >>> net(training.view(frames)).image.shape
         torch.Size([6])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.alignment import apart, together
+from anomalib_cxr.functional.alignment import stack_lungs, unstack_lungs
 
 from .parts import FRAME, AtlasPart, Finding, Normalize, worst_of
 
@@ -52,7 +52,7 @@ class PatchNeighbors(AtlasPart):
     def fit(self, frames: torch.Tensor) -> None:
         """Find the basis of patches, and sample the bank of each place."""
         draw = torch.Generator().manual_seed(_SEED)
-        lungs = apart(self.normalize(frames))
+        lungs = stack_lungs(self.normalize(frames))
         self.basis.copy_(_principal_patches(lungs, len(self.basis)))
         described = functional.conv2d(lungs, self.basis)  # (2N, n_dims, H - 9, W / 2 - 9), each pixel a patch
         for place in range(len(self.bank)):
@@ -69,8 +69,8 @@ class PatchNeighbors(AtlasPart):
 
     def forward(self, frames: torch.Tensor) -> Finding:
         """Compare each patch with the healthy ones of its place."""
-        lungs = apart(self.normalize(frames))[..., SHIFT : FRAME[0] - SHIFT, SHIFT : FRAME[1] // 2 - SHIFT]
-        described = together(functional.conv2d(lungs, self.basis, stride=STEP))  # (B, n_dims, rows, 2 columns)
+        lungs = stack_lungs(self.normalize(frames))[..., SHIFT : FRAME[0] - SHIFT, SHIFT : FRAME[1] // 2 - SHIFT]
+        described = unstack_lungs(functional.conv2d(lungs, self.basis, stride=STEP))  # (B, n_dims, rows, 2 columns)
         patches = described.flatten(2).permute(2, 0, 1)  # (places, B, n_dims)
         products = (patches * -2) @ self.bank.transpose(1, 2)  # (places, B, n_bank)
         lengths = (patches**2).sum(dim=2, keepdim=True) + (self.bank**2).sum(dim=2).unsqueeze(1)

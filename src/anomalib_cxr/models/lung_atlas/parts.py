@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from anomalib_cxr.functional.alignment import apart, inside_of, together
+from anomalib_cxr.functional.alignment import frame_lung_mask, stack_lungs, unstack_lungs
 from anomalib_cxr.functional.normalization import normalize_by_lungs, normalize_locally, smooth
 
 
@@ -108,13 +108,13 @@ class AtlasPart(nn.Module, ABC):
 
 def locally(frames: torch.Tensor) -> torch.Tensor:
     """Normalize by what is near, each lung by itself, `(B, 1, H, W)`."""
-    return together(normalize_locally(apart(frames), _LOCAL))
+    return unstack_lungs(normalize_locally(stack_lungs(frames), _LOCAL))
 
 
 def by_lungs(frames: torch.Tensor) -> torch.Tensor:
     """Normalize by both lungs, and blur a little, `(B, 1, H, W)`."""
-    normalized = normalize_by_lungs(frames, inside_of(FRAME, frames))
-    return together(smooth(apart(normalized), _BLUR))
+    normalized = normalize_by_lungs(frames, frame_lung_mask(FRAME, frames))
+    return unstack_lungs(smooth(stack_lungs(normalized), _BLUR))
 
 
 def worst_of(places: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.alignment import apart, inside_of, together
+from anomalib_cxr.functional.alignment import frame_lung_mask, stack_lungs, unstack_lungs
 from anomalib_cxr.functional.normalization import normalize_by_lungs
 
 from .augmentation import moved_copies
@@ -39,7 +39,7 @@ class SubspaceResidual(AtlasPart):
         super().__init__()
         self.normalize = normalize
         self.grid = (FRAME[0] // CELL, FRAME[1] // CELL)
-        inside = inside_of(FRAME, torch.zeros(()))
+        inside = frame_lung_mask(FRAME, torch.zeros(()))
         self.register_buffer("pixels", inside.flatten().nonzero().squeeze(1), persistent=False)
         self.register_buffer("cells", cells_of(inside), persistent=False)
         self.subspace = HealthySubspace(len(self.pixels), n_components)
@@ -107,6 +107,6 @@ class TextureResidual(AtlasPart):
     def _energies(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the logarithms of the filters' root mean squares in squares of `POOLED` pixels, `(B, n_values)`."""
         reach = self.filters.shape[-1] // 2
-        lungs = mirrored(apart(normalize_by_lungs(frames, inside_of(FRAME, frames))), reach)
+        lungs = mirrored(stack_lungs(normalize_by_lungs(frames, frame_lung_mask(FRAME, frames))), reach)
         energies = functional.avg_pool2d(functional.conv2d(lungs, self.filters) ** 2, POOLED)
-        return together((energies.sqrt() + 1e-3).log()).flatten(1)
+        return unstack_lungs((energies.sqrt() + 1e-3).log()).flatten(1)

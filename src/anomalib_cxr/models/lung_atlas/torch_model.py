@@ -13,8 +13,16 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.functional.alignment import Rows, are_found, find_rows, from_rows, rows_grid, standard_rows, to_frame
-from anomalib_cxr.functional.exposure import exposure_of
+from anomalib_cxr.functional.alignment import (
+    Rows,
+    find_rows,
+    from_rows,
+    lungs_present,
+    rows_grid,
+    standard_rows,
+    to_frame,
+)
+from anomalib_cxr.functional.exposure import exposure_covariates
 from anomalib_cxr.models.base.exposure import SIDE, ExposureCalibration, boxed
 from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
@@ -115,7 +123,7 @@ class LungAtlasModel(nn.Module):
         fine = to_frame(both, rows_grid(rows, lesion_view.FRAME))
         return View(
             rows,
-            are_found(probability),
+            lungs_present(probability),
             to_frame(both[:, :1], rows_grid(rows, parts.FRAME)),
             fine[:, :1],
             fine[:, 1:],
@@ -129,7 +137,7 @@ class LungAtlasModel(nn.Module):
 
     def exposure(self, box: torch.Tensor) -> torch.Tensor:
         """Measure the exposure in boxes, `(B, 2, 64, 64)`: `(B, 3)`."""
-        return exposure_of(box[:, :1], self.inside, self.outside)
+        return exposure_covariates(box[:, :1], self.inside, self.outside)
 
     def find(self, view: View) -> Findings:
         """Ask all parts, and the mean of the lesion nets."""

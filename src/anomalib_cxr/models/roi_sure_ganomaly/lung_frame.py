@@ -13,17 +13,17 @@ from anomalib_cxr.functional.alignment import (
     Alignment,
     Box,
     Rows,
-    apart,
     box_grid,
     find_box,
     find_rows,
+    frame_lung_mask,
     from_box,
     from_rows,
-    inside_of,
     rows_grid,
+    stack_lungs,
     standard_rows,
     to_frame,
-    together,
+    unstack_lungs,
 )
 from anomalib_cxr.functional.normalization import Normalization, normalize_by_lungs, normalize_locally
 
@@ -122,7 +122,7 @@ class View:
     def _lungs(self, frame: Frame, probability: torch.Tensor) -> torch.Tensor:
         """Return where the lungs are in the frame: that of rows is stretched over them, whatever their shape."""
         if self.alignment == "rows":
-            inside = inside_of((self.image_size, self.image_size), probability)
+            inside = frame_lung_mask((self.image_size, self.image_size), probability)
             return inside.expand(probability.shape[0], 1, -1, -1)
         return (frame.of(probability) > LIKELY).to(probability.dtype)
 
@@ -134,7 +134,7 @@ class View:
             found = lungs.mean(dim=(1, 2, 3), keepdim=True) > LEAST_MASS
             deviations = normalize_by_lungs(light, torch.where(found, lungs, torch.ones_like(lungs)))
         elif self.alignment == "rows":
-            deviations = together(normalize_locally(apart(light), sigma))
+            deviations = unstack_lungs(normalize_locally(stack_lungs(light), sigma))
         else:
             deviations = normalize_locally(light, sigma)
         return (deviations / REACH).clamp(-1, 1)

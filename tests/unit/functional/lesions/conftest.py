@@ -48,6 +48,6 @@ def in_the_middle(monkeypatch):
             shape = (len(inside), count, 1, 1)
             return torch.full(shape, 0.5), torch.full(shape, 0.5 * inside.shape[-1] / inside.shape[-2])
 
-        monkeypatch.setattr(module, "places", middle)
+        monkeypatch.setattr(module, "sample_centers", middle)
 
     return put

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import kstest
 
 from anomalib_cxr.functional.lesions import gray_levels
-from anomalib_cxr.functional.lesions.drawing import opacities, soften
+from anomalib_cxr.functional.lesions.drawing import sample_opacities, soften_edges
 
 
 @pytest.mark.parametrize("size", [(96, 96), (40, 64)])
@@ -32,7 +32,7 @@ def test_without_lungs_the_whole_frame_counts(chest):
 
 
 def test_opacities_are_uniform_in_their_logarithm(generator):
-    drawn = opacities(torch.zeros(500, 1, 1, 1), generator).log().flatten()
+    drawn = sample_opacities(torch.zeros(500, 1, 1, 1), generator).log().flatten()
     assert kstest(drawn, "uniform", (math.log(0.12), math.log(0.9 / 0.12))).pvalue > 1e-3
 
 
@@ -40,6 +40,6 @@ def test_the_edge_of_the_lungs_is_softened_over_an_equal_share_of_the_height():
     for height in (64, 128):
         inside = torch.zeros(1, 1, height, height)
         inside[..., height // 2 :, :] = 1
-        profile = soften(inside)[0, 0, :, height // 2]
+        profile = soften_edges(inside)[0, 0, :, height // 2]
         rising = ((profile > 0) & (profile < 1))[: height * 3 // 4]
         assert rising.sum() / height == pytest.approx(1 / 16)

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from anomalib_cxr.functional.alignment import together
+from anomalib_cxr.functional.alignment import unstack_lungs
 
 
 def draw_healthy(count, size=(64, 80), seed=0):
@@ -25,4 +25,4 @@ def _draw_one(size, draw):
     y, x = torch.linspace(0, 1, size[0]).reshape(-1, 1), torch.linspace(-1, 1, size[1] // 2)
     ribs = torch.sin(2 * math.pi * (5 * (y + vary(0.1, 0.2) * x**2) + vary(0, 0.3)))
     lungs = vary(0.35, 0.45) + 0.15 * y + vary(0.06, 0.1) * ribs
-    return together(lungs + 0.01 * torch.randn(lungs.shape, generator=draw))
+    return unstack_lungs(lungs + 0.01 * torch.randn(lungs.shape, generator=draw))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from anomalib_cxr.functional.alignment import apart, together
+from anomalib_cxr.functional.alignment import stack_lungs, unstack_lungs
 from anomalib_cxr.models.lung_atlas.augmentation import expose, move, moved_copies, uniform
 
 from .frames import draw_healthy
@@ -106,9 +106,9 @@ class TestMovedCopies:
 
     def test_each_lung_moves_by_itself_and_neither_reaches_over(self):
         twins = torch.rand(1, 1, 16, 10, generator=draw())
-        left, right = apart(moved_copies(together(torch.cat([twins, twins])))[1:2])
+        left, right = stack_lungs(moved_copies(unstack_lungs(torch.cat([twins, twins])))[1:2])
         assert not torch.allclose(left, right, atol=0.01)
-        halves = apart(moved_copies(torch.cat([torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)], dim=3)))
+        halves = stack_lungs(moved_copies(torch.cat([torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)], dim=3)))
         assert torch.equal(halves.mean(dim=(1, 2, 3)).round(decimals=5), torch.tensor([0.0] * 10 + [1.0] * 10))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from anomalib_cxr.functional.lesions import paint_lesions
+from anomalib_cxr.functional.lesions import add_lesions
 from anomalib_cxr.models.base.reproducible import drawn_from
 from anomalib_cxr.models.lung_atlas import lesion_training
 from anomalib_cxr.models.lung_atlas.lesion_net import Answer, LesionNet
@@ -42,7 +42,7 @@ def frames():
 def make(frames):
     insides = torch.zeros_like(frames)
     insides[..., 5:91, 3:45] = insides[..., 5:91, 51:93] = 1
-    return lambda paint=paint_lesions, seed=0: LesionTraining(frames, insides, paint, seed)
+    return lambda paint=add_lesions, seed=0: LesionTraining(frames, insides, paint, seed)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from anomalib_cxr.functional.alignment import inside_of
+from anomalib_cxr.functional.alignment import frame_lung_mask
 from anomalib_cxr.models.lung_atlas.parts import by_lungs, locally
 from anomalib_cxr.models.lung_atlas.residuals import SubspaceResidual, TextureResidual, cells_of
 from anomalib_cxr.models.lung_atlas.texture import texture_filters
@@ -87,7 +87,7 @@ def test_score_and_map_are_means_of_the_same_squares(part, blotted):
 
 def test_cells_are_means_over_what_is_inside():
     """As in a loop; what is outside does not count, and a cell without pixels is 0."""
-    inside = inside_of((64, 80), torch.zeros(()))
+    inside = frame_lung_mask((64, 80), torch.zeros(()))
     inside[8:16, 16:24] = 0
     values = torch.rand(int(inside.sum()), generator=torch.Generator().manual_seed(0))
     picture = np.full((64, 80), np.nan)

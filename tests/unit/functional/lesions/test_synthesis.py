@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from torch.nn import functional
 
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.functional.lesions import KINDS, gray_levels, paint_lesions, painting
+from anomalib_cxr.functional.lesions import KINDS, add_lesions, gray_levels, synthesis
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 OPACITIES = ("patch", "nodules", "miliary", "effusion", "streak", "diffuse")
@@ -30,7 +30,7 @@ def steps(monkeypatch):
     def step(kind):
         return lambda lungs, *_: (chosen.append(kind), lungs + 0.01)[1]
 
-    monkeypatch.setattr(painting, "KINDS", {kind: step(kind) for kind in KINDS})
+    monkeypatch.setattr(synthesis, "KINDS", {kind: step(kind) for kind in KINDS})
     return chosen
 
 
@@ -80,7 +80,7 @@ def test_an_image_does_not_depend_on_the_others_but_for_cut_and_paste(chest, kin
 
 def test_same_seed_same_lesions(chest):
     lungs, inside = chest()
-    first, again, other = (paint_lesions(lungs, inside, drawn(seed)) for seed in (1, 1, 2))
+    first, again, other = (add_lesions(lungs, inside, drawn(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -88,22 +88,22 @@ def test_same_seed_same_lesions(chest):
 def test_the_given_frames_stay_and_the_result_is_in_range(chest):
     lungs, inside = chest()
     before = lungs.clone()
-    result = torch.stack([paint_lesions(lungs, inside, drawn(seed)) for seed in range(3)])
+    result = torch.stack([add_lesions(lungs, inside, drawn(seed)) for seed in range(3)])
     assert torch.equal(lungs, before)
     assert 0 <= result.min() < result.max() <= 1
 
 
 def test_a_share_of_the_images_is_painted(chest):
     lungs, inside = chest((16, 16), count=300)
-    same = (paint_lesions(lungs, inside, drawn(), kinds=["diffuse"]) == lungs).flatten(1).all(dim=1)
+    same = (add_lesions(lungs, inside, drawn(), kinds=["diffuse"]) == lungs).flatten(1).all(dim=1)
     assert binomtest(int((~same).sum()), 300, 0.8).pvalue > 1e-3
-    assert torch.equal(paint_lesions(lungs, inside, drawn(), share=0.0), lungs)
+    assert torch.equal(add_lesions(lungs, inside, drawn(), share=0.0), lungs)
 
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_an_image_gets_one_to_most_lesions(chest, steps, most):
     lungs, inside = chest((16, 16), count=400)
-    change = paint_lesions(lungs, inside, drawn(), share=1.0, most=most) - lungs
+    change = add_lesions(lungs, inside, drawn(), share=1.0, most=most) - lungs
     count = (change[:, 0, 0, 0] / 0.01).round()
     assert set(count.tolist()) == set(range(1, most + 1))
     assert count.mean() == pytest.approx(1 + 0.55 * (most - 1), abs=0.15)
@@ -113,7 +113,7 @@ def test_an_image_gets_one_to_most_lesions(chest, steps, most):
 def test_patches_are_twice_as_likely_as_any_other_kind(chest, steps):
     frame, generator = chest((8, 8), count=1), drawn()
     for _ in range(400):
-        paint_lesions(*frame, generator, share=1.0, most=1)
+        add_lesions(*frame, generator, share=1.0, most=1)
     for kind in KINDS:
         assert binomtest(steps.count(kind), 400, (1 + (kind == "patch")) / 12).pvalue > 1e-3
 
@@ -121,22 +121,22 @@ def test_patches_are_twice_as_likely_as_any_other_kind(chest, steps):
 def test_weights_say_how_often_a_kind_is_chosen(chest, steps):
     frame, generator = chest((8, 8), count=1), drawn()
     for _ in range(200):
-        paint_lesions(*frame, generator, share=1.0, most=1, kinds=["warp", "ring"], weights={"warp": 3, "ring": 1})
+        add_lesions(*frame, generator, share=1.0, most=1, kinds=["warp", "ring"], weights={"warp": 3, "ring": 1})
     assert set(steps) == {"warp", "ring"}
     assert binomtest(steps.count("warp"), 200, 0.75).pvalue > 1e-3
 
 
 def test_unknown_kinds_are_refused_with_the_nearest_names(chest):
     with pytest.raises(SettingError, match=r"kinds = \['nodule', 'rings'\][^$]*\(nearest: .*nodules.*ring"):
-        paint_lesions(*chest(), drawn(), kinds=["nodule", "patch", "rings"])
+        add_lesions(*chest(), drawn(), kinds=["nodule", "patch", "rings"])
 
 
 def test_all_wrong_settings_are_named_at_once(chest):
     with pytest.raises(SettingError, match=r"weights = \{'ring': 0\}, share = 1.5, most = 0\n") as error:
-        paint_lesions(*chest(), drawn(), kinds=["ring"], weights={"ring": 0}, share=1.5, most=0)
+        add_lesions(*chest(), drawn(), kinds=["ring"], weights={"ring": 0}, share=1.5, most=0)
     assert error.value.expected == "weights above 0 for each kind, share in [0, 1], most >= 1"
 
 
 def test_no_kind_at_all_is_refused(chest):
     with pytest.raises(SettingError, match=r"kinds = \[\]\n  expected: kinds at least one of patch, nodules"):
-        paint_lesions(*chest(), drawn(), kinds=[])
+        add_lesions(*chest(), drawn(), kinds=[])

@@ -12,36 +12,36 @@ from anomalib_cxr.errors import refuse_settings
 
 from .drawing import Levels, gray_levels
 from .kinds import (
-    paint_cut_paste,
-    paint_diffuse,
-    paint_effusion,
-    paint_lucency,
-    paint_miliary,
-    paint_nodules,
-    paint_patch,
-    paint_ring,
-    paint_streak,
-    paint_texture,
-    paint_warp,
+    add_cut_paste,
+    add_diffuse,
+    add_effusion,
+    add_lucency,
+    add_miliary,
+    add_nodules,
+    add_patch,
+    add_ring,
+    add_streak,
+    add_texture,
+    add_warp,
 )
 
-Painter = Callable[[torch.Tensor, torch.Tensor, Levels, torch.Generator], torch.Tensor]
+AddLesion = Callable[[torch.Tensor, torch.Tensor, Levels, torch.Generator], torch.Tensor]
 """Paints one kind of lesion into each of several frames in [0, 1], `(B, 1, H, W)`, given where lung is, from 0 to 1, of
 the same shape, and their levels; the result is not bounded to [0, 1]."""
 
-KINDS: Mapping[str, Painter] = MappingProxyType(
+KINDS: Mapping[str, AddLesion] = MappingProxyType(
     {
-        "patch": paint_patch,
-        "nodules": paint_nodules,
-        "ring": paint_ring,
-        "miliary": paint_miliary,
-        "effusion": paint_effusion,
-        "streak": paint_streak,
-        "cut_paste": paint_cut_paste,
-        "texture": paint_texture,
-        "warp": paint_warp,
-        "lucency": paint_lucency,
-        "diffuse": paint_diffuse,
+        "patch": add_patch,
+        "nodules": add_nodules,
+        "ring": add_ring,
+        "miliary": add_miliary,
+        "effusion": add_effusion,
+        "streak": add_streak,
+        "cut_paste": add_cut_paste,
+        "texture": add_texture,
+        "warp": add_warp,
+        "lucency": add_lucency,
+        "diffuse": add_diffuse,
     }
 )
 WEIGHTS: Mapping[str, float] = MappingProxyType({kind: 2.0 if kind == "patch" else 1.0 for kind in KINDS})
@@ -51,7 +51,7 @@ ANOTHER = 0.55
 _PARTS, _LEAST = 4, 4  # an image gets its kind with a part of the batch, so that painters work on several at once
 
 
-def paint_lesions(
+def add_lesions(
     lungs: torch.Tensor,
     inside: torch.Tensor,
     generator: torch.Generator,
@@ -81,7 +81,7 @@ def paint_lesions(
     Example:
         >>> lungs, inside = torch.full((4, 1, 96, 96), 0.3), torch.ones(4, 1, 96, 96)
         >>> lungs[..., :8] = 0.8  # the chest wall
-        >>> painted = paint_lesions(lungs, inside, torch.Generator().manual_seed(0), kinds=["nodules"], share=1.0)
+        >>> painted = add_lesions(lungs, inside, torch.Generator().manual_seed(0), kinds=["nodules"], share=1.0)
         >>> painted.shape, bool((painted >= lungs).all()), bool((painted > lungs).flatten(1).any(dim=1).all())
         (torch.Size([4, 1, 96, 96]), True, True)
     """
