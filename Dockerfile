@@ -12,6 +12,7 @@ WORKDIR /source
 # The wheel leaves out what .gitignore names, as it does in a checkout.
 COPY .gitignore LICENSE README.md pyproject.toml ./
 COPY src src
+COPY configs configs
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 # Stage 2: the wheel and what it depends on.
@@ -23,11 +24,11 @@ ARG TORCH_INDEX_URL=""
 
 # Both come from one index and in one step, since their binaries must match. The bounds are those of pyproject.toml:
 # what satisfies them here is not replaced from another index in the next step.
-RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "torch>=2.8" "torchvision>=0.23"
+RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "torch>=2.10" "torchvision>=0.25"
 
-# The worklist page needs no extra; `dicom` is for `screen --dicom true`.
+# `serve` is for the worklist page, `dicom` for `screen --dicom`.
 COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[dicom]"
+RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[serve,dicom]"
 
 # A user without privileges. /data is writable for files that are not mounted.
 RUN useradd --create-home --uid 1000 cxr \
@@ -49,7 +50,7 @@ RUN mkdir "$HOME/intel" && printf 0 > "$HOME/intel/openvino_telemetry"
 
 WORKDIR /data
 
-# The default port of `serve`. It listens on the container's own loopback unless --host and --token are given.
+# The default port of `serve`. It listens on the container's own loopback unless --host and a token are given.
 EXPOSE 8765
 
 # Ends a command as Ctrl-C does. The first process of a container ignores SIGTERM unless it handles it.

@@ -36,7 +36,7 @@ BARE = "python -c pass"
 COMMAND_LINE = "jsonargparse"
 SCREENING = "torch, openvino, scipy.ndimage, matplotlib, pydicom, pydantic, rich.progress, filelock"
 SERVER = "fastapi, uvicorn, jinja2, numpy, PIL.Image, matplotlib"
-VERBS = ((), ("benchmark",), ("calibrate",), ("phantom",), ("screen",), ("segment", "train"), ("segment", "predict"),
+VERBS = ((), ("init",), ("benchmark",), ("calibrate",), ("phantom",), ("screen",), ("segment", "train"), ("segment", "predict"),
          ("serve",))  # fmt: skip
 OF_SCREEN = "import anomalib_cxr.screening.pipeline.inputs, anomalib_cxr.screening.pipeline.screener, anomalib_cxr.screening.pipeline.screener"
 OF_SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"
@@ -87,7 +87,7 @@ def starts(worklist: Worklist, folder: Path, model: Path | None) -> dict[str, St
         "serve, until the table has come": Start(partial(serve, worklist), SERVER),
     }  # fmt: skip
     if model is not None:
-        words = ("screen", image, "--model", model, "--any_source", "true", "--output")
+        words = ("screen", image, "--model", model, "--any_source", "--worklist")
         found["screen, one X-ray"] = Start(lambda: run(COMMAND, *words, mkdtemp(dir=folder)), SCREENING)
     return found
 

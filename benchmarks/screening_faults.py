@@ -39,7 +39,7 @@ SMALL_DISK = "1m"
 
 def start(archive: Path, model: Path, output: Path) -> subprocess.Popen[str]:
     """Start a screening."""
-    words = ["screen", str(archive), "--model", str(model), "--output", str(output), "--any_source", "true"]
+    words = ["screen", str(archive), "--model", str(model), "--worklist", str(output), "--any_source"]
     return subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
 
 

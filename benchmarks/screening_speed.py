@@ -36,7 +36,7 @@ ORIGINAL = (4892, 4020)
 
 def screen(archive: Path, model: Path, output: Path) -> tuple[float, float]:
     """Screen a folder; return the seconds, and the greatest resident memory in MiB."""
-    words = ["screen", str(archive), "--model", str(model), "--output", str(output), "--any_source", "true"]
+    words = ["screen", str(archive), "--model", str(model), "--worklist", str(output), "--any_source"]
     command = [sys.executable, "-c", "from anomalib_cxr.cli import main; main()", *words]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603

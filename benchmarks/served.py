@@ -74,7 +74,7 @@ def start_server(worklist: Worklist) -> tuple[subprocess.Popen[str], str]:
         The process, and the address.
     """
     server = subprocess.Popen(  # noqa: S603  # this project's own command
-        [COMMAND, "serve", worklist.folder, "--port", "0"], stdout=subprocess.PIPE, text=True
+        [COMMAND, "serve", "--worklist", worklist.folder, "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None  # noqa: S101  # it is a pipe
     for line in server.stdout:

@@ -1,6 +1,6 @@
-"""The command `anomalib-cxr`: verbs that anomalib does not have.
+"""The command `anomalib-cxr`: one function per verb, whose signature and docstring make its options and help.
 
-The heavy imports happen in the verb that needs them, so that `--help` answers at once.
+A verb imports what it needs when it runs, so that `--help` and `--version` answer at once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,28 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from anomalib_cxr.benchmark.plan.grid import Data, Plain, System
+from anomalib_cxr.utils.command_line import Parser, verb_parser
 
+from ._version import __version__
 from .errors import CxrError, SettingError, require_extra
 
 logger = logging.getLogger(__name__)
 
 
+def init(folder: Path) -> None:
+    """Copy the example configurations, and a README with commands to start from, into a folder.
+
+    Args:
+        folder: Folder to create or to add to; existing files are never overwritten.
+    """
+    from anomalib_cxr.utils.examples import copy_examples  # noqa: PLC0415
+
+    copy_examples(folder)
+    logger.info("Configurations in %s; next: see %s", folder / "configs", folder / "README.md")
+
+
 def phantom(
-    root: Path,
+    folder: Path,
     n_normal: int = 300,
     n_sick: int = 100,
     size: int = 256,
@@ -34,25 +48,25 @@ def phantom(
     """Draw synthetic chest X-rays with lung and lesion masks into a folder, in the merged layout.
 
     Args:
-        root: Folder to make.
-        n_normal: Healthy phantoms.
-        n_sick: Phantoms with a finding: consolidation, nodules, cavity, effusion and miliary pattern in turn.
+        folder: Folder to create.
+        n_normal: Number of healthy phantoms.
+        n_sick: Number of phantoms with a finding: consolidation, nodules, cavity, effusion and miliary pattern in turn.
         size: Side in pixels.
         seed: Seed of the drawing.
-        bits: Depth of the PNG files.
+        bits: Bits per pixel of the PNG files.
         gain: Strength of the Poisson noise, in the scale of [0, 1].
         sigma: Standard deviation of the Gaussian noise, in the scale of [0, 1].
-        dicom: Write them as DICOM files with a DICOMDIR, too.
+        dicom: Also write DICOM files with a DICOMDIR.
     """
     from anomalib_cxr.data.phantom.dicom import write_phantom_dicom  # noqa: PLC0415
     from anomalib_cxr.data.phantom.drawing import NoiseModel  # noqa: PLC0415
     from anomalib_cxr.data.phantom.files import write_phantoms  # noqa: PLC0415
 
     noise = NoiseModel(gain=gain, sigma=sigma)
-    write_phantoms(root, n_normal=n_normal, n_sick=n_sick, size=size, seed=seed, bits=bits, noise=noise)
+    write_phantoms(folder, n_normal=n_normal, n_sick=n_sick, size=size, seed=seed, bits=bits, noise=noise)
     if dicom:
-        write_phantom_dicom(root)
-    logger.info("%d phantoms in %s", n_normal + n_sick, root)
+        write_phantom_dicom(folder)
+    logger.info("%d phantoms in %s", n_normal + n_sick, folder)
 
 
 def benchmark(
@@ -67,21 +81,19 @@ def benchmark(
     n_jobs: int = 1,
     root: Path | None = None,
 ) -> None:
-    """Train a grid of systems, score each by two protocols, and report on all; goes on where it was stopped.
+    """Train and evaluate a grid of systems, and write a report; resumes an interrupted benchmark.
 
     Args:
-        systems: Systems by name: `config`, `model`, `trainer`, `data` (settings of all data for it), `reported` and
-            `note`.
-        data: Data by name: `config`, `data`, `model` and `systems` (settings of all or of single systems
-            there), `shifts`, `note`.
+        systems: Systems by name, from the configuration file: `config`, `model`, `trainer`, `data`, `reported`, `note`.
+        data: Data sets by name, from the configuration file: `config`, `data`, `model`, `systems`, `shifts`, `note`.
         title: Title of the report.
         output: Folder of the runs and the report.
-        seeds: Seeds of the trainings.
-        splits: Seeds of the draw that splits the data.
-        trainer: Arguments of Lightning's trainer, for all systems.
+        seeds: Seeds of the trainings, such as 0,1,2.
+        splits: Seeds of the splits of the data, such as 0,1,2.
+        trainer: Arguments of Lightning's trainer for all systems.
         threads: Threads of one run.
-        n_jobs: Runs at a time.
-        root: Folder with the data, in place of that of the configuration.
+        n_jobs: Runs at the same time.
+        root: Folder of the data set; overrides the one in the configuration.
     """
     from anomalib_cxr.benchmark.plan.grid import Grid  # noqa: PLC0415
     from anomalib_cxr.benchmark.run.pipeline import Benchmark  # noqa: PLC0415
@@ -108,17 +120,17 @@ def segment_train(
     test_share: float = 0.2,
     seed: int = 0,
 ) -> None:
-    """Train a lung segmenter on X-rays with lung masks, and measure it on those held out.
+    """Train a lung segmenter on X-rays with lung masks, and measure its Dice on held-out images.
 
     Args:
-        root: Folder with the data.
+        root: Folder of the data set.
         output: Folder to write: segmenter.pt, dice.csv, summary.csv, worst.png, run.json.
-        image_size: Side in pixels at which the network works; a multiple of 16.
-        widths: Channels of its five levels.
-        steps: Batches to train on.
+        image_size: Side in pixels of the network's input; a multiple of 16.
+        widths: Channels of the network's five levels.
+        steps: Number of training batches.
         batch_size: Images in a batch.
-        test_share: Share of each hospital's and label's images that is held out.
-        seed: Seed of the draw, of the first weights, and of the training.
+        test_share: Share of each hospital's and label's images that is held out for the test.
+        seed: Seed of the split, the initial weights and the training.
     """
     from anomalib_cxr.segmentation.experiment import SegmenterSettings, train_segmenter  # noqa: PLC0415
 
@@ -129,12 +141,12 @@ def segment_train(
 
 
 def segment_predict(segmenter: Path, root: Path, predicted_masks: Path | None = None) -> None:
-    """Predict lung masks for the X-rays of a folder that have none; goes on where it was stopped.
+    """Predict lung masks for the X-rays of a data set that have none; resumes an interrupted run.
 
     Args:
-        segmenter: File of the segmenter, the segmenter.pt of `segment train`.
-        root: Folder with the data.
-        predicted_masks: Folder of the masks; `predicted_masks` in the root where it is not given.
+        segmenter: Segmenter file, the segmenter.pt of `segment train`.
+        root: Folder of the data set.
+        predicted_masks: Folder of the predicted masks; by default `predicted_masks` in the root.
     """
     from anomalib_cxr.segmentation.prediction import predict_for_root  # noqa: PLC0415
 
@@ -157,25 +169,26 @@ def calibrate(
     device: str = "CPU",
     seed: int = 0,
 ) -> None:
-    """Find the threshold under which an X-ray is ruled out, and make a model ready to screen.
+    """Calibrate a model for screening: its rule-out threshold, with a guarantee, and its probabilities.
 
-    Writes screening.json, the gate and the lung finder beside the exported model, and its threshold into it. For
-    research, not a medical device.
+    Writes screening.json, the input quality check and the lung segmenter beside the exported model, and the threshold
+    into it. For research, not a medical device.
 
     Args:
-        model: Folder of a model exported to OpenVINO, or folder of a training, which is exported first.
-        data: Data module, whose held-out parts are calibrated with; without it, that of the training. `--config` with a
-            file of configs/data has one.
-        table: In place of it, CSV with `image`, `label` (normal or sick), and perhaps `hospital`, `sex` and `age`.
-        root: Folder with the data, in place of that of the configuration.
-        parts: Parts of the data module to calibrate with.
-        sensitivity: Share of the sick that are to be read.
-        confidence: With which this is to hold, however few images there are.
-        prevalence: Share of sick people among those screened, for the probability.
-        by: One threshold for all, or for each hospital, sex or age group.
-        segmenter: File of a lung segmenter; without it, one is trained on the lung masks of the training images.
-        device: OpenVINO's name of the device.
-        seed: Of the gate, and of the segmenter that is trained.
+        model: Folder of a model exported to OpenVINO, or of a training, which is then exported.
+        data: Data module whose held-out parts calibrate, such as `--config` with a file of configs/data; by default
+            that of the training.
+        table: CSV file of labeled X-rays instead of a data module: `image`, `label` (normal or sick), and optionally
+            `hospital`, `sex` and `age`.
+        root: Folder of the data set; overrides the one in the configuration.
+        parts: Parts of the data module that calibrate: val, test, or val,test.
+        sensitivity: Share of the sick that must not be ruled out.
+        confidence: Confidence level of the finite-sample sensitivity guarantee.
+        prevalence: Share of sick people among those screened, for the probabilities.
+        by: One threshold for all, or one per hospital, sex or age group.
+        segmenter: Lung segmenter file; by default one is trained on the lung masks of the training images.
+        device: OpenVINO device.
+        seed: Seed of the input quality check and of the training of the segmenter.
     """
     from anomalib_cxr.screening.calibrate import CalibrationTarget, describe_calibration  # noqa: PLC0415
     from anomalib_cxr.screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
@@ -200,9 +213,9 @@ def calibrate(
 
 
 def screen(
-    inputs: list[Path],
+    xrays: list[Path],
     model: Path,
-    output: Path,
+    worklist: Path,
     device: str = "CPU",
     hospital: str = "",
     any_source: bool = False,
@@ -210,20 +223,20 @@ def screen(
     names: bool = False,
     engine: Literal["local", "ray"] = "local",
 ) -> None:
-    """Screen X-rays with a calibrated model into a worklist; goes on where it was stopped.
+    """Screen X-rays with a calibrated model into a worklist; resumes an interrupted screening.
 
-    Writes worklist.csv, worklist.json and a heatmap of each X-ray. For research, not a medical device.
+    Writes worklist.csv, worklist.json and a heatmap for each X-ray. For research, not a medical device.
 
     Args:
-        inputs: Files, folders and DICOMDIR files.
+        xrays: X-ray files, folders and DICOMDIR files.
         model: Folder of a calibrated model.
-        output: Folder of the worklist.
-        device: OpenVINO's name of the device.
-        hospital: Whose threshold holds, where the calibration has one for each.
-        any_source: Score X-rays of sources, too, that the model was not validated on.
-        dicom: Write a DICOM Secondary Capture and a structured report for each, too.
-        names: Tell patients' names and IDs in the tables.
-        engine: Where the work is done: here, or on a Ray cluster.
+        worklist: Folder of the worklist.
+        device: OpenVINO device.
+        hospital: Hospital whose threshold to use, for a calibration with one per hospital.
+        any_source: Also score X-rays from sources that the model was not calibrated on.
+        dicom: Also write a DICOM Secondary Capture and a structured report for each X-ray.
+        names: Include patient names and IDs in the tables.
+        engine: Run on this machine, or on a Ray cluster.
     """
     if dicom:
         require_extra("highdicom", "dicom")
@@ -233,93 +246,82 @@ def screen(
     from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings  # noqa: PLC0415
     from anomalib_cxr.screening.pipeline.screener import screen as screen_into  # noqa: PLC0415
 
-    files = find_inputs(inputs, output)
-    screener = Screener(ScreenerSettings(model, output, device, hospital, any_source, dicom))
+    files = find_inputs(xrays, worklist)
+    screener = Screener(ScreenerSettings(model, worklist, device, hospital, any_source, dicom))
     if engine == "ray":
         from anomalib_cxr.screening.pipeline.ray_engine import RayEngine  # noqa: PLC0415  # an extra that not everyone has
 
-        worklist = screen_into(files, output, screener.calibration, RayEngine(screener.settings), names=names)
+        screened = screen_into(files, worklist, screener.calibration, RayEngine(screener.settings), names=names)
     else:
-        worklist = screen_into(files, output, screener.calibration, screener.cases, names=names)
-    counts = worklist.counts()
+        screened = screen_into(files, worklist, screener.calibration, screener.cases, names=names)
+    counts = screened.counts()
     logger.info("%s", ", ".join(f"{count} {decision.value}" for decision, count in counts.items()))
-    logger.info("Worklist: %s", output)
+    logger.info("Worklist: %s", worklist)
 
 
 def serve(
-    output: Path,
+    worklist: Path,
     model: Path | None = None,
     hospital: str = "",
     host: str = "127.0.0.1",
     port: int = 8765,
-    token: str | None = None,
+    token_file: Path | None = None,
 ) -> None:
-    """Show a worklist in the browser, and keep what readers say of it, until Ctrl-C.
+    """Serve a worklist as a web page and record the readers' verdicts, until Ctrl-C.
 
-    For research, not a medical device.
+    Others than this machine need a token, from --token_file or the environment variable ANOMALIB_CXR_TOKEN. For
+    research, not a medical device.
 
     Args:
-        output: Folder of the worklist.
-        model: Folder of the calibrated model, to screen single images that are sent from the browser.
-        hospital: Whose threshold holds for these, where the calibration has one for each.
+        worklist: Folder of the worklist.
+        model: Folder of the calibrated model, to screen single images uploaded from the browser.
+        hospital: Hospital whose threshold to use for these, for a calibration with one per hospital.
         host: Address to listen on; any but this machine's own needs a token.
-        port: Port to listen on; 0 for any that is free.
-        token: What readers sign in with, 16 characters at least.
+        port: Port to listen on; 0 for any free port.
+        token_file: File with the token that readers sign in with, at least 16 characters.
     """
+    for module in ("fastapi", "uvicorn", "python_multipart"):
+        require_extra(module, "serve")
     from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
     from anomalib_cxr.web.routes.upload import screening_into  # noqa: PLC0415
-    from anomalib_cxr.web.server import run_server  # noqa: PLC0415
+    from anomalib_cxr.web.server import read_token, run_server  # noqa: PLC0415
 
-    worklist = Worklist(output)
-    screen_one = None if model is None else screening_into(worklist, model, hospital)
-    run_server(worklist, screen_one, host=host, port=port, token=token)
+    token = read_token(token_file)
+    opened = Worklist(worklist)
+    screen_one = None if model is None else screening_into(opened, model, hospital)
+    run_server(opened, screen_one, host=host, port=port, token=token)
 
 
 Verb = Callable[..., None]
 VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
-    "benchmark": benchmark,
-    "calibrate": calibrate,
+    "init": init,
     "phantom": phantom,
-    "screen": screen,
+    "benchmark": benchmark,
     "segment": {"train": segment_train, "predict": segment_predict},
+    "calibrate": calibrate,
+    "screen": screen,
     "serve": serve,
 }
-_GROUPS = {"segment": "Train a lung segmenter, or predict lung masks by it."}
-_POSITIONAL: Mapping[Verb, Mapping[str, Any]] = {
-    phantom: {"root": {"type": Path, "help": "Folder to make."}},
-    calibrate: {
-        "model": {"type": Path, "help": "Folder of an exported model, or of a training, which is exported first."}
-    },
-    screen: {"inputs": {"type": Path, "nargs": "+", "help": "Files, folders and DICOMDIR files."}},
-    serve: {"output": {"type": Path, "help": "Folder of the worklist."}},
-}
-"""Arguments without dashes, each with how it is read."""
-
-
-def _parser_of(verb: Verb) -> ArgumentParser:
-    parser = ArgumentParser(description=(verb.__doc__ or "").split("\n")[0])
-    parser.add_argument("--config", action="config", help="File with settings of this verb.")
-    positional = _POSITIONAL.get(verb, {})
-    parser.add_function_arguments(verb, as_positional=False, skip=set(positional))
-    for name, reading in positional.items():
-        parser.add_argument(name, **reading)
-    return parser
+_GROUPS = {"segment": "Train a lung segmenter, or predict lung masks."}
+_POSITIONAL: Mapping[str, Mapping[str, Any]] = {"folder": {}, "xrays": {"nargs": "+"}}
+"""Arguments without dashes: the folder that a verb creates, and the X-rays to screen."""
 
 
 def _add_verbs(parser: ArgumentParser, verbs: Mapping[str, Verb | Mapping[str, Verb]]) -> None:
     """Add verbs to a parser, and to the parser of a group of verbs those of the group."""
     subcommands = parser.add_subcommands()
     for name, verb in verbs.items():
-        part = _parser_of(verb) if callable(verb) else ArgumentParser(description=_GROUPS[name])
+        part = verb_parser(verb, _POSITIONAL) if callable(verb) else Parser(description=_GROUPS[name])
         subcommands.add_subcommand(name, part, help=part.description)  # type: ignore[no-untyped-call]
         if not callable(verb):
             _add_verbs(part, verb)
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = Parser(
         prog="anomalib-cxr",
-        description="Verbs for chest X-rays that `anomalib` itself does not have. For research, not a medical device.",
+        description="Commands for chest X-rays that `anomalib` does not have. For research, not a medical device.",
+        version=__version__,
     )
     _add_verbs(parser, VERBS)
     return parser

@@ -15,7 +15,7 @@ from anomalib_cxr.cli import main
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 
-DRAWN = ["--n_normal", 44, "--n_sick", 14, "--size", 64, "--dicom", "true"]
+DRAWN = ["--n_normal", 44, "--n_sick", 14, "--size", 64, "--dicom"]
 ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1]
 
 
@@ -33,7 +33,7 @@ def place(tmp_path_factory, command, trained):
 
 @pytest.fixture(scope="module")
 def calibrated(place, command, segmenter_path):
-    words = ["calibrate", "training", "--table", "labels.csv", "--segmenter", segmenter_path, *ASKED]
+    words = ["calibrate", "--model", "training", "--table", "labels.csv", "--segmenter", segmenter_path, *ASKED]
     return command(place, "anomalib-cxr", *words)
 
 
@@ -52,7 +52,7 @@ def screened(place, model, command):
     (place / "inbox" / "holiday.jpg").write_bytes(b"no image")
     Image.open(place / "inbox" / "PHANTOM_0000_0.png").rotate(180).save(place / "inbox" / "turned.png")
     inputs = ["inbox", "archive/DICOM/DICOMDIR"]
-    words = ["screen", *inputs, "--model", model, "--output", "out", "--any_source", "true"]
+    words = ["screen", *inputs, "--model", model, "--worklist", "out", "--any_source"]
     return command(place, "anomalib-cxr", *words)
 
 
@@ -91,7 +91,7 @@ class TestCalibrate:
 
     def test_too_few_sick_images(self, say, model):
         before = {path.name: path.read_bytes() for path in model.iterdir()}
-        code, output = say("calibrate", model, "--table", "labels.csv")
+        code, output = say("calibrate", "--model", model, "--table", "labels.csv")
         assert code == 1
         assert "44 normal and 14 sick images" in output
         assert "at least 299 sick ones" in output
@@ -99,7 +99,7 @@ class TestCalibrate:
 
     @pytest.mark.parametrize("words", [[], ["--table", "labels.csv", "--data", "{class_path: a.B}"]])
     def test_neither_data_nor_table_or_both(self, say, model, words):
-        code, output = say("calibrate", model, *words)
+        code, output = say("calibrate", "--model", model, *words)
         assert code == 1
         assert "one of the two" in output
 
@@ -143,13 +143,13 @@ class TestScreen:
     def test_again_nothing_is_screened(self, screened, say, model, place):
         before = rows_of(place / "out")
         code, output = say(
-            *("screen", "inbox", "archive/DICOM/DICOMDIR", "--model", model, "--output", "out", "--any_source", "true")
+            *("screen", "inbox", "archive/DICOM/DICOMDIR", "--model", model, "--worklist", "out", "--any_source")
         )
         assert code == 0, output
         assert rows_of(place / "out") == before
 
     def test_sources_that_were_never_validated(self, say, model, place, tmp_path):
-        code, output = say("screen", "archive/DICOM", "--model", model, "--output", tmp_path / "out", "--names", "true")
+        code, output = say("screen", "archive/DICOM", "--model", model, "--worklist", tmp_path / "out", "--names")
         assert code == 0, output
         rows = rows_of(tmp_path / "out")
         expected = "refused: never validated on this kind of source: DICOM DX, anomalib_cxr phantom"
@@ -159,7 +159,7 @@ class TestScreen:
     def test_a_model_that_is_not_calibrated(self, say, model, tmp_path):
         for name in ("model.xml", "model.bin"):
             shutil.copy(model / name, tmp_path)
-        code, output = say("screen", "inbox", "--model", tmp_path, "--output", tmp_path / "out")
+        code, output = say("screen", "inbox", "--model", tmp_path, "--worklist", tmp_path / "out")
         assert code == 1
         assert "no screening.json, lungs.xml, lungs.bin, gate.npz" in output
         assert "anomalib-cxr calibrate" in output
@@ -167,18 +167,18 @@ class TestScreen:
 
     @pytest.mark.parametrize(
         ("option", "module", "extra"),
-        [(("--dicom", "true"), "highdicom", "dicom"), (("--engine", "ray"), "ray", "ray")],
+        [(("--dicom",), "highdicom", "dicom"), (("--engine", "ray"), "ray", "ray")],
     )
     def test_a_missing_extra_is_told_before_anything_is_done(self, say, tmp_path, monkeypatch, option, module, extra):
         monkeypatch.setitem(sys.modules, module, None)
-        code, output = say("screen", "inbox", "--model", "no_model", "--output", tmp_path / "out", *option)
+        code, output = say("screen", "inbox", "--model", "no_model", "--worklist", tmp_path / "out", *option)
         assert code == 1
         assert f"no module {module}" in output
         assert f'pip install "anomalib-cxr[{extra}]"' in output
         assert not (tmp_path / "out").exists()
 
     def test_inputs_that_do_not_exist(self, say, model, tmp_path):
-        code, output = say("screen", "nowhere", "neither.png", "--model", model, "--output", tmp_path / "out")
+        code, output = say("screen", "nowhere", "neither.png", "--model", model, "--worklist", tmp_path / "out")
         assert code == 1
         assert "no such path (2)" in output
 
@@ -192,12 +192,12 @@ def test_a_model_in_integers_is_calibrated_and_screens(
         *("--compression_type", "INT8_PTQ"),
     )
     folder = place / "int8" / "weights" / "openvino"
-    code, output = say("calibrate", folder, "--table", "labels.csv", "--segmenter", segmenter_path, *ASKED)
+    code, output = say("calibrate", "--model", folder, "--table", "labels.csv", "--segmenter", segmenter_path, *ASKED)
     assert code == 0, output
     graph = openvino.Core().read_model(folder / "model.xml")
     assert any(each.get_type_name() == "FakeQuantize" for each in graph.get_ops())
 
-    code, output = say("screen", "inbox", "--model", folder, "--output", "int8/out", "--any_source", "true")
+    code, output = say("screen", "inbox", "--model", folder, "--worklist", "int8/out", "--any_source")
     assert code == 0, output
     rows = [row for row in rows_of(place / "int8" / "out") if not row["decision"].startswith("refused")]
     assert len(rows) > 10

@@ -15,7 +15,7 @@ from anomalib_cxr.cli import main
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.segmentation.network import load_segmenter
 
-TINY = ["--image_size", 32, "--widths", "[4,4,8,8,16]", "--steps", 80, "--batch_size", 8]
+TINY = ["--image_size", 32, "--widths", "4,4,8,8,16", "--steps", 80, "--batch_size", 8]
 
 
 @pytest.fixture(scope="module")

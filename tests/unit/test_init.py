@@ -30,7 +30,7 @@ def test_version_is_the_installed_one():
 
 
 HEAVY = {"anomalib", "lightning", "matplotlib", "monai", "numpy", "openvino", "pandas", "scipy", "sklearn", "torch"}
-VERBS = ("benchmark", "calibrate", "phantom", "screen", "segment", "segment train", "segment predict", "serve")
+VERBS = ("init", "benchmark", "calibrate", "phantom", "screen", "segment", "segment train", "segment predict", "serve")
 HELP = "from anomalib_cxr.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"
 SCREEN = "import anomalib_cxr.screening.pipeline.inputs, anomalib_cxr.screening.pipeline.screener, anomalib_cxr.screening.pipeline.screener"
 SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"

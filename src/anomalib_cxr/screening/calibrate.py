@@ -173,7 +173,7 @@ def _refuse_too_few(labeled: Labeled, wish: CalibrationTarget) -> None:
             f"{normal} normal and {sick} sick images to calibrate with",
             f"normal ones, and at least {needed} sick ones to show a sensitivity of {wish.sensitivity:g} with a "
             f"confidence of {wish.confidence:g}, if none of them is missed",
-            "add labeled images (--parts '[val,test]' takes the test part too), or ask for less: --sensitivity, "
+            "add labeled images (--parts val,test takes the test part too), or ask for less: --sensitivity, "
             "--confidence",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from .security import is_loopback
 
 SHORTEST = 16
 """Characters of a token; a shorter one could be guessed."""
+TOKEN_VARIABLE = "ANOMALIB_CXR_TOKEN"
 logger = logging.getLogger(__name__)
 
 
@@ -52,12 +54,31 @@ def run_server(
             uvicorn.Server(config).run(sockets=[listener])
 
 
+def read_token(file: Path | None = None) -> str | None:
+    """Return the token that readers sign in with, from a file or from the environment variable ANOMALIB_CXR_TOKEN.
+
+    Neither shows in the list of processes, as an argument of the command would.
+
+    Args:
+        file: File with the token; it comes before the environment variable.
+
+    Raises:
+        ScreeningError: If the file cannot be read.
+    """
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE)
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScreeningError(f"{file}: {error}", "a text file with the token", "correct --token_file") from error
+
+
 def _refuse_open_door(host: str, token: str | None) -> None:
     if token is None and not is_loopback(host):
         raise ScreeningError(
             f"host = {host!r} without a token",
             f"a token of {SHORTEST} characters at least where others can reach the page",
-            "give --token, or leave out --host, so that only this machine reaches it",
+            f"set {TOKEN_VARIABLE} or give --token_file, or leave out --host, so that only this machine reaches it",
         )
     if token is not None and len(token) < SHORTEST:
         raise ScreeningError(

@@ -65,7 +65,7 @@ def test_no_address(worklist, started, host, port):
 
 class TestVerb:
     def test_shows_the_worklist_of_the_folder(self, worklist, started):
-        main(["serve", str(worklist.folder), "--port", "0"])
+        main(["serve", "--worklist", str(worklist.folder), "--port", "0"])
         ((app, _),) = started
         assert app.state.worklist.count() == 4
         assert app.state.screen is None
@@ -81,7 +81,31 @@ class TestVerb:
     def test_refusals_exit_with_an_error(self, worklist, started, monkeypatch, capsys, words, found):
         monkeypatch.chdir(worklist.folder.parent)
         with pytest.raises(SystemExit) as ended:
-            main(["serve", *words])
+            main(["serve", "--worklist", *words])
         assert ended.value.code == 1
         assert found in capsys.readouterr().err
         assert started == []
+
+
+class TestToken:
+    def test_none_without_a_file_and_a_variable(self, monkeypatch):
+        monkeypatch.delenv(server.TOKEN_VARIABLE, raising=False)
+        assert server.read_token() is None
+
+    def test_from_the_environment_or_a_file(self, monkeypatch, tmp_path):
+        monkeypatch.setenv(server.TOKEN_VARIABLE, "of the environment")
+        (tmp_path / "token").write_text("of the file\n")
+        assert server.read_token() == "of the environment"
+        assert server.read_token(tmp_path / "token") == "of the file"
+
+    def test_a_file_that_is_missing(self, tmp_path):
+        with pytest.raises(ScreeningError, match="correct --token_file"):
+            server.read_token(tmp_path / "token")
+
+    def test_the_verb_takes_it_and_has_no_option_for_it(self, worklist, started, monkeypatch, capsys):
+        monkeypatch.setenv(server.TOKEN_VARIABLE, TOKEN)
+        main(["serve", "--worklist", str(worklist.folder), "--host", "0.0.0.0", "--port", "0"])  # noqa: S104
+        assert len(started) == 1
+        with pytest.raises(SystemExit):
+            main(["serve", "--worklist", str(worklist.folder), "--token", TOKEN])
+        assert "Unrecognized arguments: --token" in capsys.readouterr().err
