@@ -36,9 +36,8 @@ BARE = "python -c pass"
 COMMAND_LINE = "jsonargparse"
 SCREENING = "torch, openvino, scipy.ndimage, matplotlib, pydicom, pydantic, rich.progress, filelock"
 SERVER = "fastapi, uvicorn, jinja2, numpy, PIL.Image, matplotlib"
-VERBS = ((), ("init",), ("benchmark",), ("calibrate",), ("phantom",), ("screen",), ("segment", "train"), ("segment", "predict"),
-         ("serve",))  # fmt: skip
-OF_SCREEN = "import anomalib_cxr.screening.pipeline.inputs, anomalib_cxr.screening.pipeline.screener, anomalib_cxr.screening.pipeline.screener"
+VERBS = ("", "init", "phantom", "benchmark", "segment train", "segment predict", "calibrate", "screen", "serve")
+OF_SCREEN = "import anomalib_cxr.screening.pipeline.inputs, anomalib_cxr.screening.pipeline.screener"
 OF_SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"
 
 
@@ -80,8 +79,8 @@ def starts(worklist: Worklist, folder: Path, model: Path | None) -> dict[str, St
         SCREENING: Start(python(f"import {SCREENING}")),
         SERVER: Start(python(f"import {SERVER}")),
         "import anomalib_cxr": Start(python("import anomalib_cxr")),
-        **{" ".join(["anomalib-cxr", *verb, "--help"]): Start(partial(run, COMMAND, *verb, "--help"), COMMAND_LINE)
-           for verb in VERBS},
+        **{" ".join(["anomalib-cxr", *words]): Start(partial(run, COMMAND, *words), COMMAND_LINE)
+           for words in (["--version"], *([*verb.split(), "--help"] for verb in VERBS))},
         "imports of screen": Start(python(OF_SCREEN), SCREENING),
         "imports of serve": Start(python(OF_SERVE), SERVER),
         "serve, until the table has come": Start(partial(serve, worklist), SERVER),

@@ -57,8 +57,7 @@ class TestPhantom:
 
     def test_dicom_beside_a_set_that_is_there(self, command, tmp_path):
         first, second = (
-            command(tmp_path, "anomalib-cxr", "phantom", "phantoms", *SMALL, *dicom)
-            for dicom in ([], ["--dicom"])
+            command(tmp_path, "anomalib-cxr", "phantom", "phantoms", *SMALL, *dicom) for dicom in ([], ["--dicom"])
         )
         assert (first.code, second.code) == (0, 0), second.output
         files = dicomdir_files(tmp_path / "phantoms" / "DICOM" / "DICOMDIR")

@@ -19,7 +19,7 @@ from .security import is_loopback
 
 SHORTEST = 16
 """Characters of a token; a shorter one could be guessed."""
-TOKEN_VARIABLE = "ANOMALIB_CXR_TOKEN"
+TOKEN_VARIABLE = "ANOMALIB_CXR_TOKEN"  # noqa: S105  # its name, not the token
 logger = logging.getLogger(__name__)
 
 
