@@ -21,7 +21,7 @@ from pydicom.uid import (
 from rich.progress import track
 
 from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files
-from anomalib_cxr.data.reading.metadata import Reading, read_clinical_reading
+from anomalib_cxr.data.reading.metadata import ClinicalReading, read_clinical_reading
 from anomalib_cxr.errors import DatasetError
 
 from .files import DICOM, IMAGES, READINGS, RECORD, lock_of, writing
@@ -104,7 +104,7 @@ class _Identity(NamedTuple):
         return generate_uid(entropy_srcs=[self.record, self.name, role])
 
 
-def _dataset(identity: _Identity, levels: NDArray[np.uint8] | NDArray[np.uint16], reading: Reading) -> Dataset:
+def _dataset(identity: _Identity, levels: NDArray[np.uint8] | NDArray[np.uint16], reading: ClinicalReading) -> Dataset:
     """Return a Digital X-Ray Image for presentation (PS3.3 A.26) of gray levels `(H, W)`."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -118,7 +118,7 @@ def _dataset(identity: _Identity, levels: NDArray[np.uint8] | NDArray[np.uint16]
     return dataset
 
 
-def _add_patient(dataset: Dataset, identity: _Identity, reading: Reading) -> None:
+def _add_patient(dataset: Dataset, identity: _Identity, reading: ClinicalReading) -> None:
     dataset.PatientName = f"PHANTOM^{identity.number}"
     dataset.PatientID = identity.name
     dataset.PatientBirthDate = ""
