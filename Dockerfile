@@ -44,8 +44,8 @@ ENV HOME=/home/cxr \
 
 USER cxr
 
-# OpenVINO and NNCF send usage data when they convert or compress a model, as `calibrate` does, unless this file holds 0.
-# It is written here by hand, since the command for it, `opt_in_out --opt_out`, sends an event of its own.
+# anomalib-cxr keeps OpenVINO and NNCF from sending usage data; this file does so for `anomalib` too, which imports OpenVINO
+# first. It is written by hand, since the command for it, `opt_in_out --opt_out`, sends an event of its own.
 RUN mkdir "$HOME/intel" && printf 0 > "$HOME/intel/openvino_telemetry"
 
 WORKDIR /data

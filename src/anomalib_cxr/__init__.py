@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__  # public
+from .deploy.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from anomalib_cxr.data.datamodules.chest_phantom import ChestPhantom
@@ -54,6 +55,8 @@ _HOMES = {
     "TrainingReport": "evaluation.report",
     "read_radiograph": "data.reading.radiograph",
 }
+
+disable_telemetry()  # here, since OpenVINO sends an event as soon as it is imported
 
 
 def __getattr__(name: str) -> Any:
