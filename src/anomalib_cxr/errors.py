@@ -1,4 +1,4 @@
-"""Errors that a user can act on: what was found, what was expected, and what to do next."""
+"""Exceptions of the package. Each message states what was found, what was expected, and the next step."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-PRINTED = 100
-"""Offending files of a kind that a message lists; a set of a hundred thousand images must not flood a terminal."""
+_MAX_LISTED = 100  # offending files of a kind in a message: a hundred thousand must not flood a terminal
 
 
 class CxrError(ValueError):
-    """Base of the errors that bad input causes.
+    """Base class of the errors that wrong input causes.
 
     Args:
-        found: What was found, with the name of the file or the setting.
-        expected: What would have been accepted.
-        next_step: What the user can do about it.
+        found: Description of the input, with the name of the file or the setting.
+        expected: Description of the accepted input.
+        next_step: Action that the user can take.
 
     Example:
         >>> raise CxrError("sigma = -1.0", "sigma >= 0", "give the noise level in the scale of [-1, 1]")
@@ -39,15 +38,15 @@ class SettingError(CxrError):
 
 
 def refuse_settings(wrong: Mapping[str, object], expected: Mapping[str, str], place: str) -> None:
-    """Refuse settings outside their range, all at once; without one, do nothing.
+    """Raise one error for all settings outside their range; without any, do nothing.
 
     Args:
-        wrong: Offending settings by name, with their values.
-        expected: What would have been accepted, by name.
-        place: Where a configuration has them, such as `model.init_args`.
+        wrong: Values of the offending settings, by name.
+        expected: Description of the accepted values, by name.
+        place: Place of the settings in a configuration, such as `model.init_args`.
 
     Raises:
-        SettingError: If there is an offending setting.
+        SettingError: If `wrong` is not empty.
 
     Example:
         >>> refuse_settings({"seed": -1}, {"seed": ">= 0"}, "data.init_args")
@@ -70,7 +69,7 @@ class MissingExtraError(CxrError):
 
 
 def require_extra(module: str, extra: str) -> None:
-    """Refuse to go on without a module that an extra of this package installs; call it before any other work.
+    """Check that a module of an optional dependency is installed; call it before any other work.
 
     Args:
         module: Importable name of the module, such as `highdicom`.
@@ -96,13 +95,13 @@ def require_extra(module: str, extra: str) -> None:
 
 
 class RadiographError(CxrError):
-    """One file cannot be read as a frontal radiograph or as its mask.
+    """A file cannot be read as a frontal radiograph or as a mask.
 
     Args:
         path: The offending file.
-        reason: What is wrong with it, in a few words that can stand in a list of files.
-        expected: What would have been accepted.
-        next_step: What the user can do about it.
+        reason: Description of the error, short enough for a list of files.
+        expected: Description of the accepted input.
+        next_step: Action that the user can take.
     """
 
     def __init__(self, path: Path | str, reason: str, expected: str, next_step: str) -> None:
@@ -111,21 +110,21 @@ class RadiographError(CxrError):
         super().__init__(f"{self.path}: {reason}", expected, next_step)
 
 
-def _listed(paths: Sequence[Path]) -> list[str]:
-    """Return the lines that list files, and how many more there are."""
-    rest = len(paths) - PRINTED
-    return [*map(str, paths[:PRINTED]), *([f"and {rest} more"] if rest > 0 else [])]
+def _listing(paths: Sequence[Path]) -> list[str]:
+    """Return a line for each file up to the limit, and one with the number of the others."""
+    rest = len(paths) - _MAX_LISTED
+    return [*map(str, paths[:_MAX_LISTED]), *([f"and {rest} more"] if rest > 0 else [])]
 
 
 class DatasetError(CxrError):
-    """A data folder, or several of its files, cannot be used; names all offenders at once.
+    """A data folder or some of its files cannot be used.
 
     Args:
-        found: What was found, with the folder.
-        expected: What would have been accepted.
-        next_step: What the user can do about it.
-        offenders: All offending files, by what is wrong with them. The message lists the first hundred of each kind,
-            the attribute `offenders` has them all.
+        found: Description of the input, with the folder.
+        expected: Description of the accepted input.
+        next_step: Action that the user can take.
+        offenders: All offending files, by their error. The message lists the first hundred for each error, the
+            attribute `offenders` holds all.
     """
 
     def __init__(
@@ -137,27 +136,27 @@ class DatasetError(CxrError):
     ) -> None:
         self.offenders = {reason: [Path(path) for path in paths] for reason, paths in (offenders or {}).items()}
         listing = "".join(
-            f"\n    {reason} ({len(paths)}):" + "".join(f"\n      {line}" for line in _listed(paths))
+            f"\n    {reason} ({len(paths)}):" + "".join(f"\n      {line}" for line in _listing(paths))
             for reason, paths in self.offenders.items()
         )
         super().__init__(found + listing, expected, next_step)
 
 
 class DownloadError(CxrError):
-    """A file could not be fetched or is not what its publisher describes."""
+    """A file could not be downloaded, or differs from its publisher's description."""
 
 
 class SegmenterError(CxrError):
-    """A file is no lung segmenter, or not the one that made what is there."""
+    """A file is not a lung segmenter, or not the one that predicted the masks of a folder."""
 
 
 class DivergenceError(CxrError):
-    """A training turned non-finite."""
+    """A loss or a weight became non-finite during training."""
 
 
 class ScoreError(CxrError):
-    """Scores of images cannot be evaluated."""
+    """Scores cannot be evaluated."""
 
 
 class ScreeningError(CxrError):
-    """A model cannot be calibrated or screened with, or a worklist cannot be used."""
+    """A model cannot be calibrated or used for screening, or a worklist cannot be used."""

@@ -12,6 +12,7 @@ from anomalib_cxr.errors import (
     DatasetError,
     DivergenceError,
     DownloadError,
+    MissingExtraError,
     RadiographError,
     ScoreError,
     ScreeningError,
@@ -19,7 +20,16 @@ from anomalib_cxr.errors import (
     SettingError,
 )
 
-KINDS = (SettingError, DatasetError, DownloadError, DivergenceError, ScoreError, ScreeningError, SegmenterError)
+KINDS = (
+    SettingError,
+    DatasetError,
+    DownloadError,
+    DivergenceError,
+    MissingExtraError,
+    ScoreError,
+    ScreeningError,
+    SegmenterError,
+)
 
 
 @pytest.mark.parametrize("kind", [CxrError, *KINDS])
@@ -35,9 +45,9 @@ def test_all_are_caught_together_and_as_value_errors(kind):
     assert issubclass(kind, ValueError)
 
 
-def test_none_is_left_out():
-    found = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CxrError)}
-    assert found == {CxrError, RadiographError, *KINDS}
+def test_every_error_is_tested():
+    defined = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CxrError)}
+    assert defined == {CxrError, RadiographError, *KINDS}
 
 
 def test_a_radiograph_names_its_file():

@@ -1,22 +1,22 @@
-"""What the data modules of this package have in common: everything but where their files come from."""
+"""Base class of the data modules: arguments, augmentations, and the three data sets."""
 
 from __future__ import annotations
 
 import copy
 import logging
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.utils.attrs import get_nested_attr
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torchvision.transforms.v2 import Resize, Transform
 
 from anomalib_cxr.data.datasets.dataset import RoiDataset
 from anomalib_cxr.data.datasets.image_cache import ImageCache
 from anomalib_cxr.data.datasets.verification import (
-    ON_ERROR,
     OnError,
     ReadSize,
     decoded_size,
@@ -27,63 +27,51 @@ from anomalib_cxr.data.datasets.verification import (
 from anomalib_cxr.data.sources.mask_folder import FOLDER
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
-from anomalib_cxr.data.sources.splits import PROTOCOLS, Protocol, assign_splits, describe_splits
+from anomalib_cxr.data.sources.splits import Protocol, assign_splits, describe_splits
 from anomalib_cxr.errors import DatasetError, refuse_settings
+from anomalib_cxr.utils.settings import check_settings
 
 logger = logging.getLogger(__name__)
 
 Masks = Literal["required", "optional", "predict"]
-MASKS: tuple[str, ...] = get_args(Masks)
 TABLE: Literal["table"] = "table"
-"""The protocol of a user's own splits."""
+"""Name of the protocol with splits from a table."""
 PLACE = "data.init_args"
-
-
-def check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
-    """Refuse names that are not among the known ones."""
-    wrong = {name: value for name, (value, known) in choices.items() if value not in known}
-    expected = {name: f"one of {', '.join(known)}" for name, (_, known) in choices.items()}
-    refuse_settings(wrong, expected, PLACE)
-
-
-def check_least(**numbers: tuple[float, float]) -> None:
-    """Refuse numbers under their least value."""
-    wrong = {name: value for name, (value, least) in numbers.items() if value < least}
-    refuse_settings(wrong, {name: f">= {least}" for name, (_, least) in numbers.items()}, PLACE)
+"""Place of the settings in a configuration."""
 
 
 class RoiDataModule(AnomalibDataModule):
     """X-rays with lung masks from one folder, split by a protocol.
 
     Args:
-        root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.sources.layouts`.
-        sources: Hospitals to take; None for all.
+        root: Folder with the data, in a layout of :mod:`anomalib_cxr.data.sources.layouts`.
+        sources: Hospitals to use; None for all.
         protocol: `holdout` (train, validation and test disjoint), `dissertation` (validation is the test set), or
-            `table`: as `split_table` says.
-        masks: `required`: only images with a lung mask train, as target `lungs` needs it; `optional`: all normal ones
-            may; `predict`: as `required`, after `segmenter` has predicted the masks that are missing.
-        on_error: What to do about files that cannot be used: `raise` names them all, `skip` leaves them out.
+            `table` (splits from `split_table`).
+        masks: `required`: train on images with a lung mask only, as target `lungs` needs it; `optional`: train on all
+            normal images; `predict`: as `required`, after `segmenter` has predicted the missing masks.
+        on_error: Action on files that cannot be used: `raise` an error that names all of them, or `skip` them.
         train_batch_size: Images in a training batch.
-        eval_batch_size: Images in a batch of validation and test.
-        num_workers: Processes that read.
-        train_augmentations: Applied to training images and their masks together.
+        eval_batch_size: Images in a validation or test batch.
+        num_workers: Processes of a data loader.
+        train_augmentations: Augmentations of training images together with their masks.
         val_augmentations: The same for validation.
         test_augmentations: The same for test.
-        augmentations: Used where no augmentation of the stage is given.
-        seed: Seed of the draw, or column of `split_table`.
-        split_table: Table of splits for protocol `table`, see :func:`anomalib_cxr.data.sources.split_table.read_split_table`.
-        segmenter: File of the lung segmenter that predicts masks; null where none is to.
-        predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Masks that lie there serve
-            images without a true one, whatever `masks` is.
-        cache: Whether to decode each image once, not each epoch: images and masks are kept as the model's resizing
-            leaves them, in `cache_folder`. Augmentations that come before a resizing need the original and are read
-            from the files; let them begin with the model's own `Resize` to have theirs cached, too.
-        cache_folder: Folder of caches; None for the user's own cache folder. It then holds images of patients.
-        cache_gigabytes: Bound on all caches in it; those that were not used for longest are deleted first.
+        augmentations: Augmentations of the stages without their own.
+        seed: Seed of the splits, or column of `split_table`.
+        split_table: CSV file for protocol `table`, see
+            :func:`anomalib_cxr.data.sources.split_table.read_split_table`.
+        segmenter: File of the lung segmenter, with masks `predict` only.
+        predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Its masks are used for
+            images without a true mask, whatever `masks` is.
+        cache: Decode each image once instead of each epoch, and keep images and masks at the model's size in
+            `cache_folder`. Augmentations before the model's resizing need the original, which is then read from its
+            file; let them begin with the model's own `Resize` to use the cache.
+        cache_folder: Folder of the caches; None for the user's cache folder. It will hold images of patients.
+        cache_gigabytes: Bound on all caches in that folder; the least recently used are deleted first.
 
     Raises:
-        SettingError: If a choice is unknown, a number under its least value, or `split_table` or `segmenter` missing or
-            of no use.
+        SettingError: If a setting is outside its range, or `split_table` or `segmenter` is missing or unused.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -97,7 +85,7 @@ class RoiDataModule(AnomalibDataModule):
         (torch.Size([4, 3, 32, 32]), torch.Size([4, 32, 32]))
     """
 
-    seed: int  # never None here, as it may be in anomalib's own
+    seed: int  # never None, unlike in anomalib's class
     train_data: RoiDataset
     val_data: RoiDataset
     test_data: RoiDataset
@@ -106,38 +94,26 @@ class RoiDataModule(AnomalibDataModule):
         self,
         root: Path | str,
         sources: tuple[str, ...] | None = None,
-        protocol: Protocol | Literal["table"] = "holdout",
+        protocol: Literal[Protocol, "table"] = "holdout",
         masks: Masks = "required",
         on_error: OnError = "raise",
-        train_batch_size: int = 32,
-        eval_batch_size: int = 32,
-        num_workers: int = 0,
+        train_batch_size: PositiveInt = 32,
+        eval_batch_size: PositiveInt = 32,
+        num_workers: NonNegativeInt = 0,
         train_augmentations: Transform | None = None,
         val_augmentations: Transform | None = None,
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
-        seed: int = 0,
+        seed: NonNegativeInt = 0,
         split_table: Path | str | None = None,
         segmenter: Path | str | None = None,
         predicted_masks: Path | str | None = None,
         cache: bool = True,
         cache_folder: Path | str | None = None,
-        cache_gigabytes: float = 20.0,
+        cache_gigabytes: NonNegativeFloat = 20.0,
     ) -> None:
-        check_choices(protocol=(protocol, (*PROTOCOLS, TABLE)), masks=(masks, MASKS), on_error=(on_error, ON_ERROR))
-        check_least(
-            train_batch_size=(train_batch_size, 1),
-            eval_batch_size=(eval_batch_size, 1),
-            num_workers=(num_workers, 0),
-            seed=(seed, 0),
-            cache_gigabytes=(cache_gigabytes, 0),
-        )
-        if (protocol == TABLE) != (split_table is not None):
-            wanted = "a CSV file with protocol: table, null without"
-            refuse_settings({"split_table": split_table}, {"split_table": wanted}, PLACE)
-        if (masks == "predict") != (segmenter is not None):
-            wanted = "a file of `anomalib-cxr segment train` with masks: predict, null without"
-            refuse_settings({"segmenter": segmenter}, {"segmenter": wanted}, PLACE)
+        check_settings(RoiDataModule.__init__, locals(), PLACE)
+        _check_pairs(protocol, split_table, masks, segmenter)
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,
@@ -146,7 +122,7 @@ class RoiDataModule(AnomalibDataModule):
             val_augmentations=val_augmentations,
             test_augmentations=test_augmentations,
             augmentations=augmentations,
-            # The protocol has drawn all three sets: anomalib is to leave them as they are.
+            # The protocol determines all three sets: anomalib must not split them again.
             val_split_mode="from_dir",
             test_split_mode="from_dir",
             seed=seed,
@@ -165,14 +141,14 @@ class RoiDataModule(AnomalibDataModule):
 
     @property
     def needs_masks(self) -> bool:
-        """Whether only images with a lung mask train."""
+        """True if training uses only images with a lung mask."""
         return self.masks != "optional"
 
     def prepare_data(self) -> None:
-        """Predict the lung masks that are missing, where that is asked for."""
+        """Predict the missing lung masks if `masks` is `predict`."""
         if self.segmenter is None:
             return
-        # Imported here: segmentation reads X-rays by this package's data, not the other way round.
+        # Imported here: segmentation depends on data, so that an import above would be circular.
         from anomalib_cxr.segmentation.prediction import predict_masks  # noqa: PLC0415
 
         samples = self.list_samples()
@@ -183,11 +159,14 @@ class RoiDataModule(AnomalibDataModule):
             logger.warning("No lung mask for %d images: %s; such as %s", len(images), reason, images[0])
 
     def list_samples(self) -> pd.DataFrame:
-        """Return the samples table, with predicted masks, neither verified nor split."""
+        """Return the samples table with predicted masks, neither verified nor split."""
         return self._of_sources(make_samples(self.root, self.predicted_masks))
 
     def make_samples(self) -> pd.DataFrame:
-        """Return the samples table, verified and split; see :func:`anomalib_cxr.data.sources.samples.make_samples`.
+        """Return the samples table, verified and split.
+
+        Returns:
+            The columns of :func:`anomalib_cxr.data.sources.samples.make_samples`.
 
         Raises:
             DatasetError: If the folder or its files cannot be used, or do not suffice for the protocol.
@@ -200,22 +179,25 @@ class RoiDataModule(AnomalibDataModule):
         return assign_splits(samples, self.protocol, self.seed, require_masks=self.needs_masks)
 
     def _split_by_table(self, samples: pd.DataFrame) -> pd.DataFrame:
-        """Split by the table, before files that cannot be used are left out: these are not missing."""
+        """Split by the table, and then skip unusable files: the table may name them."""
         table = Path(str(self.split_table))
-        placed = assign_by_table(samples, table, self.seed, require_masks=self.needs_masks, sources=self.sources)
-        usable = self.verify(placed)
+        split = assign_by_table(samples, table, self.seed, require_masks=self.needs_masks, sources=self.sources)
+        usable = self.verify(split)
         check_filled(usable, table, self.seed)
         return usable
 
     def verify(self, samples: pd.DataFrame, read_size: ReadSize = decoded_size) -> pd.DataFrame:
-        """Look whether all files of a table can be used, and decode them into the cache if there is one.
+        """Check that all files of a table can be used, and decode them into the cache if there is one.
 
         Args:
             samples: The table.
-            read_size: Function that checks an image and returns its height and width, used where there is no cache.
+            read_size: Function that checks an image and returns its height and width, used without a cache.
+
+        Returns:
+            The rows whose files can be used.
 
         Raises:
-            DatasetError: If some cannot, and these are not to be skipped; or if the cache cannot be written.
+            DatasetError: If files cannot be used and `on_error` is `raise`, or if the cache cannot be written.
         """
         cache = self._open_cache()
         if cache is None:
@@ -225,7 +207,7 @@ class RoiDataModule(AnomalibDataModule):
         return drop_unusable(samples, problems, self.on_error)
 
     def _open_cache(self) -> ImageCache | None:
-        """Return the cache at the size of the model that is to be trained, or None where there is none to be."""
+        """Return the cache at the size of the trainer's model; None without a cache or a fixed size."""
         transform = get_nested_attr(self, "trainer.model.pre_processor.transform", None)
         resizes = extract_transforms_by_type(transform, Resize)
         if not self.cache or not resizes or len(resizes[0].size) != 2:  # noqa: PLR2004  # else the sizes differ
@@ -233,7 +215,7 @@ class RoiDataModule(AnomalibDataModule):
         return ImageCache(self.root, resizes[0], self.cache_folder, self.cache_gigabytes)
 
     def setup(self, stage: str | None = None) -> None:
-        """Make the data sets, and let them read from the cache."""
+        """Create the data sets, and let them read from the cache."""
         super().setup(stage)
         cache = self._open_cache()
         subsets = (self.train_data, self.val_data, self.test_data)
@@ -243,7 +225,7 @@ class RoiDataModule(AnomalibDataModule):
             subset.cache = cache
 
     def _of_sources(self, samples: pd.DataFrame) -> pd.DataFrame:
-        """Keep the X-rays of the chosen hospitals, of which one at least must be there."""
+        """Keep the X-rays of the chosen hospitals; refuse a table without any."""
         if self.sources is None:
             return samples
         chosen: pd.DataFrame = samples[samples.source.isin(self.sources)]
@@ -257,7 +239,7 @@ class RoiDataModule(AnomalibDataModule):
         return chosen
 
     def _check_normal(self, samples: pd.DataFrame) -> None:
-        """Refuse a set without anything to learn from, before its files are read one by one."""
+        """Refuse samples without images to train on, before any file is read."""
         normal = samples[samples.label_index == 0]
         if normal.empty:
             raise DatasetError(
@@ -279,9 +261,22 @@ class RoiDataModule(AnomalibDataModule):
 
     def _setup(self, _stage: str | None = None) -> None:
         samples = self.make_samples()
-        told = describe_splits(samples)
-        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.seed, told)
+        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.seed, describe_splits(samples))
         subsets = {split: samples[samples.split == split] for split in ("train", "val", "test")}
         self.train_data = RoiDataset(subsets["train"])
         self.val_data = RoiDataset(subsets["val"])
         self.test_data = copy.deepcopy(self.val_data) if subsets["test"].empty else RoiDataset(subsets["test"])
+
+
+def _check_pairs(protocol: str, split_table: Path | str | None, masks: Masks, segmenter: Path | str | None) -> None:
+    """Refuse a setting without the other one that it belongs to."""
+    wrong: dict[str, object] = {}
+    if (protocol == TABLE) != (split_table is not None):
+        wrong["split_table"] = split_table
+    if (masks == "predict") != (segmenter is not None):
+        wrong["segmenter"] = segmenter
+    expected = {
+        "split_table": "a CSV file with protocol: table, null without",
+        "segmenter": "a file of `anomalib-cxr segment train` with masks: predict, null without",
+    }
+    refuse_settings(wrong, expected, PLACE)

@@ -1,4 +1,4 @@
-"""Synthetic X-rays as a data module: the built-in demonstration, and the data of every test."""
+"""Data module of synthetic X-rays, for demonstrations and tests."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .base import RoiDataModule
 class ChestPhantom(RoiDataModule):
     """Healthy and sick chest phantoms with lung and lesion masks, drawn on first use.
 
-    Nothing of a patient is in them. Five findings take turns: consolidation, nodules, a cavity, an effusion and a
-    miliary pattern. A figure measured on phantoms says that a method runs, not that it detects disease.
+    They contain no patient data. Sick phantoms have one of five findings: consolidation, nodules, a cavity, an effusion
+    or a miliary pattern. Results on phantoms show that a method runs, not that it detects disease.
 
     Args:
-        root: Folder with the phantoms; drawn when it is missing.
-        n_normal: Healthy phantoms.
-        n_sick: Phantoms with a finding.
-        size: Side in pixels.
-        phantom_seed: Seed of the drawing.
-        kwargs: Settings of :class:`anomalib_cxr.data.datamodules.base.RoiDataModule`: protocol, batch sizes and so on.
+        root: Folder with the phantoms; drawn if it does not exist.
+        n_normal: Number of healthy phantoms.
+        n_sick: Number of phantoms with a finding.
+        size: Height and width in pixels.
+        phantom_seed: Seed of the phantoms, independent of the seed of the splits.
+        kwargs: Settings of :class:`anomalib_cxr.data.datamodules.base.RoiDataModule`, such as protocol and batch sizes.
 
     Example:
         >>> ChestPhantom(n_normal=40, n_sick=20).name
@@ -45,6 +45,6 @@ class ChestPhantom(RoiDataModule):
         self.phantom_seed = phantom_seed
 
     def prepare_data(self) -> None:
-        """Draw the phantoms unless they are there."""
+        """Draw the phantoms unless they exist."""
         write_phantoms(self.root, n_normal=self.n_normal, n_sick=self.n_sick, size=self.size, seed=self.phantom_seed)
         super().prepare_data()

@@ -1,4 +1,4 @@
-"""The Montgomery County and Shenzhen chest X-ray sets.
+"""Data module of the Montgomery County and Shenzhen chest X-ray sets.
 
 Source: S. Jaeger et al., "Two public chest X-ray datasets for computer-aided screening of pulmonary diseases",
 Quantitative Imaging in Medicine and Surgery 2014; lung masks of Shenzhen: S. Stirenko et al., arXiv 1803.01199.
@@ -7,31 +7,32 @@ Quantitative Imaging in Medicine and Surgery 2014; lung masks of Shenzhen: S. St
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from anomalib_cxr.data.sources.download import OFFICIAL_ARCHIVES, Archive, download_archives
+from anomalib_cxr.utils.settings import check_settings
 
-from .base import RoiDataModule, check_choices
+from .base import PLACE, RoiDataModule
 
 Source = Literal["both", "montgomery", "shenzhen"]
-SOURCES: tuple[str, ...] = get_args(Source)
 _PREFIXES = {"Montgomery": "MCUCXR", "Shenzhen": "CHNCXR"}
 
 
 class MontgomeryShenzhen(RoiDataModule):
     """Normal and tuberculous chest X-rays of two hospitals, with lung masks.
 
-    Every layout that the sets come in is recognized by itself; see :mod:`anomalib_cxr.data.sources.layouts`.
+    The layout of the folder is recognized; see :mod:`anomalib_cxr.data.sources.layouts`.
 
     Args:
         root: Folder with the data.
         source: `both`, `montgomery` or `shenzhen`.
-        download: Fetch the official archive of each chosen hospital that the folder has no X-ray of. The Shenzhen lung
-            masks need a Kaggle account and must be fetched by hand.
-        kwargs: Settings of :class:`anomalib_cxr.data.datamodules.base.RoiDataModule`: protocol, masks, batch sizes and so on.
+        download: Download the official archive of each chosen hospital without X-rays in the folder. The Shenzhen lung
+            masks need a Kaggle account and must be downloaded by hand.
+        kwargs: Settings of :class:`anomalib_cxr.data.datamodules.base.RoiDataModule`, such as protocol, masks and batch
+            sizes.
 
     Raises:
-        SettingError: If a choice is unknown or a number under its least value.
+        SettingError: If a setting is outside its range.
 
     Example:
         >>> datamodule = MontgomeryShenzhen(root="datasets/montgomery_shenzhen", source="shenzhen", seed=1)
@@ -46,18 +47,18 @@ class MontgomeryShenzhen(RoiDataModule):
         download: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_choices(source=(source, SOURCES))
-        super().__init__(root=root, sources=SOURCES[1:] if source == "both" else (source,), **kwargs)
+        check_settings(MontgomeryShenzhen.__init__, locals(), PLACE)
+        super().__init__(root, ("montgomery", "shenzhen") if source == "both" else (source,), **kwargs)
         self.download = download
 
     def prepare_data(self) -> None:
-        """Fetch the official archives, and predict missing lung masks, where that is asked for."""
+        """Download the official archives and predict missing lung masks, if the settings say so."""
         if self.download:
             download_archives(self.root, [archive for archive in OFFICIAL_ARCHIVES if self._is_wanted(archive)])
         super().prepare_data()
 
     def _is_wanted(self, archive: Archive) -> bool:
-        """Tell whether to fetch an archive; beside the same X-rays in another layout it would only be in the way."""
+        """Return whether to download an archive: not if its X-rays are there in another layout."""
         images = self.root.rglob(f"CXR_png/{_PREFIXES[archive.name]}_*.png")
         chosen = archive.name.lower() in (self.sources or ())
         return chosen and all(archive.folder in path.parts for path in images)

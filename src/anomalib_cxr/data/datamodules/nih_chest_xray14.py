@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14: 112 120 frontal chest X-rays of 30 805 patients, fourteen findings, no lung masks.
+"""Data module of NIH ChestX-ray14: 112 120 frontal X-rays of 30 805 patients, fourteen findings, no lung masks.
 
 Source: X. Wang et al., "ChestX-ray8: Hospital-scale chest X-ray database and benchmarks", CVPR 2017.
 """
@@ -6,13 +6,13 @@ Source: X. Wang et al., "ChestX-ray8: Hospital-scale chest X-ray database and be
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anomalib import TaskType
+from jsonargparse.typing import PositiveInt
 
 from anomalib_cxr.data.reading.radiograph import intact_size
 from anomalib_cxr.data.sources.mask_folder import with_predicted_masks
@@ -20,45 +20,43 @@ from anomalib_cxr.data.sources.nih_draw import deal_at_random, deal_by_lists, dr
 from anomalib_cxr.data.sources.nih_files import FINDINGS, HEALTHY, find_images, read_entries
 from anomalib_cxr.data.sources.splits import PROTOCOLS
 from anomalib_cxr.errors import DatasetError, refuse_settings
+from anomalib_cxr.utils.settings import check_settings
 
-from .base import PLACE, Masks, RoiDataModule, check_choices, check_least
+from .base import PLACE, TABLE, Masks, RoiDataModule
 
 logger = logging.getLogger(__name__)
 
 Draw = Literal["dissertation", "official"]
-DRAWS: tuple[str, ...] = get_args(Draw)
-View = Literal["PA", "AP", "both"]
-VIEWS: tuple[str, ...] = get_args(View)
-_WARNED = 5  # names that a warning gives
+ViewPosition = Literal["PA", "AP", "both"]
+_MAX_WARNED = 5  # file names in a warning
 
 
 class NihChestXray14(RoiDataModule):
     """Healthy and sick chest X-rays of one hospital, split by patient.
 
-    Healthy is an X-ray with "No Finding", also where another X-ray of the patient has one. See
-    :mod:`anomalib_cxr.data.sources.nih_draw` for how patients are dealt and X-rays drawn. With the same seed, a patient is in
-    the same split whatever the view, the findings, the numbers and the protocol are.
+    An X-ray with "No Finding" is healthy, even if another X-ray of the patient has a finding. Patients are split and
+    X-rays sampled as described in :mod:`anomalib_cxr.data.sources.nih_draw`. With the same seed, a patient is in the
+    same split for every view, findings, numbers and protocol.
 
-    Of the X-rays that are drawn each file is checked before a training, by its checksums, and not decoded. Masks are
-    predicted for those alone.
+    Before training, the sampled files are checked by their checksums without decoding. Masks are predicted for the
+    sampled X-rays only.
 
     Args:
         root: Folder with the table, in a layout of :mod:`anomalib_cxr.data.sources.nih_files`.
-        draw: `dissertation`: patients are dealt at random, two tenths to test, a tenth to validation; `official`: the
-            patients of `test_list.txt` test, a tenth of those of `train_val_list.txt` validate.
-        n_train: Healthy X-rays to train on; null for all.
-        n_val: Healthy X-rays to validate on, and as many sick ones; null for all of both. Not used where the protocol
-            is `dissertation`.
+        draw: `dissertation`: random split of the patients, 20 % for test and 10 % for validation; `official`: the
+            patients of `test_list.txt` for test, 10 % of those of `train_val_list.txt` for validation.
+        n_train: Healthy X-rays for training; null for all.
+        n_val: Healthy X-rays for validation, and as many sick ones; null for all. Unused with protocol `dissertation`.
         n_test: The same for test.
-        findings: Findings that count as sick; null for all. An X-ray with none but other findings is left out.
+        findings: Findings that count as sick; null for all. X-rays with other findings only are left out.
         view: `PA`, `AP` or `both`.
-        masks: As in :class:`anomalib_cxr.data.datamodules.base.RoiDataModule`. The set has none: have them predicted, or
+        masks: As in :class:`anomalib_cxr.data.datamodules.base.RoiDataModule`. The set has no masks: use `predict`, or
             train with target `image`.
-        kwargs: Further settings of :class:`anomalib_cxr.data.datamodules.base.RoiDataModule`: protocol, on_error, batch sizes
-            and so on.
+        kwargs: Settings of :class:`anomalib_cxr.data.datamodules.base.RoiDataModule`, such as protocol, on_error and
+            batch sizes.
 
     Raises:
-        SettingError: If a choice or a finding is unknown, or a number under its least value.
+        SettingError: If a setting is outside its range, a finding is unknown, or the protocol is `table`.
 
     Example:
         >>> datamodule = NihChestXray14(root="datasets/nih_chest_xray14", findings=("Pneumonia",), n_test=None)
@@ -70,20 +68,20 @@ class NihChestXray14(RoiDataModule):
         self,
         root: Path | str = "datasets/nih_chest_xray14",
         draw: Draw = "dissertation",
-        n_train: int | None = 10_803,
-        n_val: int | None = 600,
-        n_test: int | None = 1_200,
+        n_train: PositiveInt | None = 10_803,
+        n_val: PositiveInt | None = 600,
+        n_test: PositiveInt | None = 1_200,
         findings: tuple[str, ...] | None = None,
-        view: View = "both",
+        view: ViewPosition = "both",
         masks: Masks = "optional",
         **kwargs: Any,
     ) -> None:
-        check_choices(draw=(draw, DRAWS), view=(view, VIEWS))
-        numbers = {"n_train": n_train, "n_val": n_val, "n_test": n_test}
-        check_least(**{name: (number, 1) for name, number in numbers.items() if number is not None})
-        _check_findings(findings)
+        check_settings(NihChestXray14.__init__, locals(), PLACE)
+        if findings is not None and (not findings or set(findings) - set(FINDINGS)):
+            refuse_settings({"findings": findings}, {"findings": f"some of {', '.join(FINDINGS)}, or null"}, PLACE)
         super().__init__(root=root, sources=None, masks=masks, **kwargs)
-        check_choices(protocol=(self.protocol, PROTOCOLS))  # its splits are by patient: no table of images
+        if self.protocol == TABLE:  # splits are by patient: no table of images
+            refuse_settings({"protocol": TABLE}, {"protocol": f"one of {', '.join(PROTOCOLS)}"}, PLACE)
         self.draw = draw
         self.n_train = n_train
         self.n_val = n_val
@@ -92,17 +90,17 @@ class NihChestXray14(RoiDataModule):
         self.view = view
 
     def make_samples(self) -> pd.DataFrame:
-        """Return the samples table, drawn and verified.
+        """Return the samples table, sampled and verified.
 
         Returns:
-            The X-rays that were drawn, with the columns of :func:`anomalib_cxr.data.sources.samples.make_samples`, `reading`
-            holding the findings, and the columns
+            The sampled X-rays, with the columns of :func:`anomalib_cxr.data.sources.samples.make_samples` (`reading`
+            has the findings), and
 
-            - `patient`: identity of the patient.
+            - `patient`: identifier of the patient.
             - `view`: `PA` or `AP`.
 
         Raises:
-            DatasetError: If the folder or its files cannot be used, or do not suffice for the draw.
+            DatasetError: If the folder or its files cannot be used, or are too few.
         """
         drawn = self.list_samples()
         usable = self.verify(self._with_needed_masks(drawn), intact_size)
@@ -118,19 +116,22 @@ class NihChestXray14(RoiDataModule):
     def list_samples(self) -> pd.DataFrame:
         """Return the table of :meth:`make_samples` without opening an image.
 
+        Returns:
+            The sampled X-rays, not verified.
+
         Raises:
-            DatasetError: If the folder, its table or its lists cannot be used, or do not suffice for the draw.
+            DatasetError: If the folder, its table or its lists cannot be used, or have too few X-rays.
         """
         entries = read_entries(self.root)
         if self.draw == "official":
             groups = deal_by_lists(entries, self.root, self.seed)
         else:
             groups = deal_at_random(entries, self.seed)
-        samples = _as_samples(self._of_choice(self._on_disk(entries)))
-        asked = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
+        samples = _as_samples(self._chosen(self._on_disk(entries)))
+        counts = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
         if self.protocol == "dissertation":
-            del asked["val"]
-        samples["split"] = draw_images(samples, groups[samples.index], asked, self.seed)
+            del counts["val"]
+        samples["split"] = draw_images(samples, groups[samples.index], counts, self.seed)
         drawn = samples[samples.split != "unused"].reset_index(drop=True)
         patients = ", ".join(f"{split} {count}" for split, count in drawn.groupby("split").patient.nunique().items())
         logger.info("%d of %d X-rays drawn, of so many patients: %s", len(drawn), len(entries), patients)
@@ -139,11 +140,11 @@ class NihChestXray14(RoiDataModule):
         return with_predicted_masks(drawn, self.predicted_masks)
 
     def _on_disk(self, entries: pd.DataFrame) -> pd.DataFrame:
-        """Add the paths of the images; all must be there, unless files that cannot be used are skipped."""
+        """Add the paths of the images; refuse missing ones, or skip them if `on_error` is `skip`."""
         images = find_images(self.root)
         foreign = images[~images.index.isin(entries.name)]
         if len(foreign):
-            some = ", ".join(foreign.iloc[:_WARNED])
+            some = ", ".join(foreign.iloc[:_MAX_WARNED])
             logger.warning("Left out, since the table does not know them: %d images, such as %s", len(foreign), some)
         entries["image_path"] = entries["name"].map(images)
         missing = entries.name[entries.image_path.isna()]
@@ -162,7 +163,7 @@ class NihChestXray14(RoiDataModule):
         return there
 
     def _with_needed_masks(self, samples: pd.DataFrame) -> pd.DataFrame:
-        """Leave out training X-rays without a lung mask where masks are needed, as for some no lungs are found."""
+        """Leave out training X-rays without a lung mask if masks are needed: some lungs cannot be segmented."""
         training = samples.split == "train"
         without = training & (samples.roi_mask_paths.map(len) == 0)
         if not self.needs_masks or not without.any():
@@ -178,8 +179,8 @@ class NihChestXray14(RoiDataModule):
         masked: pd.DataFrame = samples[~without]
         return masked
 
-    def _of_choice(self, entries: pd.DataFrame) -> pd.DataFrame:
-        """Keep the X-rays of the chosen view that are healthy or have a chosen finding."""
+    def _chosen(self, entries: pd.DataFrame) -> pd.DataFrame:
+        """Return the X-rays of the chosen view that are healthy or have a chosen finding."""
         chosen = entries
         if self.findings is not None:
             counted = {HEALTHY, *self.findings}
@@ -197,14 +198,8 @@ class NihChestXray14(RoiDataModule):
         return chosen
 
 
-def _check_findings(findings: Sequence[str] | None) -> None:
-    """Refuse findings that no X-ray of the set has, and the choice of none."""
-    if findings is not None and (not findings or set(findings) - set(FINDINGS)):
-        refuse_settings({"findings": findings}, {"findings": f"some of {', '.join(FINDINGS)}, or null"}, PLACE)
-
-
 def _as_samples(entries: pd.DataFrame) -> pd.DataFrame:
-    """Give the table the columns that datasets want."""
+    """Return the table with the columns of a samples table."""
     sick = entries.reading != HEALTHY
     samples: pd.DataFrame = entries.drop(columns="name").assign(
         label=np.where(sick, "abnormal", "normal"),

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeVar
 
 import pandas as pd
 import torch
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 
 OnError = Literal["raise", "skip"]
-ON_ERROR: tuple[str, ...] = get_args(OnError)
 ReadSize = Callable[[Path | str], tuple[int, ...]]
 T = TypeVar("T")
 

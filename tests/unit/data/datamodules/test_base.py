@@ -1,4 +1,4 @@
-"""The data module as a trainer meets it: what it refuses before training, its three sets, and its batches."""
+"""The base data module: refusals before training, its three sets, and its batches."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ class TestSettings:
             ({"protocol": "kfold"}, "protocol = 'kfold'\n  expected: protocol one of holdout, dissertation"),
             ({"masks": "none"}, "masks = 'none'\n  expected: masks one of required, optional"),
             ({"on_error": "ignore"}, "on_error = 'ignore'\n  expected: on_error one of raise, skip"),
-            ({"train_batch_size": 0}, "train_batch_size = 0\n  expected: train_batch_size >= 1"),
-            ({"eval_batch_size": -1}, "eval_batch_size = -1\n  expected: eval_batch_size >= 1"),
+            ({"train_batch_size": 0}, "train_batch_size = 0\n  expected: train_batch_size > 0"),
+            ({"eval_batch_size": -1}, "eval_batch_size = -1\n  expected: eval_batch_size > 0"),
             ({"num_workers": -1}, "num_workers = -1\n  expected: num_workers >= 0"),
             ({"seed": -1}, "seed = -1\n  expected: seed >= 0"),
         ],
