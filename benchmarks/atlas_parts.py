@@ -27,16 +27,9 @@ from anomalib_cxr.evaluation.metrics.exposure_adjusted import evaluate_adjusted,
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, HOSPITAL_AUROC, evaluate_scores
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, image_name
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.functional.alignment import (
-    EDGE_SIGMA,
-    MIN_ROW_WIDTH,
-    Rows,
-    find_rows,
-    rows_grid,
-    standard_rows,
-    to_frame,
-)
+from anomalib_cxr.functional.alignment import EDGE_SIGMA, MIN_ROW_WIDTH, Rows, find_rows, standard_rows
 from anomalib_cxr.functional.exposure import healthy_regions
+from anomalib_cxr.functional.frames import rows_grid, to_frame
 from anomalib_cxr.models.base.exposure import ExposureCalibration
 from anomalib_cxr.models.lung_atlas.cross_fitting import cross_fit, draw_folds, score_all
 from anomalib_cxr.models.lung_atlas.neighbors import PatchNeighbors

@@ -16,7 +16,8 @@ from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
 from anomalib_cxr.data.phantom.drawing import draw_phantom
-from anomalib_cxr.functional.alignment import box_grid, find_box, to_frame
+from anomalib_cxr.functional.alignment import find_box
+from anomalib_cxr.functional.frames import box_grid, to_frame
 from anomalib_cxr.functional.lesions import KINDS, gray_levels
 
 COLUMNS = 6

@@ -6,21 +6,16 @@ import pytest
 import torch
 
 from anomalib_cxr.functional.alignment import (
-    MARGIN,
     MIN_ROW_WIDTH,
     Box,
     Rows,
-    box_grid,
     find_box,
     find_rows,
-    from_box,
-    from_rows,
     mass_quantile,
-    rows_grid,
     split_lungs,
     standard_rows,
-    to_frame,
 )
+from anomalib_cxr.functional.frames import MARGIN, box_grid, from_box, from_rows, rows_grid, to_frame
 
 SIDE = 80
 

@@ -22,8 +22,9 @@ from torch.nn.functional import interpolate
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.errors import DatasetError, ScoreError
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, count_labels, image_name, obstacle_to_roc
-from anomalib_cxr.functional.alignment import box_grid, find_box, to_frame
+from anomalib_cxr.functional.alignment import find_box
 from anomalib_cxr.functional.exposure import exposure_covariates, healthy_regions
+from anomalib_cxr.functional.frames import box_grid, to_frame
 
 from .delong import AurocEstimate, check_scores, with_interval
 from .operating_points import N_DRAWS

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from anomalib_cxr.functional.alignment import box_grid, find_box, to_frame
+from anomalib_cxr.functional.alignment import find_box
 from anomalib_cxr.functional.exposure import N_COVARIATES, exposure_covariates, healthy_regions
+from anomalib_cxr.functional.frames import box_grid, to_frame
 
 RIDGE = 5.0
 """Penalty on the slopes, of standardized covariates."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.alignment import stack_lungs, unstack_lungs
+from anomalib_cxr.functional.frames import stack_lungs, unstack_lungs
 
 SCALE, TURN, SHIFT = 0.1, 0.07, 0.06
 """Greatest change of a side, greatest turn in radians, greatest shift in shares of half the frame."""

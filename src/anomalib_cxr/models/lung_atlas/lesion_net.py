@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from anomalib_cxr.deploy.openvino_layers import SafeMaxPool2d
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.functional.alignment import frame_lung_mask
+from anomalib_cxr.functional.frames import frame_lung_mask
 
 from .cross_fitting import score_all
 from .parts import HealthySubspace

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.alignment import stack_lungs, unstack_lungs
+from anomalib_cxr.functional.frames import stack_lungs, unstack_lungs
 
 from .parts import FRAME, AtlasPart, Finding, Normalize, worst_of
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from anomalib_cxr.functional.alignment import frame_lung_mask, stack_lungs, unstack_lungs
+from anomalib_cxr.functional.frames import frame_lung_mask, stack_lungs, unstack_lungs
 from anomalib_cxr.functional.normalization import normalize_by_lungs, normalize_locally, smooth
 
 

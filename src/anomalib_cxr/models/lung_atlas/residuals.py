@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from anomalib_cxr.functional.alignment import frame_lung_mask, stack_lungs, unstack_lungs
+from anomalib_cxr.functional.frames import frame_lung_mask, stack_lungs, unstack_lungs
 from anomalib_cxr.functional.normalization import normalize_by_lungs
 
 from .augmentation import moved_copies

@@ -13,16 +13,9 @@ from anomalib.data import InferenceBatch
 from torch import nn
 
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.functional.alignment import (
-    Rows,
-    find_rows,
-    from_rows,
-    lungs_present,
-    rows_grid,
-    standard_rows,
-    to_frame,
-)
+from anomalib_cxr.functional.alignment import Rows, find_rows, lungs_present, standard_rows
 from anomalib_cxr.functional.exposure import exposure_covariates
+from anomalib_cxr.functional.frames import from_rows, rows_grid, to_frame
 from anomalib_cxr.models.base.exposure import SIDE, ExposureCalibration, boxed
 from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter

@@ -8,20 +8,14 @@ from typing import NamedTuple
 import torch
 
 from anomalib_cxr.functional import apply_roi
-from anomalib_cxr.functional.alignment import (
-    LEAST_MASS,
-    Alignment,
-    Box,
-    Rows,
+from anomalib_cxr.functional.alignment import LEAST_MASS, Alignment, Box, Rows, find_box, find_rows, standard_rows
+from anomalib_cxr.functional.frames import (
     box_grid,
-    find_box,
-    find_rows,
     frame_lung_mask,
     from_box,
     from_rows,
     rows_grid,
     stack_lungs,
-    standard_rows,
     to_frame,
     unstack_lungs,
 )

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from anomalib_cxr.functional.alignment import unstack_lungs
+from anomalib_cxr.functional.frames import unstack_lungs
 
 
 def draw_healthy(count, size=(64, 80), seed=0):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from anomalib_cxr.functional.alignment import stack_lungs, unstack_lungs
+from anomalib_cxr.functional.frames import stack_lungs, unstack_lungs
 from anomalib_cxr.models.lung_atlas.augmentation import expose, move, moved_copies, uniform
 
 from .frames import draw_healthy

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from anomalib_cxr.functional.alignment import frame_lung_mask
+from anomalib_cxr.functional.frames import frame_lung_mask
 from anomalib_cxr.models.lung_atlas.parts import by_lungs, locally
 from anomalib_cxr.models.lung_atlas.residuals import SubspaceResidual, TextureResidual, cells_of
 from anomalib_cxr.models.lung_atlas.texture import texture_filters

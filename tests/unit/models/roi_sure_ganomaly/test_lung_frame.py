@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_cxr.functional.alignment import MARGIN
+from anomalib_cxr.functional.frames import MARGIN
 from anomalib_cxr.functional.normalization import normalize_by_lungs, normalize_locally
 from anomalib_cxr.models.roi_sure_ganomaly.lung_frame import LOCAL, REACH, View
 

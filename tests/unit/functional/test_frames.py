@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from anomalib_cxr.functional.alignment import (
-    find_rows,
-    frame_lung_mask,
-    rows_grid,
-    stack_lungs,
-    standard_rows,
-    to_frame,
-    unstack_lungs,
-)
+from anomalib_cxr.functional.alignment import find_rows, standard_rows
+from anomalib_cxr.functional.frames import frame_lung_mask, rows_grid, stack_lungs, to_frame, unstack_lungs
 
 
 def test_inside_is_where_the_frame_shows_lung():
