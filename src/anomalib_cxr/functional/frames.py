@@ -43,6 +43,7 @@ def rows_grid(rows: Rows, size: tuple[int, int]) -> torch.Tensor:
         Positions x and y in the image, in [-1, 1], `(B, H, W, 2)`, for :func:`to_frame`.
 
     Example:
+        >>> from anomalib_cxr.functional.alignment import standard_rows
         >>> rows_grid(standard_rows(10), (4, 6)).shape
         torch.Size([1, 4, 6, 2])
     """

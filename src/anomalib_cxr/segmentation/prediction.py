@@ -57,8 +57,8 @@ def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: P
     Several processes may ask for the same folder at once.
 
     Args:
-        images: X-rays in any format of :func:`anomalib_cxr.data.reading.radiograph.read_radiograph`; their names, without
-            suffix, must differ. Only those without a true mask belong here.
+        images: X-rays in any format of :func:`anomalib_cxr.data.reading.radiograph.read_radiograph`; their names,
+            without suffix, must differ. Only those without a true mask belong here.
         folder: Folder of the masks, made where it is missing.
         segmenter: File of a trained segmenter.
 
