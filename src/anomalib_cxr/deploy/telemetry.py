@@ -12,8 +12,8 @@ def disable_telemetry() -> None:
 
     Unless the user has opted out, OpenVINO and NNCF send events by the package `openvino_telemetry` when they are
     imported, convert or quantize. Without that package they use a stub of their own, so it is hidden from them; if it
-    is already imported, its sender is replaced. An event of OpenVINO's own import, before that of this package (as by the
-    command `anomalib`), cannot be kept back from here.
+    is already imported, its sender is replaced. An event of OpenVINO's own import, before that of this package (as by
+    the command `anomalib`), cannot be kept back from here.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     loaded = sys.modules.get("openvino_telemetry")
