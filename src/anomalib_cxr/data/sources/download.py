@@ -1,37 +1,51 @@
-"""Fetch the official Montgomery and Shenzhen archives of the National Library of Medicine.
+"""Download of the official Montgomery and Shenzhen archives of the National Library of Medicine.
 
-The archives come without published checksums; what is known of them (size, number of files) is checked, and the
-checksum that a zip archive holds of each of its files.
+No checksums of them are published. What is known is verified: the size, the number of files, and the CRC-32 that a zip
+archive holds of each of its files.
 """
 
 from __future__ import annotations
 
-import hashlib
+import os
+import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pooch
+import requests
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import track
 
 from anomalib_cxr.errors import DownloadError, SettingError
 
-from .transfer import PartialFile, fetch, is_trusted
-from .unpack import missing, require_space, unpack
-
 PAGE = "https://openi.nlm.nih.gov/imgs/collections/"
-"""Where the publisher offers both archives."""
+"""Page of the publisher that offers both archives."""
+MAX_SIZE = 5_000_000_000
+"""Largest archive that is fetched, in bytes; the larger official one has about 3.77 GB."""
+MAX_RATIO = 10
+"""Largest ratio of unpacked to packed size; PNG is compressed already, so that of the official archives is about 1."""
+RETRIES = 9
+"""Further attempts after the connection broke, with pauses of 1, 2, ... 9 seconds."""
 
-_BLOCK = 1 << 20
+_CHUNK = 1 << 16
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+def _is_trusted(url: str) -> bool:
+    """Return True if nobody on the way can replace what comes from an address: by https, or from this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip archive, where to fetch it, and what is known of it.
+    """Zip archive of a data set.
 
     Args:
         name: Name of the data set, for messages.
@@ -39,11 +53,10 @@ class Archive:
         folder: The folder at the top of the archive.
         contents: The least number of files in that folder, by a pattern relative to it.
         size: Exact number of bytes, where known.
-        max_size: Largest number of bytes to accept where ``size`` is unknown.
         sha256: Checksum in hexadecimal digits, where known.
 
     Raises:
-        SettingError: The address is not one of a server that can be trusted to be the publisher's.
+        SettingError: If others could replace on the way what comes from the address.
 
     Example:
         >>> Archive("Toy", "https://example.org/toy.zip", "Toy", {"CXR_png/*.png": 2}).file_name
@@ -55,26 +68,16 @@ class Archive:
     folder: str
     contents: Mapping[str, int]
     size: int | None = None
-    max_size: int = 5_000_000_000
     sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if not is_trusted(self.url):
+        if not _is_trusted(self.url):
             raise SettingError(f"url = {self.url!r}", "an address by https", "ask the publisher for one")
 
     @property
     def file_name(self) -> str:
         """Name of the zip file."""
         return urlsplit(self.url).path.rpartition("/")[2]
-
-    @property
-    def expected_size(self) -> str:
-        """What is known of the size, in words."""
-        return f"at most {self.max_size:,} bytes" if self.size is None else f"exactly {self.size:,} bytes"
-
-    def has_size(self, size: int) -> bool:
-        """Tell whether a number of bytes agrees with what is known."""
-        return size <= self.max_size if self.size is None else size == self.size
 
 
 OFFICIAL_ARCHIVES = (
@@ -85,7 +88,7 @@ OFFICIAL_ARCHIVES = (
         contents={"CXR_png/*.png": 138, "ManualMask/leftMask/*.png": 138, "ManualMask/rightMask/*.png": 138},
         size=616_853_875,
     ),
-    Archive(  # about 3.77 GB
+    Archive(
         name="Shenzhen",
         url=f"{PAGE}ChinaSet_AllFiles.zip",
         folder="ChinaSet_AllFiles",
@@ -95,24 +98,20 @@ OFFICIAL_ARCHIVES = (
 """The two data sets as their publisher offers them, 138 and 662 radiographs."""
 
 
-class _UnusableArchiveError(DownloadError):
-    """A zip file is damaged, unsafe, or not the one that was asked for."""
-
-
 def download_archives(root: Path, archives: Sequence[Archive] = OFFICIAL_ARCHIVES) -> None:
-    """Make sure that the unpacked archives are in a folder.
+    """Fetch and unpack the archives whose folders are missing.
 
-    A complete folder is left alone, without any request. A zip file that lies in the root, put there by hand, is
-    checked, used and kept. What is fetched goes to ``<file>.part``, is continued there after an interruption, also in
-    a later run, and is removed once unpacked. One process at a time works in a root, the others wait for it.
+    A complete folder is left alone, without any request. A zip file that a user has put into the root is verified,
+    used and kept. What is fetched lies in `root/.download` until it is unpacked, and an interrupted transfer is
+    continued there, also in a later run. One process at a time works in a root, the others wait for it.
 
     Args:
         root: The data folder, created if need be.
-        archives: What to fetch.
+        archives: Archives to fetch.
 
     Raises:
-        DownloadError: An archive cannot be fetched, is not what its publisher describes, or cannot be written; or its
-            folder is there but incomplete.
+        DownloadError: If an archive cannot be fetched, is not the publisher's, or cannot be written; or if its folder
+            is there but incomplete.
 
     Example:
         >>> import tempfile
@@ -124,103 +123,151 @@ def download_archives(root: Path, archives: Sequence[Archive] = OFFICIAL_ARCHIVE
         ...     Path(name, "Toy/CXR_png/1.png").exists()
         True
     """
-    if all([_is_installed(archive, root) for archive in archives]):  # noqa: C419 - look at all before the first request
+    if all([_is_installed(archive, root) for archive in archives]):  # noqa: C419  # check all before the first request
         return
-    with _disk_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".download.lock"):
+    try:
+        folder = root / ".download"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
             for archive in archives:
                 if not _is_installed(archive, root):  # another process may have done it meanwhile
-                    _install(archive, root)
+                    _install(archive, root, folder)
+    except OSError as error:
+        raise DownloadError(
+            str(error),
+            f"room and permission to write in {root}",
+            "correct that and start again; what has been fetched is kept and continued",
+        ) from error
 
 
 def _is_installed(archive: Archive, root: Path) -> bool:
-    """Tell a complete folder from none; an incomplete one is not ours, for ours appear complete."""
+    """Tell a complete folder from none; refuse an incomplete one, which this module never leaves behind."""
     folder = root / archive.folder
     if not folder.exists():
         return False
-    if lacking := missing(folder, archive.contents):
+    if missing := _missing_files(folder, archive.contents):
         raise DownloadError(
-            f"{folder} with {lacking}",
+            f"{folder} with {missing}",
             f"all files of the {archive.name} archive, or no such folder",
             f"move {folder} away and start again, or complete it from {PAGE}",
         )
     return True
 
 
-@contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def _missing_files(folder: Path, contents: Mapping[str, int]) -> str:
+    counts = {pattern: sum(1 for _ in folder.glob(pattern)) for pattern in contents}
+    return ", ".join(
+        f"{counts[pattern]} of {least} {pattern}" for pattern, least in contents.items() if counts[pattern] < least
+    )
+
+
+def _install(archive: Archive, root: Path, download_folder: Path) -> None:
+    path = root / archive.file_name
+    fetched = not path.exists()
+    if fetched:
+        path = _fetch(archive, download_folder)
     try:
-        yield
-    except OSError as error:
+        _verify(archive, path)
+        _unpack(path, root / archive.folder, archive.contents)
+    except zipfile.BadZipFile as error:
+        next_step = "remove that file and start again to have it fetched, or fetch it anew by hand"
+        if fetched:
+            path.unlink()
+            next_step = "start again to fetch it anew; the damaged file has been removed"
+        expected = f"the {archive.name} archive as offered at {PAGE}"
+        raise DownloadError(f"{path}: {error}", expected, next_step) from error
+    if fetched:
+        path.unlink()
+
+
+def _fetch(archive: Archive, folder: Path) -> Path:
+    name = archive.file_name
+    source = pooch.create(folder, base_url="", registry={name: None}, urls={name: archive.url}, retry_if_failed=RETRIES)
+    try:
+        return Path(source.fetch(name, downloader=partial(_continue_download, archive)))
+    except (requests.RequestException, zipfile.BadZipFile) as error:
         raise DownloadError(
-            str(error),
-            f"room and permission to write in {root}",
-            "put that right and start again; what has been fetched is kept and continued",
+            f"{archive.url}: {error}",
+            f"the {archive.name} archive from its publisher's server",
+            f"start again later to continue, or fetch {archive.url} in a browser and put the file into {folder.parent}",
         ) from error
 
 
-def _install(archive: Archive, root: Path) -> None:
-    by_hand = root / archive.file_name
-    part = PartialFile(root / f"{archive.file_name}.part")
-    if by_hand.exists():
-        _unpack(archive, by_hand, "remove that file and start again to have it fetched, or fetch it anew by hand")
-    else:
-        _fetch(archive, part)
-        try:
-            _unpack(archive, part.path, "start again to fetch it anew; the damaged file has been removed")
-        except _UnusableArchiveError:
-            part.discard()
-            raise
-    part.discard()
+def _continue_download(archive: Archive, url: str, output_file: str, _: pooch.Pooch) -> None:
+    """Append to the partial file what it lacks; a downloader for pooch, which has none that continues.
+
+    A partial file of an earlier version of the archive is detected by the checksums when it is unpacked.
+    """
+    part = Path(output_file).with_name(f"{archive.file_name}.part")
+    with part.open("ab") as file:
+        start = file.tell()
+
+        def check_response(response: requests.Response, **_: object) -> None:
+            if not _is_trusted(response.url):
+                raise zipfile.BadZipFile(f"redirected to {response.url}")
+            if response.status_code in {HTTPStatus.OK, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}:
+                file.truncate(0)  # the whole file follows, or another attempt
+            if response.status_code in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+                remaining = int(response.headers.get("Content-Length", 0))
+                total = remaining + (start if response.status_code == HTTPStatus.PARTIAL_CONTENT else 0)
+                _check_size(archive, total)
+                _require_space(part.parent, remaining + total)  # radiographs are as large unpacked as packed
+
+        headers = {"Range": f"bytes={start}-", "Accept-Encoding": "identity"}
+        hooks = {"response": check_response}
+        download = pooch.HTTPDownloader(progressbar=True, chunk_size=_CHUNK, timeout=60, headers=headers, hooks=hooks)
+        download(url, file, None)
+    os.replace(part, output_file)  # noqa: PTH105  # atomic
 
 
-def _fetch(archive: Archive, part: PartialFile) -> None:
-    def accept(total: int, remaining: int) -> None:
-        if not archive.has_size(total):
-            raise DownloadError(
-                f"{archive.url} of {total:,} bytes",
-                archive.expected_size,
-                f"fetch the {archive.name} archive by hand from {PAGE} and unpack it in {part.path.parent}",
-            )
-        # Radiographs in PNG do not shrink any further, so they need about the same space again once unpacked.
-        require_space(part.path.parent, remaining + total, f"fetching and unpacking {archive.file_name}")
-
-    with _progress(f"fetching {archive.file_name}") as report:
-        fetch(archive.url, part, accept, report)
+def _check_size(archive: Archive, size: int) -> None:
+    if archive.size not in {None, size}:
+        raise zipfile.BadZipFile(f"{size:,} bytes instead of {archive.size:,}")
+    if size > MAX_SIZE:
+        raise zipfile.BadZipFile(f"{size:,} bytes instead of at most {MAX_SIZE:,}")
 
 
-def _unpack(archive: Archive, file: Path, next_step: str) -> None:
-    try:
-        _require_known(archive, file)
-        with _progress(f"unpacking {archive.file_name}") as report:
-            unpack(file, file.parent / archive.folder, archive.contents, report)
-    except zipfile.BadZipFile as error:
-        expected = f"the {archive.name} archive as offered at {PAGE}"
-        raise _UnusableArchiveError(f"{file}: {error}", expected, next_step) from error
+def _require_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(f"{free:,} free bytes in {folder}, of {size:,} that are needed")
 
 
-@contextmanager
-def _progress(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on the error stream, moved by the bytes done and in all."""
-    text, speed, rest = TextColumn("{task.description}"), TransferSpeedColumn(), TimeRemainingColumn()
-    with Progress(text, BarColumn(), DownloadColumn(), speed, rest, console=Console(stderr=True)) as progress:
-        task = progress.add_task(doing, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _require_known(archive: Archive, path: Path) -> None:
-    """Compare a file with all that is known of the archive beforehand."""
-    size = path.stat().st_size
-    if not archive.has_size(size):
-        raise zipfile.BadZipFile(f"{size:,} bytes instead of {archive.expected_size}")
-    if archive.sha256 and (digest := _sha256(path)) != archive.sha256.lower():
+def _verify(archive: Archive, path: Path) -> None:
+    """Compare a zip file, fetched or put there by hand, with all that is known of the archive."""
+    _check_size(archive, path.stat().st_size)
+    if archive.sha256 and (digest := pooch.file_hash(str(path))) != archive.sha256.lower():
         raise zipfile.BadZipFile(f"sha256 {digest} instead of {archive.sha256}")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+def _unpack(archive: Path, folder: Path, contents: Mapping[str, int]) -> None:
+    """Unpack the folder of that name from a zip archive; it appears complete and verified, or not at all."""
+    scratch = folder.with_name(f".{folder.name}.unpacking")  # a fixed name: a killed run's remains are removed here
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as file:
+            _refuse_unsafe(file.infolist(), archive.stat().st_size)
+            entries = [entry for entry in file.infolist() if entry.filename.startswith(f"{folder.name}/")]
+            _require_space(folder.parent, sum(entry.file_size for entry in entries))
+            for entry in track(entries, f"Unpacking {archive.name}", transient=True):
+                file.extract(entry, scratch)  # verifies the CRC-32, and writes links as plain files
+        if missing := _missing_files(scratch / folder.name, contents):
+            raise zipfile.BadZipFile(f"{folder.name} in it has {missing}")
+        os.replace(scratch / folder.name, folder)  # noqa: PTH105  # atomic
+    except (zlib.error, EOFError, UnicodeError, RuntimeError) as error:  # the last one of encrypted files
+        raise zipfile.BadZipFile(f"damaged: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _refuse_unsafe(entries: Sequence[zipfile.ZipInfo], packed: int) -> None:
+    """Refuse paths outside the folder, on any system, and decompression bombs.
+
+    The sizes are those that the archive declares; `zipfile` never writes more than that.
+    """
+    for name in (entry.orig_filename for entry in entries):  # as stored: `filename` has its separators replaced
+        if name.startswith("/") or ".." in name.split("/") or any(character in name for character in "\\:\0"):
+            raise zipfile.BadZipFile(f"unsafe path {name!r}")
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > MAX_RATIO * packed:
+        raise zipfile.BadZipFile(f"{packed:,} bytes would unpack to {unpacked:,}, as in a decompression bomb")
