@@ -52,7 +52,7 @@ def names_of(model, prefixes):
 
 def test_the_systems_are_there():
     assert set(SYSTEMS) == {
-        "roi_sure", "roi_l2", "roi_pg_sure", "ganomaly", "ganomaly_original", "ganomaly_sure", "unet_wgan_gp",
+        "roi_sure_ganomaly", "roi_l2", "roi_pg_sure", "ganomaly", "ganomaly_original", "ganomaly_sure", "unet_wgan_gp",
         "lungs_first",
     }  # fmt: skip
 
