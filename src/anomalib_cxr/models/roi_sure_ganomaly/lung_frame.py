@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from anomalib_cxr.functional import apply_roi
-from anomalib_cxr.functional.alignment import LEAST_MASS, Alignment, Box, Rows, find_box, find_rows, standard_rows
+from anomalib_cxr.functional.alignment import MIN_LUNG_AREA, Alignment, Box, Rows, find_box, find_rows, standard_rows
 from anomalib_cxr.functional.frames import (
     box_grid,
     frame_lung_mask,
@@ -125,7 +125,7 @@ class View:
             return gray
         light, sigma = (gray + 1) / 2, LOCAL * gray.shape[-2]
         if self.normalization == "lung" and lungs is not None:
-            found = lungs.mean(dim=(1, 2, 3), keepdim=True) > LEAST_MASS
+            found = lungs.mean(dim=(1, 2, 3), keepdim=True) > MIN_LUNG_AREA
             deviations = normalize_by_lungs(light, torch.where(found, lungs, torch.ones_like(lungs)))
         elif self.alignment == "rows":
             deviations = unstack_lungs(normalize_locally(stack_lungs(light), sigma))
