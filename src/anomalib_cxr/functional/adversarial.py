@@ -1,7 +1,4 @@
-"""The penalty that keeps a Wasserstein critic near slope 1.
-
-Source: I. Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, equation 3.
-"""
+"""Terms of adversarial training: distances of codes or features, and the gradient penalty of a Wasserstein critic."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ Distance = Literal["euclidean", "mean_squared"]
 
 
 def euclidean_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the Euclidean distance of each pair of a batch.
+    """Compute the Euclidean distance of each pair of a batch.
 
     Args:
         first: Codes or features, `(B, ...)`.
-        second: As many, of the same shape.
+        second: Codes or features of the same shape.
 
     Returns:
         One distance per pair, `(B,)`.
@@ -32,11 +29,11 @@ def euclidean_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tenso
 
 
 def mean_squared_distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared difference of each pair of a batch, as GANomaly compares codes and features.
+    """Compute the mean squared difference of each pair of a batch, as GANomaly compares codes and features.
 
     Args:
         first: Codes or features, `(B, ...)`.
-        second: As many, of the same shape.
+        second: Codes or features of the same shape.
 
     Returns:
         One mean per pair, `(B,)`.
@@ -52,8 +49,7 @@ DISTANCES: dict[Distance, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] 
     "euclidean": euclidean_distance,
     "mean_squared": mean_squared_distance,
 }
-"""Distances by the name that a configuration has for them."""
-
+"""Distances by their name in a configuration."""
 
 Critic = Callable[[torch.Tensor], torch.Tensor]
 
@@ -64,17 +60,18 @@ def gradient_penalty(
     fake: torch.Tensor,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Return how far a critic's slope is from 1, at a random point between each real image and a fake one.
+    """Compute the gradient penalty of a Wasserstein critic: `(||dD(x) / dx||_2 - 1)^2`.
 
-    At `x = e * real + (1 - e) * fake`, `e ~ U[0, 1]` for each pair: `(||dD(x) / dx||_2 - 1)^2`. The images count as
-    data: no gradient flows back to what made them. The critic must judge each image by itself; batch normalization
-    would mix the gradients of a batch.
+    It is taken at `x = e * real + (1 - e) * fake`, `e ~ U[0, 1]` for each pair. No gradient flows back to the images.
+    The critic must treat each image separately: batch normalization would mix the gradients of a batch.
+
+    Source: I. Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, equation 3.
 
     Args:
         critic: `D`, from `(B, C, H, W)` to one value per image, `(B,)` or `(B, 1)`.
         real: Real images, `(B, C, H, W)`.
-        fake: As many generated ones.
-        generator: Source of the points, on the device of `real`; None for torch's own.
+        fake: Generated images of the same shape.
+        generator: Source of `e`, on the device of `real`; None for torch's global one.
 
     Returns:
         One penalty per pair, `(B,)`, at least 0. Gradients flow to the critic's parameters.

@@ -1,4 +1,4 @@
-"""How an X-ray was exposed, in three figures that an anomaly score should not follow."""
+"""Exposure covariates of an X-ray: three nuisance figures on which an anomaly score should not depend."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import torch
 from torch.nn import functional
 
 N_COVARIATES = 3
-"""Logarithms of the gap between the bright parts of the picture and the lungs, of the brightness around the lungs, and
-of that in the lungs."""
-_BRIGHT = 0.9
-"""Quantile of the picture that counts as bright: tissue, not a marker."""
+"""Logarithms of the difference between bright tissue and lungs, of the brightness around the lungs, and of the
+brightness in the lungs."""
+_BRIGHT = 0.9  # quantile of the image that represents bright tissue, but no marker
 _GAP_FLOOR, _FLOOR = 0.05, 1e-4
-_MOST, _FEW, _AROUND = 0.5, 0.2, 2  # shares of healthy people with lung at a place; pixels
+_MAJORITY, _MINORITY, _MARGIN = 0.5, 0.2, 2  # shares of healthy people with lung at a pixel; pixels
 
 
 def healthy_regions(lungs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return where most healthy people have lung, and where hardly any has, a little apart.
+    """Return the regions that are lung, and no lung, in most healthy people.
 
     Args:
         lungs: Lungs of healthy people in the frame of their box, bool or probability, `(N, 1, H, W)`.
 
     Returns:
-        `inside`, lung of more than half of them, and `outside`, more than two pixels from what is lung of a fifth of
-        them; bool, `(H, W)`.
+        `inside`, the pixels that are lung in more than half of them, and `outside`, the pixels more than two pixels
+        away from any that is lung in more than a fifth of them; bool, `(H, W)`.
 
     Example:
         >>> lungs = torch.zeros(10, 1, 1, 8)
@@ -32,23 +31,24 @@ def healthy_regions(lungs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         >>> inside.int().tolist(), outside.int().tolist()
         ([[1, 1, 0, 0, 0, 0, 0, 0]], [[0, 0, 0, 0, 0, 1, 1, 1]])
     """
-    share = (lungs > _MOST).float().mean(dim=0)  # (1, H, W)
-    near = functional.max_pool2d((share > _FEW).float(), 2 * _AROUND + 1, stride=1, padding=_AROUND)
-    return share[0] > _MOST, near[0] == 0
+    share = (lungs > _MAJORITY).float().mean(dim=0)  # (1, H, W)
+    near = functional.max_pool2d((share > _MINORITY).float(), 2 * _MARGIN + 1, stride=1, padding=_MARGIN)
+    return share[0] > _MAJORITY, near[0] == 0
 
 
 def exposure_covariates(frames: torch.Tensor, inside: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
-    """Measure the exposure of X-rays in the frame of the lungs' box.
+    """Compute the exposure covariates of X-rays in the frame of the lungs' box.
 
-    Both regions are those of healthy people, the same in each image, so that disease does not move them.
+    The regions come from healthy people (:func:`healthy_regions`) and are the same for all images, so that disease
+    does not change them.
 
     Args:
         frames: Gray values in [0, 1], `(B, 1, H, W)`.
-        inside: True where lungs are, `(H, W)`.
-        outside: True where no lung is, `(H, W)`.
+        inside: True in the lungs, `(H, W)`.
+        outside: True outside the lungs, `(H, W)`.
 
     Returns:
-        The logarithms of the three figures, `(B, 3)`.
+        Logarithms of the three figures, `(B, 3)`.
 
     Example:
         >>> frame = torch.full((1, 1, 8, 8), 0.8)
@@ -67,14 +67,14 @@ def exposure_covariates(frames: torch.Tensor, inside: torch.Tensor, outside: tor
 
 
 def _mean(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Return the mean of those values of each row, `(B, N)`, that count, `(N,)`: `(B,)`."""
+    """Return the weighted mean of each row, `(B, N)` and weights `(N,)` to `(B,)`."""
     return (values * (counts / counts.sum().clamp(min=1))).sum(dim=1)
 
 
 def _quantile(values: torch.Tensor, counts: torch.Tensor, share: float) -> torch.Tensor:
-    """Return a quantile of those values of each row, `(B, N)`, that count, `(N,)`: `(B,)`.
+    """Return a quantile of the selected values of each row, `(B, N)` and 0 or 1 `(N,)` to `(B,)`.
 
-    Sums over all values take the place of a choice among them, whose number an exported graph would not know.
+    Cumulative sums instead of an index by the selection, whose size an exported graph would not know.
     """
     falling, order = values.sort(dim=1, descending=True)
     wanted = ((1 - share) * counts.sum()).round().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Resizing that is the same in training and in an exported graph."""
+"""Antialiased resizing that is the same in training and in an exported graph."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def _triangle_weights(source: int, target: int, like: torch.Tensor) -> torch.Ten
 def antialiased_resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize with the antialiased bilinear filter of torchvision, written as two matrix products.
 
-    OpenVINO passes over the antialiasing of ONNX's `Resize`, and anomalib switches it off on export: an exported model
-    would see other pixels than the trained one saw. Matrix products are the same everywhere, and their weights follow
-    an input of any size inside the graph.
+    OpenVINO ignores the antialiasing of ONNX's `Resize`, and anomalib switches it off on export: the exported model
+    would receive other pixels than the trained one. Matrix products are the same in all runtimes, and their weights
+    are computed inside the graph for inputs of any size.
 
     Args:
         image: Images of any value range, `(B, C, H, W)`.

@@ -1,7 +1,7 @@
-"""The region of interest: what the painter is asked to paint, and where it has painted.
+"""Region of interest: target of the generator, and region that it has reconstructed.
 
-Tensors are in the network's scale, [-1, 1], in which black is -1. A region that is cut out is therefore moved to
-black, not to the mid gray that a plain product with the mask would give.
+Tensors are in the scale of the networks, [-1, 1], in which black is -1: the outside of a region is set to black, not to
+the mid gray that a product with the mask would give.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ BLACK = -1.0
 
 
 def apply_roi(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Keep the region of interest and make the rest black: the picture that a perfect painter paints.
+    """Set everything outside the region of interest to black.
 
     Args:
         image: X-rays in [-1, 1], `(B, 1, H, W)`.
@@ -29,20 +29,20 @@ def apply_roi(image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     return image if mask is None else mask * (image - BLACK) + BLACK
 
 
-def reconstructed_region(painted: torch.Tensor) -> torch.Tensor:
-    """Return where the painter painted: where the picture is brighter than its own mean.
+def reconstructed_region(reconstruction: torch.Tensor) -> torch.Tensor:
+    """Return the region that a generator has reconstructed: the pixels brighter than the reconstruction's mean.
 
-    The mean of a picture that is black but for a region lies between black and the region. Unlike a fixed gray value it
-    also does so for a painter that is not yet, or not quite, black outside, and for dark and bright exposures.
+    The mean of an image that is black outside a region lies between black and the region. Unlike a fixed gray value,
+    this also holds for a generator whose outside is not quite black, and for dark and bright exposures.
 
     Args:
-        painted: What the painter painted, `(B, 1, H, W)`.
+        reconstruction: Output of the generator, `(B, 1, H, W)`.
 
     Returns:
-        1.0 where it painted, 0.0 elsewhere, `(B, 1, H, W)`.
+        1.0 inside the region, 0.0 elsewhere, `(B, 1, H, W)`.
 
     Example:
         >>> reconstructed_region(torch.tensor([[[[-0.9, -0.8, -0.9, -0.2]]]]))
         tensor([[[[0., 0., 0., 1.]]]])
     """
-    return (painted > painted.mean(dim=(-2, -1), keepdim=True)).to(painted.dtype)
+    return (reconstruction > reconstruction.mean(dim=(-2, -1), keepdim=True)).to(reconstruction.dtype)

@@ -1,9 +1,11 @@
-"""The unbiased risk estimate for noise that grows with the signal, as that of X-rays does.
+"""Stein's unbiased risk estimate (SURE) for Gaussian and for Poisson-Gaussian noise, restricted to a mask.
 
-Sources: [0] F. Luisier, T. Blu, M. Unser, "Image denoising in mixed Poisson-Gaussian noise", IEEE Transactions on Image
-Processing 2011; [1] M. Raphan, E. P. Simoncelli, "Least squares estimation without priors or supervision", Neural
-Computation 2011; [2] Y. Le Montagner, E. D. Angelini, J.-C. Olivo-Marin, "An unbiased risk estimator for image
-denoising in the presence of mixed Poisson-Gaussian noise", IEEE Transactions on Image Processing 2014.
+Sources: [0] C. Stein, "Estimation of the mean of a multivariate normal distribution", Annals of Statistics 1981;
+[1] S. Ramani, T. Blu, M. Unser, "Monte-Carlo SURE", IEEE Transactions on Image Processing 2008; [2] F. Luisier, T. Blu,
+M. Unser, "Image denoising in mixed Poisson-Gaussian noise", ibid. 2011; [3] M. Raphan, E. P. Simoncelli, "Least squares
+estimation without priors or supervision", Neural Computation 2011; [4] Y. Le Montagner, E. D. Angelini, J.-C.
+Olivo-Marin, "An unbiased risk estimator for image denoising in the presence of mixed Poisson-Gaussian noise", IEEE
+Transactions on Image Processing 2014.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ Denoiser = Callable[[torch.Tensor], torch.Tensor]
 
 @contextmanager
 def frozen_running_statistics(denoiser: Denoiser) -> Iterator[None]:
-    """Let the batch normalizations of a module use a batch's statistics without remembering them.
+    """Keep the running statistics of a module's batch normalizations unchanged inside the block.
+
+    In training mode the normalizations use the statistics of the batch, as before.
 
     Args:
         denoiser: A module; any other callable is left alone.
@@ -47,7 +51,7 @@ def frozen_running_statistics(denoiser: Denoiser) -> Iterator[None]:
 
 
 def _rademacher(like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    """Return independent signs, +1 or -1: the probe of least variance."""
+    """Return independent signs, +1 or -1: the probe of minimum variance."""
     signs = torch.randint(0, 2, like.shape, generator=generator, device=like.device)
     return (2 * signs - 1).to(like.dtype)
 
@@ -61,26 +65,25 @@ def probe_response(
     tau: float = 1e-2,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    r"""Tell how each pixel of a denoiser answers to a small change of that pixel, by one random probe.
+    """Estimate the diagonal of a denoiser's Jacobian, times tau, with one random probe (Hutchinson's estimator).
 
-    With `b` of independent signs and `b_M = mask * b`: `b_M * (h(x + tau b_M) - h(x))`, whose mean over `b` is
-    `tau dh_i / dx_i` inside the mask, up to the curvature of `h` over `tau`, and 0 outside. Any weighted sum over the
-    pixels, with weights that do not depend on `b`, is therefore an estimate of the same sum of the derivatives.
+    With independent signs `b` and `b_M = mask * b`: `b_M * (h(x + tau b_M) - h(x))`. Its mean over `b` is
+    `tau dh_i / dx_i` inside the mask, up to the curvature of `h` over `tau`, and 0 outside. A weighted sum over the
+    pixels, with weights independent of `b`, estimates the same sum of the derivatives.
 
-    Both passes must be in float32: a difference of two half-precision passes is rounding noise. The probe's pass
-    therefore runs with autocast switched off and leaves the running statistics of batch normalization alone.
+    Both passes must be in float32: the difference of two half-precision passes is rounding noise. The probe's pass
+    runs with autocast switched off and leaves the running statistics of batch normalization alone.
 
     Args:
-        noisy: The denoiser's input `x`, `(B, C, H, W)`, in the scale of `tau`.
-        denoised: `h(x)`, already at hand from the caller's own pass, `(B, C, H, W)`, float32; it may have more channels
-            than `noisy`, if that has one and all of them are to show it.
-        denoiser: `h`; a module where its batch normalizations must not remember the probe.
+        noisy: Input `x` of the denoiser, `(B, C, H, W)`.
+        denoised: `h(x)`, `(B, C, H, W)`, float32; it may have several channels where `noisy` has one.
+        denoiser: `h`.
         mask: 1 inside, 0 outside, `(B, 1, H, W)`; None for the whole image.
-        tau: Length of the finite difference, in the scale of `noisy`; above 0.
-        generator: Source of the probe; None for torch's own.
+        tau: Step of the finite difference, above 0, in the scale of `noisy`.
+        generator: Source of the probe; None for torch's global one.
 
     Returns:
-        One response per pixel of `denoised`, `(B, C, H, W)`. Gradients flow through both passes.
+        Response of each pixel of `denoised`, `(B, C, H, W)`. Gradients flow through both passes.
 
     Raises:
         TypeError: If `denoised` is not float32 (or float64).
@@ -115,11 +118,11 @@ def probe_divergence(
     """Estimate the divergence of a denoiser inside a mask, `sum_{i in mask} dh_i / dx_i`, with one random probe.
 
     Args:
-        noisy: As for :func:`probe_response`, like all the others.
+        noisy: Input of the denoiser, as for :func:`probe_response`.
         denoised: `h(noisy)`.
         denoiser: `h`.
         mask: 1 inside, 0 outside; None for the whole image.
-        tau: Length of the finite difference.
+        tau: Step of the finite difference.
         generator: Source of the probe.
 
     Returns:
@@ -146,7 +149,7 @@ def gaussian_sure_from_divergence(
     *,
     background: float = BLACK,
 ) -> torch.Tensor:
-    """Return SURE for Gaussian noise from a divergence that is already known; see :func:`gaussian_sure`.
+    """Compute SURE for Gaussian noise from a known divergence; see :func:`gaussian_sure`.
 
     Args:
         noisy: Observed images, `(B, C, H, W)`.
@@ -154,7 +157,7 @@ def gaussian_sure_from_divergence(
         divergence: Divergence of `h` inside the mask, `(B,)`.
         sigma: Standard deviation of the noise, in the scale of `noisy`.
         mask: 1 inside, 0 outside, `(B, 1, H, W)`; None for the whole image.
-        background: Value that `h` is to give outside the mask.
+        background: Target outside the mask.
 
     Returns:
         One risk per image, `(B,)`.
@@ -178,27 +181,29 @@ def gaussian_sure(
     background: float = BLACK,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    r"""Estimate the mean squared error of a denoiser against the clean image that nobody has seen.
+    """Estimate the mean squared error of a denoiser against the unknown clean image, for Gaussian noise.
 
-    Noise model: `noisy = clean + n`, `n ~ N(0, sigma^2 I)`, sigma KNOWN. With `P` pixels, mask `M` and `Y(x)` = `x`
-    inside the mask and `background` outside:
+    Noise model: `noisy = clean + n`, `n ~ N(0, sigma^2 I)`, sigma known.
+
+    Formula: with `P` pixels, mask `M` and `Y(x)` = `x` inside the mask and `background` outside,
 
     `sure = ||h(x) - Y(x)||^2 / P - sigma^2 mean(M) + (2 sigma^2 / P) div_M h(x)`
 
-    Its mean over the noise is `||h(x) - Y(clean)||^2 / P`. It holds for any mask that does not depend on the noise;
-    without the mask in the last two terms it would be biased. A single value may be negative. Real X-rays have noise
-    that is neither Gaussian nor of known strength: there it is a model, not a fact.
+    Unbiased: its mean over the noise is `||h(x) - Y(clean)||^2 / P` for any mask that does not depend on the noise;
+    without the mask in the last two terms it would be biased. A single value may be negative. The noise of real X-rays
+    is neither Gaussian nor of known strength: there the noise model is an assumption.
+
+    Units: `sigma`, `tau` and `background` are in the scale of `noisy`; a sigma for [0, 1] doubles in [-1, 1].
 
     Args:
-        noisy: Observed images `x`, `(B, C, H, W)`; `sigma`, `tau` and `background` are in their scale (a sigma given
-            for [0, 1] doubles in [-1, 1]).
+        noisy: Observed images `x`, `(B, C, H, W)`.
         denoised: `h(x)`, `(B, C, H, W)`, float32.
         denoiser: `h`, called once more at `x + tau * probe`.
         sigma: Standard deviation of the noise, at least 0.
         mask: 1 inside the region to be denoised, 0 outside, `(B, 1, H, W)`; None for the whole image.
-        tau: Length of the finite difference, above 0; 1e-2 suits images in [-1, 1] and float32.
-        background: Value that `h` is to give outside the mask.
-        generator: Source of the probe; None for torch's own.
+        tau: Step of the finite difference, above 0; 1e-2 suits images in [-1, 1] and float32.
+        background: Target outside the mask.
+        generator: Source of the probe; None for torch's global one.
 
     Returns:
         One risk per image, `(B,)`. Gradients flow to the denoiser's parameters through both passes.
@@ -231,24 +236,24 @@ def poisson_gaussian_sure_from_response(
     tau: float = 1e-2,
     background: float = BLACK,
 ) -> torch.Tensor:
-    """Return the risk from a probe's response that is already known; see :func:`poisson_gaussian_sure`.
+    """Compute SURE for Poisson-Gaussian noise from a known probe response; see :func:`poisson_gaussian_sure`.
 
     Args:
         noisy: Observed images, `(B, C, H, W)`.
         denoised: `h(noisy)`, `(B, C, H, W)`.
-        response: What :func:`anomalib_cxr.functional.probe_response` returns for the same mask and tau.
-        gain: Growth of the noise's variance with the intensity, in the scale of `noisy`.
-        sigma: Standard deviation of the noise where there is no intensity, in the scale of `noisy`.
+        response: Result of :func:`anomalib_cxr.functional.probe_response` for the same mask and tau.
+        gain: Slope of the noise's variance over the intensity, in the scale of `noisy`.
+        sigma: Standard deviation of the noise at intensity 0, in the scale of `noisy`.
         mask: 1 inside, 0 outside, `(B, 1, H, W)`; None for the whole image.
-        tau: Length of the probe's finite difference.
-        background: Value of no intensity, and that `h` is to give outside the mask.
+        tau: Step of the probe's finite difference.
+        background: Value of intensity 0, and target outside the mask.
 
     Returns:
         One risk per image, `(B,)`.
     """
     divergence = response.flatten(1).sum(1) / tau
     gaussian = gaussian_sure_from_divergence(noisy, denoised, divergence, sigma, mask, background=background)
-    # May be negative in dark pixels; cut off at 0, its mean would no longer be the true intensity.
+    # May be negative in dark pixels: clamping at 0 would bias its mean.
     intensity = noisy - background
     inside = intensity if mask is None else mask.to(noisy.dtype) * intensity
     weighted_divergence = (intensity * response).flatten(1).mean(1) / tau
@@ -267,36 +272,38 @@ def poisson_gaussian_sure(
     background: float = BLACK,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    r"""Estimate the mean squared error of a denoiser against a clean image that Poisson and Gaussian noise have hidden.
+    """Estimate the mean squared error of a denoiser against the unknown clean image, for Poisson-Gaussian noise.
 
     Noise model: with the intensity `u = clean - background >= 0`, `noisy - background = gain * Poisson(u / gain) + n`,
-    `n ~ N(0, sigma^2 I)`, so that a pixel's variance is `gain * u + sigma^2`; gain and sigma KNOWN. With `P` pixels,
-    mask `M`, `y = x - background`, `Y(x)` = `x` inside the mask and `background` outside:
+    `n ~ N(0, sigma^2 I)`, so that a pixel's variance is `gain * u + sigma^2`; gain and sigma known.
+
+    Formula: with `P` pixels, mask `M`, `y = x - background`, `Y(x)` = `x` inside the mask and `background` outside,
 
     `risk = ||h(x) - Y(x)||^2 / P - sum_M (gain y_i + sigma^2) / P + 2 / P sum_M (gain y_i + sigma^2) dh_i / dx_i`
 
-    The observed intensity stands in place of the true one. For a linear `h` its mean over the noise is exactly
-    `||h(x) - Y(clean)||^2 / P`. For others it is so up to the curvature of `h` over a step of `gain`: by Luisier's
-    identity the exact estimate takes `h` at `x_i - gain`, for each pixel by itself, of which this keeps the first
-    derivative. The second one, `-gain / P sum_M (gain y_i + 2 sigma^2) d^2 h_i / dx_i^2`, would take another probe and
-    is not needed: of a pixelwise tanh in [-1, 1] it makes 0.02 % of the risk at a gain of 0.002, 0.2 % at 0.02 and 2 %
-    at 0.1. With `gain = 0` this is :func:`gaussian_sure`.
+    Unbiased: for a linear `h`, its mean over the noise is exactly `||h(x) - Y(clean)||^2 / P`. For other `h` the bias
+    is the curvature of `h` over a step of `gain`: by Luisier's identity the exact estimate evaluates `h` at
+    `x_i - gain` for each pixel separately, of which this keeps the first derivative. The next term,
+    `-gain / P sum_M (gain y_i + 2 sigma^2) d^2 h_i / dx_i^2`, would take another probe and is negligible: for a
+    pixelwise tanh in [-1, 1] it is 0.02 % of the risk at a gain of 0.002, 0.2 % at 0.02 and 2 % at 0.1. With
+    `gain = 0` this is :func:`gaussian_sure`. A single value may be negative.
+
+    Units: `gain`, `sigma`, `tau` and `background` are in the scale of `noisy`. From [0, 1] to [-1, 1] both gain and
+    sigma double: the variance is four times as large, the intensity twice.
 
     Args:
-        noisy: Observed images `x`, `(B, C, H, W)`; all of `gain`, `sigma`, `tau` and `background` are in their scale.
-            From [0, 1] to [-1, 1] both gain and sigma double: the noise's variance is four times as large, and the
-            intensity that it is compared with twice.
+        noisy: Observed images `x`, `(B, C, H, W)`.
         denoised: `h(x)`, `(B, C, H, W)`, float32.
         denoiser: `h`, called once more at `x + tau * probe`.
-        gain: Growth of the variance with the intensity, at least 0.
-        sigma: Standard deviation of the noise where there is no intensity, at least 0.
+        gain: Slope of the variance over the intensity, at least 0.
+        sigma: Standard deviation of the noise at intensity 0, at least 0.
         mask: 1 inside the region to be denoised, 0 outside, `(B, 1, H, W)`; None for the whole image.
-        tau: Length of the finite difference, above 0; 1e-2 suits images in [-1, 1] and float32.
-        background: Value of no intensity, and that `h` is to give outside the mask; black, -1, in [-1, 1].
-        generator: Source of the probe; None for torch's own.
+        tau: Step of the finite difference, above 0; 1e-2 suits images in [-1, 1] and float32.
+        background: Value of intensity 0, and target outside the mask; black, -1, in [-1, 1].
+        generator: Source of the probe; None for torch's global one.
 
     Returns:
-        One risk per image, `(B,)`. It may be negative. Gradients flow to the denoiser's parameters through both passes.
+        One risk per image, `(B,)`. Gradients flow to the denoiser's parameters through both passes.
 
     Raises:
         TypeError: If `denoised` is not float32 (or float64).

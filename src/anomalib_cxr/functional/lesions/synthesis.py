@@ -1,59 +1,25 @@
-"""Which lesions an image gets."""
+"""Random selection of the synthetic lesions of each image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from types import MappingProxyType
 
 import torch
 
 from anomalib_cxr.errors import refuse_settings
 
 from .drawing import Levels, gray_levels
-from .kinds import (
-    add_cut_paste,
-    add_diffuse,
-    add_effusion,
-    add_lucency,
-    add_miliary,
-    add_nodules,
-    add_patch,
-    add_ring,
-    add_streak,
-    add_texture,
-    add_warp,
-)
+from .kinds import KINDS, WEIGHTS
 
-AddLesion = Callable[[torch.Tensor, torch.Tensor, Levels, torch.Generator], torch.Tensor]
-"""Paints one kind of lesion into each of several frames in [0, 1], `(B, 1, H, W)`, given where lung is, from 0 to 1, of
-the same shape, and their levels; the result is not bounded to [0, 1]."""
-
-KINDS: Mapping[str, AddLesion] = MappingProxyType(
-    {
-        "patch": add_patch,
-        "nodules": add_nodules,
-        "ring": add_ring,
-        "miliary": add_miliary,
-        "effusion": add_effusion,
-        "streak": add_streak,
-        "cut_paste": add_cut_paste,
-        "texture": add_texture,
-        "warp": add_warp,
-        "lucency": add_lucency,
-        "diffuse": add_diffuse,
-    }
-)
-WEIGHTS: Mapping[str, float] = MappingProxyType({kind: 2.0 if kind == "patch" else 1.0 for kind in KINDS})
-"""How often a kind is chosen, as against the others."""
-ANOTHER = 0.55
-"""Chance that an image with a lesion gets another one, each time."""
-_PARTS, _LEAST = 4, 4  # an image gets its kind with a part of the batch, so that painters work on several at once
+REPEAT_PROBABILITY = 0.55
+"""Probability of each further lesion of an image that has one."""
+_PARTS, _MIN_PART = 4, 4  # parts of a batch that get the same kind, and their minimum size: several images at once
 
 
 def add_lesions(
-    lungs: torch.Tensor,
-    inside: torch.Tensor,
+    frames: torch.Tensor,
+    lung_mask: torch.Tensor,
     generator: torch.Generator,
     *,
     kinds: Sequence[str] = tuple(KINDS),
@@ -61,49 +27,50 @@ def add_lesions(
     share: float = 0.8,
     most: int = 3,
 ) -> torch.Tensor:
-    """Paint lesions of random kinds into a share of the images.
+    """Add lesions of random kinds to a share of the images.
 
     Args:
-        lungs: Frames with both lungs side by side, gray values in [0, 1], dense is bright, `(B, 1, H, W)`.
-        inside: Lung, from 0 to 1, in the same frame, `(B, 1, H, W)`.
+        frames: Frames with both lungs side by side, gray values in [0, 1], dense tissue bright, `(B, 1, H, W)`.
+        lung_mask: Lung mask of the frames, 0 to 1, `(B, 1, H, W)`.
         generator: Source of the draws, on the CPU.
         kinds: Kinds of lesions to choose from; keys of `KINDS`.
-        weights: How often a kind is chosen as against the others.
-        share: Chance that an image gets lesions, from 0 to 1; the others stay exactly as they are.
-        most: Greatest number of lesions in an image.
+        weights: Relative frequency of each kind.
+        share: Probability that an image gets lesions, 0 to 1; the others remain unchanged.
+        most: Maximum number of lesions of an image.
 
     Returns:
-        Painted frames in [0, 1], `(B, 1, H, W)`.
+        Frames with lesions in [0, 1], `(B, 1, H, W)`.
 
     Raises:
         SettingError: If a kind is unknown or has no weight above 0, or another setting is outside its range.
 
     Example:
-        >>> lungs, inside = torch.full((4, 1, 96, 96), 0.3), torch.ones(4, 1, 96, 96)
-        >>> lungs[..., :8] = 0.8  # the chest wall
-        >>> painted = add_lesions(lungs, inside, torch.Generator().manual_seed(0), kinds=["nodules"], share=1.0)
-        >>> painted.shape, bool((painted >= lungs).all()), bool((painted > lungs).flatten(1).any(dim=1).all())
+        >>> frames, lung_mask = torch.full((4, 1, 96, 96), 0.3), torch.ones(4, 1, 96, 96)
+        >>> frames[..., :8] = 0.8  # the chest wall
+        >>> result = add_lesions(frames, lung_mask, torch.Generator().manual_seed(0), kinds=["nodules"], share=1.0)
+        >>> result.shape, bool((result >= frames).all()), bool((result > frames).flatten(1).any(dim=1).all())
         (torch.Size([4, 1, 96, 96]), True, True)
     """
     _check(kinds, weights, share, most)
-    levels = gray_levels(lungs, inside)
-    painted = lungs.clone()
-    chances = torch.tensor([float(weights[kind]) for kind in kinds])
-    sick = torch.rand(len(lungs), generator=generator) < share
+    levels = gray_levels(frames, lung_mask)
+    result = frames.clone()
+    probabilities = torch.tensor([float(weights[kind]) for kind in kinds])
+    selected = torch.rand(len(frames), generator=generator) < share
     for number in range(most):
-        again = torch.rand(len(lungs), generator=generator) < (ANOTHER if number else 1)
-        for part in _parts(sick & again, generator):
-            paint = KINDS[kinds[int(torch.multinomial(chances, 1, generator=generator))]]
-            some = part.to(lungs.device)
-            painted[some] = paint(painted[some], inside[some], Levels(*(level[some] for level in levels)), generator)
-    return painted.clamp(0, 1)
+        again = torch.rand(len(frames), generator=generator) < (REPEAT_PROBABILITY if number else 1)
+        for indices in _split(selected & again, generator):
+            add_lesion = KINDS[kinds[int(torch.multinomial(probabilities, 1, generator=generator))]]
+            part = indices.to(frames.device)
+            part_levels = Levels(*(level[part] for level in levels))
+            result[part] = add_lesion(result[part], lung_mask[part], part_levels, generator)
+    return result.clamp(0, 1)
 
 
-def _parts(chosen: torch.Tensor, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Deal the numbers of the chosen images out to a few parts by chance."""
+def _split(chosen: torch.Tensor, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Split the indices of the chosen images at random into a few parts."""
     numbers = chosen.nonzero().flatten()
     shuffled = numbers[torch.randperm(len(numbers), generator=generator)]
-    size = max(_LEAST, len(numbers) // _PARTS)
+    size = max(_MIN_PART, len(numbers) // _PARTS)
     for first in range(0, len(numbers), size):
         yield shuffled[first : first + size]
 

@@ -30,7 +30,7 @@ def spread(weights):
 def test_a_nodule_is_round(flat, in_the_middle, monkeypatch, generator, size):
     in_the_middle(patterns)
     monkeypatch.setattr(patterns, "choose", lambda *_: 1)
-    nodules = change(patterns.add_nodules, *flat(size, COUNT), generator)
+    nodules = change(patterns._add_nodules, *flat(size, COUNT), generator)
     smaller, larger = spread(nodules).T
     torch.testing.assert_close(smaller, larger, rtol=0.02, atol=0)
     assert (larger < 0.1 * size[0]).all()
@@ -43,18 +43,18 @@ def test_there_are_as_many_nodules_as_drawn(flat, monkeypatch, generator):
         patterns, "sample_centers", lambda *_: [each.reshape(1, 4, 1, 1).expand(COUNT, -1, 1, 1) for each in corners]
     )
     monkeypatch.setattr(patterns, "CLUSTERED", 0)
-    nodules = change(patterns.add_nodules, *flat(count=COUNT), generator)
+    nodules = change(patterns._add_nodules, *flat(count=COUNT), generator)
     found = [label(each[0].numpy() > each.max().item() / 3)[1] for each in nodules]
     assert max(found) == 4
     monkeypatch.setattr(patterns, "CLUSTERED", 1)
-    close = change(patterns.add_nodules, *flat(count=COUNT), generator)
+    close = change(patterns._add_nodules, *flat(count=COUNT), generator)
     assert spread(close).mean() == pytest.approx(spread(nodules).mean().item() * patterns.CLUSTER, rel=0.15)
 
 
 @each_size
 def test_a_ring_is_bright_around_a_dark_middle(flat, in_the_middle, generator, size):
     in_the_middle(drawing)
-    rings = change(patterns.add_ring, *flat(size, COUNT), generator)[:, 0]
+    rings = change(patterns._add_ring, *flat(size, COUNT), generator)[:, 0]
     rows, columns = (slice(side // 2 - 1, side // 2 + 1) for side in size)
     middle = rings[:, rows, columns].amax(dim=(1, 2))
     assert (middle < 0.03).all()
@@ -63,14 +63,14 @@ def test_a_ring_is_bright_around_a_dark_middle(flat, in_the_middle, generator, s
 
 
 def test_granules_are_many_and_small(flat, generator):
-    dots = change(patterns.add_miliary, *flat((128, 128), COUNT), generator)
+    dots = change(patterns._add_miliary, *flat((128, 128), COUNT), generator)
     counts = [label(each[0].numpy() > each.max().item() / 2)[1] for each in dots]
     assert sorted(counts)[COUNT // 2] > 60
 
 
 @each_size
 def test_streaks_run_in_one_direction(flat, generator, size):
-    streaks = change(patterns.add_streak, *flat(size, COUNT), generator)[:, 0]
+    streaks = change(patterns._add_streak, *flat(size, COUNT), generator)[:, 0]
     down, across = streaks.diff(dim=1)[:, :, 1:], streaks.diff(dim=2)[:, 1:]
     slopes = torch.stack([down, across]).flatten(2)
     along, over = torch.linalg.eigvalsh(torch.einsum("cbn,dbn->bcd", slopes, slopes)).T  # of the structure tensor
