@@ -16,7 +16,7 @@ from rich.progress import track
 
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.data.sources.layouts import find_radiographs
-from anomalib_cxr.data.sources.mask_folder import FOLDER, NO_LUNGS, REPORT, MaskFolder
+from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER, NO_LUNGS, REPORT, MaskFolder
 from anomalib_cxr.data.sources.nih_files import TABLE, find_images
 from anomalib_cxr.errors import DatasetError, RadiographError
 from anomalib_cxr.utils.files import atomic_path
@@ -71,12 +71,12 @@ def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: P
     """
     network, masks = load_segmenter(segmenter), MaskFolder(folder)
     _refuse_same_names(images)
-    masks.refuse_other(Path(segmenter))
+    masks.check_segmenter(Path(segmenter))
     try:
         if masks.missing(images):  # a complete folder need not be writable
             masks.path.mkdir(parents=True, exist_ok=True)
             with FileLock(masks.path / ".lock"):
-                masks.claim(Path(segmenter))
+                masks.record_segmenter(Path(segmenter))
                 return _predict_missing(images, masks, network.to(fastest_device()))
     except OSError as error:
         raise DatasetError(
@@ -107,7 +107,7 @@ def predict_for_root(root: Path | str, segmenter: Path | str, folder: Path | str
         without = [Path(path) for path in find_images(root)]
     else:
         without = [files.image for files in find_radiographs(root) if not files.masks]
-    return predict_masks(without, root / FOLDER if folder is None else folder, segmenter)
+    return predict_masks(without, root / DEFAULT_FOLDER if folder is None else folder, segmenter)
 
 
 def _predict_missing(images: Sequence[Path | str], masks: MaskFolder, network: LungSegmenter) -> Prediction:
@@ -118,7 +118,7 @@ def _predict_missing(images: Sequence[Path | str], masks: MaskFolder, network: L
     for image, reason in zip(missing, reasons, strict=True):
         if reason is not None:
             offenders[reason].append(image)
-    masks.list_without_lungs(offenders[NO_LUNGS])
+    masks.report_without_lungs(offenders[NO_LUNGS])
     return _told(reasons.count(None), offenders)
 
 
@@ -144,7 +144,7 @@ def _predict(image: Path, masks: MaskFolder, network: LungSegmenter) -> str | No
         return error.reason
     if not are_plausible(lungs):
         return NO_LUNGS
-    with atomic_path(masks.place(image)) as unfinished:
+    with atomic_path(masks.mask_path(image)) as unfinished:
         Image.fromarray(lungs).convert("L").save(unfinished)
     return None
 

@@ -21,7 +21,7 @@ from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.errors import DatasetError, SegmenterError
 from anomalib_cxr.segmentation import prediction as lung_masks
 from anomalib_cxr.segmentation.network import load_segmenter, save_segmenter
-from anomalib_cxr.segmentation.prediction import FOLDER, predict_for_root, predict_masks
+from anomalib_cxr.segmentation.prediction import DEFAULT_FOLDER, predict_for_root, predict_masks
 
 COUNT = 15  # X-rays of the unmasked set
 UNMASKED = {"CHNCXR_0000_0", "CHNCXR_0014_1"}  # of the set with true masks
@@ -39,7 +39,7 @@ def images(root):
 
 @pytest.fixture
 def folder(root):
-    return root / FOLDER
+    return root / DEFAULT_FOLDER
 
 
 @pytest.fixture
@@ -117,17 +117,17 @@ class TestTrueMasks:
         root = editable(shenzhen_root)
         before = stamps(root / "mask")
         assert predict_for_root(root, segmenter_path).written == len(UNMASKED)
-        assert {path.stem for path in (root / FOLDER).glob("*.png")} == UNMASKED
+        assert {path.stem for path in (root / DEFAULT_FOLDER).glob("*.png")} == UNMASKED
         assert stamps(root / "mask") == before
 
     def test_a_true_mask_wins(self, editable, shenzhen_root):
         root = editable(shenzhen_root)
-        (root / FOLDER).mkdir()
+        (root / DEFAULT_FOLDER).mkdir()
         for path in root.rglob("CXR_png/*.png"):
-            shutil.copy(path, root / FOLDER)
-        samples = make_samples(root, root / FOLDER)
+            shutil.copy(path, root / DEFAULT_FOLDER)
+        samples = make_samples(root, root / DEFAULT_FOLDER)
         for image, (mask,) in zip(samples.image_path, samples.roi_mask_paths, strict=True):
-            assert Path(mask).parent.name == (FOLDER if Path(image).stem in UNMASKED else "mask")
+            assert Path(mask).parent.name == (DEFAULT_FOLDER if Path(image).stem in UNMASKED else "mask")
 
 
 def test_every_image_of_the_nih_set(nih_root, segmenter_path, tmp_path):

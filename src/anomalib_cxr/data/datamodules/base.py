@@ -24,7 +24,7 @@ from anomalib_cxr.data.datasets.verification import (
     sample_paths,
     verify_samples,
 )
-from anomalib_cxr.data.sources.mask_folder import FOLDER
+from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
 from anomalib_cxr.data.sources.splits import Protocol, assign_splits, describe_splits
@@ -134,7 +134,7 @@ class RoiDataModule(AnomalibDataModule):
         self.on_error = on_error
         self.split_table = split_table
         self.segmenter = segmenter
-        self.predicted_masks = self.root / FOLDER if predicted_masks is None else Path(predicted_masks)
+        self.predicted_masks = self.root / DEFAULT_FOLDER if predicted_masks is None else Path(predicted_masks)
         self.cache = cache
         self.cache_folder = None if cache_folder is None else Path(cache_folder)
         self.cache_gigabytes = cache_gigabytes

@@ -15,9 +15,9 @@ from anomalib import TaskType
 from jsonargparse.typing import PositiveInt
 
 from anomalib_cxr.data.reading.radiograph import intact_size
-from anomalib_cxr.data.sources.mask_folder import with_predicted_masks
-from anomalib_cxr.data.sources.nih_draw import deal_at_random, deal_by_lists, draw_images
 from anomalib_cxr.data.sources.nih_files import FINDINGS, HEALTHY, find_images, read_entries
+from anomalib_cxr.data.sources.nih_splits import sample_images, split_at_random, split_by_lists
+from anomalib_cxr.data.sources.samples import with_predicted_masks
 from anomalib_cxr.data.sources.splits import PROTOCOLS
 from anomalib_cxr.errors import DatasetError, refuse_settings
 from anomalib_cxr.utils.settings import check_settings
@@ -35,7 +35,7 @@ class NihChestXray14(RoiDataModule):
     """Healthy and sick chest X-rays of one hospital, split by patient.
 
     An X-ray with "No Finding" is healthy, even if another X-ray of the patient has a finding. Patients are split and
-    X-rays sampled as described in :mod:`anomalib_cxr.data.sources.nih_draw`. With the same seed, a patient is in the
+    X-rays sampled as described in :mod:`anomalib_cxr.data.sources.nih_splits`. With the same seed, a patient is in the
     same split for every view, findings, numbers and protocol.
 
     Before training, the sampled files are checked by their checksums without decoding. Masks are predicted for the
@@ -93,8 +93,7 @@ class NihChestXray14(RoiDataModule):
         """Return the samples table, sampled and verified.
 
         Returns:
-            The sampled X-rays, with the columns of :func:`anomalib_cxr.data.sources.samples.make_samples` (`reading`
-            has the findings), and
+            The sampled X-rays, with the columns of :class:`anomalib_cxr.data.sources.samples.SampleRow`, and
 
             - `patient`: identifier of the patient.
             - `view`: `PA` or `AP`.
@@ -124,14 +123,14 @@ class NihChestXray14(RoiDataModule):
         """
         entries = read_entries(self.root)
         if self.draw == "official":
-            groups = deal_by_lists(entries, self.root, self.seed)
+            groups = split_by_lists(entries, self.root, self.seed)
         else:
-            groups = deal_at_random(entries, self.seed)
+            groups = split_at_random(entries, self.seed)
         samples = _as_samples(self._chosen(self._on_disk(entries)))
         counts = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
         if self.protocol == "dissertation":
             del counts["val"]
-        samples["split"] = draw_images(samples, groups[samples.index], counts, self.seed)
+        samples["split"] = sample_images(samples, groups[samples.index], counts, self.seed)
         drawn = samples[samples.split != "unused"].reset_index(drop=True)
         patients = ", ".join(f"{split} {count}" for split, count in drawn.groupby("split").patient.nunique().items())
         logger.info("%d of %d X-rays drawn, of so many patients: %s", len(drawn), len(entries), patients)

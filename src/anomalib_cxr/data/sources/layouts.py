@@ -1,8 +1,8 @@
-"""Which files of a folder belong together: X-ray, lung masks, lesion mask and clinical reading.
+"""Layouts of data folders: X-rays with their lung masks, lesion mask and clinical reading.
 
-A file's role is told by the name of its folder and its partner by its own name. That covers every layout that the
-sets come in, and any mixture of them: the two official archives unpacked side by side, the Shenzhen masks in a folder
-`mask`, and the merged layout, each under any number of top folders.
+The name of its folder determines the role of a file, and its own name the X-ray that it belongs to. That covers all
+layouts of the public sets and any mixture of them: the two official archives unpacked side by side, the Shenzhen masks
+in a folder `mask`, and the merged layout, each under any number of top folders.
 """
 
 from __future__ import annotations
@@ -49,43 +49,52 @@ _HOW_TO_GET = (
 
 @dataclass
 class RadiographFiles:
-    """The files of one X-ray."""
+    """Files of one X-ray.
+
+    Attributes:
+        image: The X-ray.
+        source: Hospital: `montgomery`, `shenzhen`, or `phantom`.
+        abnormal: True for an X-ray with a finding.
+        masks: Lung masks, to be merged: none, one, or left and right.
+        lesion: Lesion mask.
+        reading: Clinical reading.
+    """
 
     image: Path
     source: str
-    """Hospital: `montgomery`, `shenzhen`, or `phantom`."""
     abnormal: bool
     masks: tuple[Path, ...] = ()
-    """Lung masks, to be merged: none, one, or left and right."""
     lesion: Path | None = None
     reading: Path | None = None
 
 
 @dataclass
 class _Scan:
-    """What a folder holds: files by role and by the name that they share."""
+    """Files of a folder by role and by the name of their X-ray, and X-rays whose name does not fit."""
 
     files: dict[str, dict[str, list[Path]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     unnamed: list[Path] = field(default_factory=list)
 
 
-def _refuse_locked(error: OSError) -> None:
-    """Refuse a folder without the right to read it, which `os.walk` would pass over; a missing one is told of later."""
+def _refuse_unreadable(error: OSError) -> None:
+    """Refuse a folder without read permission, which `os.walk` would skip; a missing one is reported later."""
     if isinstance(error, PermissionError):
         raise DatasetError(
-            f"{error.filename}: {error.strerror}", "a folder that may be read", "ask its owner for the right to read it"
+            f"{error.filename}: {error.strerror}",
+            "a folder that may be read",
+            "ask its owner for permission to read it",
         ) from error
 
 
 def _files_by_role(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder, subfolders, names in os.walk(root, onerror=_refuse_locked, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_unreadable, followlinks=True):
         subfolders.sort()
         role = ROLES.get(Path(folder).name.lower())
         if role is not None:
-            yield from ((role, Path(folder, name)) for name in sorted(names) if _is_picture_or_text(role, name))
+            yield from ((role, Path(folder, name)) for name in sorted(names) if _has_suffix_of_role(role, name))
 
 
-def _is_picture_or_text(role: str, name: str) -> bool:
+def _has_suffix_of_role(role: str, name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES[role]
 
 
@@ -101,7 +110,7 @@ def _scan(root: Path) -> _Scan:
 
 
 def _may_share_name(role: str, paths: list[Path]) -> bool:
-    """Tell the masks of both lungs, and the merged layout's copies in `test/`, from two different files of one name."""
+    """Return True for the masks of both lungs, and for the merged layout's copies in `test/`."""
     folders = sorted(path.parent.name.lower() for path in paths)
     if role == "mask":
         return folders == ["leftmask", "rightmask"]
@@ -119,7 +128,7 @@ def _ambiguous(scan: _Scan) -> list[Path]:
 
 
 def _one_sided(scan: _Scan) -> list[Path]:
-    """Return masks of one lung whose other half is missing."""
+    """Return masks of one lung without the other lung's."""
     return [
         paths[0]
         for paths in scan.files["mask"].values()
@@ -145,11 +154,11 @@ def _refuse_offenders(root: Path, scan: _Scan) -> None:
 
 
 def describe_folder(root: Path, lacking: str) -> str:
-    """Tell what is in a folder that lacks what was looked for.
+    """Describe a folder without the expected files, for an error message.
 
     Args:
         root: The folder; it need not exist.
-        lacking: What was looked for.
+        lacking: Description of the expected files.
 
     Returns:
         Such as ``data with scans, and no X-ray in a folder CXR_png``.
@@ -179,7 +188,7 @@ def find_radiographs(root: Path | str) -> list[RadiographFiles]:
         One entry per X-ray, sorted by name.
 
     Raises:
-        DatasetError: If there is no X-ray, or if files cannot be told apart; all of those are named.
+        DatasetError: If there is no X-ray, or if files are ambiguous or incomplete; names all of those.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -196,10 +205,10 @@ def find_radiographs(root: Path | str) -> list[RadiographFiles]:
     _refuse_offenders(root, scan)
     if not scan.files["image"]:
         raise DatasetError(describe_folder(root, "X-ray in a folder CXR_png"), _LAYOUTS, _HOW_TO_GET)
-    return [_belonging(scan, stem, images[0]) for stem, images in sorted(scan.files["image"].items())]
+    return [_group_files(scan, stem, images[0]) for stem, images in sorted(scan.files["image"].items())]
 
 
-def _belonging(scan: _Scan, stem: str, image: Path) -> RadiographFiles:
+def _group_files(scan: _Scan, stem: str, image: Path) -> RadiographFiles:
     prefix, _, label = stem.split("_")
     masks, lesions, readings = (scan.files[role].get(stem, []) for role in ("mask", "lesion", "reading"))
     return RadiographFiles(

@@ -1,4 +1,4 @@
-"""The files of NIH ChestX-ray14: the table of findings, the folders of images, and the two official lists.
+"""Files of NIH ChestX-ray14: the table of findings, the folders of images, and the two official lists.
 
 Source: X. Wang et al., "ChestX-ray8: Hospital-scale chest X-ray database and benchmarks", CVPR 2017.
 """
@@ -22,10 +22,10 @@ FINDINGS = (
     *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia"),
     *("Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax"),
 )
-"""The fourteen findings, as the table spells them."""
+"""Fourteen findings, spelled as in the table."""
 
 OLDEST = 120
-"""Years; the table holds ages such as 414, which nobody has reached: they are missing."""
+"""Greatest plausible age in years; the table has ages such as 414, which count as missing."""
 
 _COLUMNS = {
     "Image Index": "name",
@@ -35,7 +35,7 @@ _COLUMNS = {
     "Patient Gender": "sex",
     "View Position": "view",
 }
-_NEEDED = ["name", "reading", "patient"]  # an X-ray without one of them can be put nowhere
+_REQUIRED = ["name", "reading", "patient"]  # an X-ray without one of them cannot be assigned to a split
 _LAYOUT = (
     f"{TABLE} with images_001/images/ to images_012/images/ beside it, or with a single folder images/, and for the "
     f"official draw {TRAIN_VAL_LIST} and {TEST_LIST}"
@@ -44,7 +44,7 @@ _HOW_TO_GET = "get the set as datasets/README.md says, or point data.init_args.r
 
 
 def read_entries(root: Path | str) -> pd.DataFrame:
-    r"""Read the table of findings; both of its releases, and the copy that Kaggle has, are accepted.
+    r"""Read the table of findings, of either release or as copied by Kaggle.
 
     Args:
         root: Folder of the set.
@@ -52,14 +52,14 @@ def read_entries(root: Path | str) -> pd.DataFrame:
     Returns:
         A row per X-ray, sorted by name, with the columns
 
-        - `name`: of the image file.
+        - `name`: name of the image file.
         - `reading`: findings, separated by `|`, or `No Finding`.
-        - `patient`: as the table identifies them.
-        - `age` in years, `sex` (`M`, `F`), `view` (`PA`, `AP`): missing where the table tells none that can be.
+        - `patient`: identity of the patient.
+        - `age` in years, `sex` (`M`, `F`), `view` (`PA`, `AP`): missing if the table has no valid value.
 
     Raises:
-        DatasetError: If there is not one table, or if it cannot be read, lacks columns, or has rows that are incomplete
-            or there twice.
+        DatasetError: If there is not exactly one table, or if it cannot be read, lacks columns, or has incomplete or
+            duplicate rows.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -86,10 +86,10 @@ def find_images(root: Path | str) -> pd.Series[str]:
         root: Folder of the set.
 
     Returns:
-        Path by name.
+        Path of each image, indexed by file name.
 
     Raises:
-        DatasetError: If there is none, or if two have the same name.
+        DatasetError: If there is no image, or if two have the same name.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -102,17 +102,17 @@ def find_images(root: Path | str) -> pd.Series[str]:
     """
     root = Path(root)
     folders = [*sorted(root.glob("images_*/images")), root / "images"]
-    paths = [path for folder in folders if folder.is_dir() for path in _pictures(folder)]
+    paths = [path for folder in folders if folder.is_dir() for path in _png_files(folder)]
     if not paths:
         raise DatasetError(describe_folder(root, "image in images_*/images or images"), _LAYOUT, _HOW_TO_GET)
     images = pd.Series(paths, index=[path.rpartition(os.sep)[2] for path in paths], dtype=object)
-    twice = images[images.index.duplicated(keep=False)]
-    if len(twice):
+    duplicates = images[images.index.duplicated(keep=False)]
+    if len(duplicates):
         raise DatasetError(
             f"images in {root} of the same name",
             "each image once",
             "remove the copies",
-            {"the same name twice": sorted(twice)},
+            {"the same name twice": sorted(duplicates)},
         )
     return images
 
@@ -123,13 +123,13 @@ def read_list(root: Path | str, name: str, known: pd.Series[str]) -> pd.Series[b
     Args:
         root: Folder of the set.
         name: Name of the list.
-        known: Names of the images that the table has.
+        known: Names of the images in the table.
 
     Returns:
-        Which of the known images the list names, by the index of `known`.
+        True for each known image that is in the list, by the index of `known`.
 
     Raises:
-        DatasetError: If the list cannot be read, or names images that the table does not know.
+        DatasetError: If the list cannot be read, or names images that are not in the table.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -150,7 +150,7 @@ def read_list(root: Path | str, name: str, known: pd.Series[str]) -> pd.Series[b
     unknown = listed[~listed.isin(known)]
     if len(unknown):
         raise DatasetError(
-            f"{path}, which names {len(unknown)} images that the table does not know",
+            f"{path}, which names {len(unknown)} images that are not in the table",
             "the list and the table of one release",
             "get both anew from the set's download page",
             {"not in the table": list(unknown)},
@@ -172,7 +172,7 @@ def _find_table(root: Path) -> Path:
 
 
 def _read_columns(table: Path) -> pd.DataFrame:
-    """Read what is needed of a table as text; the older release ends its lines by a comma."""
+    """Read the needed columns as text; lines of the older release end with a comma."""
     try:
         entries = pd.read_csv(table, dtype=str, index_col=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -186,17 +186,17 @@ def _read_columns(table: Path) -> pd.DataFrame:
             f"the columns {', '.join(_COLUMNS)}, and a row per image",
             "use the table as it was published",
         )
-    needed: pd.DataFrame = entries[list(_COLUMNS)].rename(columns=_COLUMNS)
-    _refuse_rows(table, needed)
-    return needed
+    entries = entries[list(_COLUMNS)].rename(columns=_COLUMNS)
+    _refuse_rows(table, entries)
+    return entries
 
 
 def _refuse_rows(table: Path, entries: pd.DataFrame) -> None:
-    incomplete = entries[entries[_NEEDED].isna().any(axis=1)]
-    twice = entries.name[entries.name.notna() & entries.name.duplicated()]
+    incomplete = entries[entries[_REQUIRED].isna().any(axis=1)]
+    duplicates = entries.name[entries.name.notna() & entries.name.duplicated()]
     offenders = {
         "incomplete": [f"line {row + 2}" for row in incomplete.index],  # counted from 1, after the header
-        "the same image twice": list(twice),
+        "the same image twice": list(duplicates),
     }
     offenders = {reason: rows for reason, rows in offenders.items() if rows}
     if offenders:
@@ -209,14 +209,14 @@ def _refuse_rows(table: Path, entries: pd.DataFrame) -> None:
 
 
 def _ages(texts: pd.Series[str]) -> pd.Series[float]:
-    """Read ages with a unit, as in `058Y`, or in years, as in `58`; text by text, as there are few different ones."""
+    """Parse ages with a unit, as in `058Y`, or in years, as in `58`; each different text once."""
     ages = {text: parse_age(f"{text}Y" if text.isdecimal() else text) for text in texts.dropna().unique()}
     years = texts.map(ages).astype(float)
-    possible: pd.Series[float] = years.where(years <= OLDEST)
-    return possible
+    plausible: pd.Series[float] = years.where(years <= OLDEST)
+    return plausible
 
 
-def _pictures(folder: Path) -> list[str]:
+def _png_files(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return [
             entry.path for entry in entries if entry.name.lower().endswith(".png") and not entry.name.startswith(".")

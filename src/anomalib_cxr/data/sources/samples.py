@@ -1,19 +1,51 @@
-"""The samples table: one row per X-ray, as anomalib's datasets want it."""
+"""Samples table: one row for each X-ray, with the columns of :class:`SampleRow`."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import TypedDict
 
 import pandas as pd
 from anomalib import TaskType
 
 from anomalib_cxr.data.reading.metadata import read_clinical_reading
-from anomalib_cxr.data.sources.mask_folder import with_predicted_masks
 
 from .layouts import RadiographFiles, find_radiographs
+from .mask_folder import MaskFolder
+
+logger = logging.getLogger(__name__)
 
 
-def _row(files: RadiographFiles) -> dict[str, object]:
+class SampleRow(TypedDict):
+    """Columns of a samples table; NIH ChestX-ray14 has `patient` and `view` (`PA`, `AP`) in addition.
+
+    Attributes:
+        image_path: Path of the X-ray.
+        label: `normal` or `abnormal`.
+        label_index: 0 for `normal`, 1 for `abnormal`.
+        mask_path: Path of the lesion mask, empty if there is none; as everywhere in anomalib, the ANOMALY's mask.
+        roi_mask_paths: Paths of the lung masks to be merged; empty if there is none.
+        source: Hospital: `montgomery`, `shenzhen` or `nih`; `phantom` for phantoms.
+        age: Age in years; missing if it is not known.
+        sex: `M` or `F`; missing if it is not known.
+        reading: Findings of the radiologist; missing if there are none.
+        split: `train`, `val`, `test` or `unused`; `unused` until splits are assigned.
+    """
+
+    image_path: str
+    label: str
+    label_index: int
+    mask_path: str
+    roi_mask_paths: tuple[str, ...]
+    source: str
+    age: float | None
+    sex: str | None
+    reading: str | None
+    split: str
+
+
+def _make_row(files: RadiographFiles) -> SampleRow:
     reading = read_clinical_reading(files.reading)
     return {
         "image_path": str(files.image),
@@ -30,28 +62,19 @@ def _row(files: RadiographFiles) -> dict[str, object]:
 
 
 def make_samples(root: Path | str, predicted_masks: Path | str | None = None) -> pd.DataFrame:
-    """List the X-rays of a folder in any known layout.
+    """Make the samples table of a folder in any layout of :mod:`anomalib_cxr.data.sources.layouts`.
 
     Args:
         root: Folder with the data.
-        predicted_masks: Folder of :func:`anomalib_cxr.segmentation.prediction.predict_masks`, whose masks serve X-rays that
-            have no true one; it need not exist. None for true masks only.
+        predicted_masks: Folder of predicted masks, used for X-rays without a true one; it need not exist. None for
+            true masks only.
 
     Returns:
-        A table with the columns
-
-        - `image_path`: the X-ray.
-        - `label`, `label_index`: `normal`, 0 or `abnormal`, 1.
-        - `mask_path`: mask of the lesion, empty where there is none; as everywhere in anomalib, where the ANOMALY is.
-        - `roi_mask_paths`: masks of the lungs to be merged, a tuple; empty for an X-ray without.
-        - `source`: hospital, `montgomery` or `shenzhen`, or `phantom`.
-        - `age` in years, `sex` (`M`, `F`), `reading`: from the clinical file; missing where there is none.
-        - `split`: `unused` until :func:`anomalib_cxr.data.sources.splits.assign_splits`.
-
-        `attrs["task"]` tells anomalib whether there are lesion masks to measure pixels by.
+        A table with the columns of :class:`SampleRow`. Its `attrs["task"]` tells anomalib whether there are lesion
+        masks to compute pixel metrics by.
 
     Raises:
-        DatasetError: If there is no X-ray, or if files cannot be told apart.
+        DatasetError: If there is no X-ray, or if files are ambiguous.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -62,8 +85,42 @@ def make_samples(root: Path | str, predicted_masks: Path | str | None = None) ->
         [{'label': 'normal', 'source': 'phantom', 'reading': 'normal'},
          {'label': 'abnormal', 'source': 'phantom', 'reading': 'consolidation'}]
     """
-    samples: pd.DataFrame = pd.DataFrame([_row(files) for files in find_radiographs(root)])
+    samples: pd.DataFrame = pd.DataFrame([_make_row(files) for files in find_radiographs(root)])
     abnormal = samples[samples.label_index == 1]
     has_lesions = len(abnormal) > 0 and bool((abnormal.mask_path != "").all())
     samples.attrs["task"] = TaskType.SEGMENTATION if has_lesions else TaskType.CLASSIFICATION
     return samples if predicted_masks is None else with_predicted_masks(samples, predicted_masks)
+
+
+def with_predicted_masks(samples: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
+    """Add the predicted lung mask to X-rays without a true one.
+
+    Args:
+        samples: A table with the columns `image_path` and `roi_mask_paths` of :class:`SampleRow`.
+        folder: Folder of predicted masks; it need not exist.
+
+    Returns:
+        A copy with `roi_mask_paths` completed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> samples = pd.DataFrame({"image_path": ["a.png", "b.png", "c.png"]})
+        >>> samples["roi_mask_paths"] = [("true.png",), (), ()]
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("a.png", "b.png"):
+        ...         Path(folder, name).touch()
+        ...     masks = with_predicted_masks(samples, folder).roi_mask_paths
+        >>> [[Path(path).name for path in paths] for paths in masks]
+        [['true.png'], ['b.png'], []]
+    """
+    predicted = MaskFolder(folder)
+    stems = predicted.mask_stems()
+    masks = [
+        (str(predicted.mask_path(image)),) if not paths and Path(image).stem in stems else paths
+        for image, paths in zip(samples.image_path, samples.roi_mask_paths, strict=True)
+    ]
+    completed: pd.DataFrame = samples.assign(roi_mask_paths=pd.Series(masks, index=samples.index, dtype=object))
+    changed = int((completed.roi_mask_paths.map(len) > samples.roi_mask_paths.map(len)).sum())
+    if changed:
+        logger.info("%d of %d lung masks are predicted ones, of %s", changed, len(samples), folder)
+    return completed

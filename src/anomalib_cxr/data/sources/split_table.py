@@ -1,4 +1,4 @@
-"""Splits that a user has drawn: a table that says of each X-ray where it goes, with a column for each seed."""
+"""Splits from a user's table, with a row for each X-ray and a column for each seed."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from .splits import SPLITS, file_names
 logger = logging.getLogger(__name__)
 
 IMAGE = "image"
-"""The first column of a table of splits."""
-_FILL = "correct the table, or choose another seed (data.init_args.seed; a benchmark's `splits`)"
-_NEEDED = {"train": ("normal",), "val": ("normal", "sick"), "test": ("normal", "sick")}
+"""Name of the first column of a split table."""
+_NEXT_STEP = "correct the table, or choose another seed (data.init_args.seed; a benchmark's `splits`)"
+_REQUIRED = {"train": ("normal",), "val": ("normal", "sick"), "test": ("normal", "sick")}
 
 
 def read_split_table(path: Path | str, seed: int) -> pd.Series[str]:
-    r"""Read where each image goes.
+    r"""Read the split of each image.
 
     Args:
-        path: A CSV file. Its first column is `image`, the name of a file; each further one has the number of a seed for
-            its name and says `train`, `val`, `test` or `unused`.
-        seed: Which column to read.
+        path: A CSV file. Its first column is `image`, the name of a file; the name of each further one is a seed, and
+            its values are `train`, `val`, `test` or `unused`.
+        seed: Column to read.
 
     Returns:
-        Splits by the name of the image.
+        Splits, indexed by the name of the image.
 
     Raises:
-        DatasetError: If there is no such file or column, or an image stands in it twice or goes nowhere that is known.
+        DatasetError: If there is no such file or column, or if it has duplicate images or unknown splits.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -45,7 +45,9 @@ def read_split_table(path: Path | str, seed: int) -> pd.Series[str]:
     path = Path(path)
     table = _read(path)
     if str(seed) not in table:
-        raise DatasetError(f"{path} with the columns {', '.join(table.columns)}", f"a column {seed} (the seed)", _FILL)
+        raise DatasetError(
+            f"{path} with the columns {', '.join(table.columns)}", f"a column {seed} (the seed)", _NEXT_STEP
+        )
     splits: pd.Series[str] = table.set_index(IMAGE)[str(seed)].str.strip()
     unknown = splits[~splits.isin(SPLITS)]
     offenders = {
@@ -57,7 +59,7 @@ def read_split_table(path: Path | str, seed: int) -> pd.Series[str]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """Read all columns as words, without what spreadsheets make of them."""
+    """Read all columns as text; spreadsheets add a byte order mark."""
     expected = f"a CSV file with the columns {IMAGE}, 0, 1, ..."
     if not path.is_file():
         raise DatasetError(
@@ -75,84 +77,84 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _refuse(offenders: dict[str, list[str]], place: str, expected: str) -> None:
-    """Refuse images by what is wrong with them, all at once."""
-    wrong = {reason: images for reason, images in offenders.items() if images}
-    if wrong:
-        raise DatasetError(f"{sum(map(len, wrong.values()))} images in {place}", expected, _FILL, wrong)
+    """Refuse all offending images at once."""
+    offenders = {reason: images for reason, images in offenders.items() if images}
+    if offenders:
+        raise DatasetError(f"{sum(map(len, offenders.values()))} images in {place}", expected, _NEXT_STEP, offenders)
 
 
 def assign_by_table(
     samples: pd.DataFrame, path: Path | str, seed: int, *, require_masks: bool, sources: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Assign each X-ray to where a table of splits says.
+    """Assign each X-ray to its split in a table.
 
-    X-rays that are not in the table stay `unused`; a warning counts them.
+    X-rays that are not in the table stay `unused`; a warning gives their number.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
         path: The table; see :func:`read_split_table`.
         seed: Its column.
-        require_masks: Whether training needs lung masks.
-        sources: Hospitals whose images are taken; those of others may stand in the table. None for all.
+        require_masks: True if training needs lung masks.
+        sources: Hospitals whose images are used; rows of other hospitals are ignored. None for all.
 
     Returns:
         A copy with the column `split` filled, sorted by file name.
 
     Raises:
         DatasetError: If the table cannot be used; if an image of the table is missing; if a sick image would train, or
-            one without a lung mask where masks are required. All of them are named.
+            one without a lung mask where masks are required. Names all of them.
     """
     names = file_names(samples.image_path)
     splits = read_split_table(path, seed)
     if sources is not None:
         splits = splits[splits.index.map(_source_of).isin(sources)]
-    placed: pd.DataFrame = samples.assign(split=names.map(splits).fillna("unused"))
-    trains = placed.split == "train"
-    unmasked = trains & (placed.roi_mask_paths.map(len) == 0) & require_masks
+    assigned: pd.DataFrame = samples.assign(split=names.map(splits).fillna("unused"))
+    training = assigned.split == "train"
+    unmasked = training & (assigned.roi_mask_paths.map(len) == 0) & require_masks
     offenders = {
         "not among the images": sorted(set(splits.index) - set(names)),
-        "sick, and would train": list(names[trains & (placed.label_index == 1)]),
+        "sick, and would train": list(names[training & (assigned.label_index == 1)]),
         "without a lung mask, and would train": list(names[unmasked]),
     }
     _refuse(offenders, f"column {seed} of {path}", "images that are there, of which normal ones with a lung mask train")
-    _warn_of_others(names[~names.isin(splits.index)], path)
-    in_order: pd.DataFrame = placed.sort_values("image_path", key=file_names, ignore_index=True)
+    _warn_of_unlisted(names[~names.isin(splits.index)], path)
+    in_order: pd.DataFrame = assigned.sort_values("image_path", key=file_names, ignore_index=True)
     return in_order
 
 
 def _source_of(name: str) -> str | None:
-    """Return the hospital that a file's name tells."""
+    """Return the hospital by the prefix of a file name."""
     return SOURCES.get(name.partition("_")[0])
 
 
-def _warn_of_others(names: pd.Series[str], path: Path | str) -> None:
+def _warn_of_unlisted(names: pd.Series[str], path: Path | str) -> None:
     if len(names):
-        logger.warning("Unused, since %s does not know them: %d images, such as %s", path, len(names), names.iloc[0])
+        logger.warning("Unused, since they are not in %s: %d images, such as %s", path, len(names), names.iloc[0])
 
 
 def check_filled(samples: pd.DataFrame, path: Path | str, seed: int) -> None:
-    """Refuse splits that lack what training, choosing and testing need.
+    """Refuse splits that are too empty to train, validate and test.
 
     Args:
-        samples: What :func:`assign_by_table` returned, without files that cannot be used.
+        samples: The table of :func:`assign_by_table`, without unusable files.
         path: The table, for the message.
         seed: Its column, for the message.
 
     Raises:
         DatasetError: If no normal image trains, or validation or test has no normal or no sick one.
     """
-    empty = list(_empty(samples))
+    empty = list(_describe_empty(samples))
     if empty:
         raise DatasetError(
             f"column {seed} of {path}, by which there are {'; '.join(empty)}",
             "normal images to train, and normal and sick ones to validate and to test",
-            _FILL,
+            _NEXT_STEP,
         )
 
 
-def _empty(samples: pd.DataFrame) -> Iterator[str]:
-    for split, kinds in _NEEDED.items():
+def _describe_empty(samples: pd.DataFrame) -> Iterator[str]:
+    for split, labels in _REQUIRED.items():
         sick = samples.label_index[samples.split == split] == 1
-        lacking = [kind for kind in kinds if not (sick == (kind == "sick")).any()]
-        if lacking:
-            yield f"no {' and no '.join(lacking)} images in {split}"
+        missing = [label for label in labels if not (sick == (label == "sick")).any()]
+        if missing:
+            yield f"no {' and no '.join(missing)} images in {split}"

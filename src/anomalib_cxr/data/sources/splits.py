@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: seeded, and stratified by hospital."""
+"""Train, validation and test splits: seeded, and stratified by hospital."""
 
 from __future__ import annotations
 
@@ -24,30 +24,35 @@ TEST_SHARE = 0.2
 _Rows = npt.NDArray[np.intp]
 
 
-def share_of(count: int, share: float) -> int:
-    """Return how many of so many are a share, at least one."""
-    return max(1, round(share * count))
+def count_of_share(total: int, share: float) -> int:
+    """Return the rounded share of a total, at least one.
+
+    Args:
+        total: Number of items.
+        share: Share of them, between 0 and 1.
+    """
+    return max(1, round(share * total))
 
 
-def _needed(normal: int, protocol: Protocol) -> tuple[int, int]:
-    """Return how many normal and how many sick images fill all splits of a hospital with so many normal ones."""
-    validating = share_of(normal, VALIDATION_SHARE)
+def _least_counts(normal: int, protocol: Protocol) -> tuple[int, int]:
+    """Return the least numbers of normal and sick images that fill all splits, given the number of normal ones."""
+    validating = count_of_share(normal, VALIDATION_SHARE)
     return (2, validating) if protocol == "dissertation" else (3, validating + 1)
 
 
 def _check_counts(samples: pd.DataFrame, trainable: pd.Series[bool], protocol: Protocol) -> None:
-    """Refuse hospitals with too few images for one of each kind in each split."""
-    lacking = []
+    """Refuse hospitals with too few images for one of each label in each split."""
+    shortages = []
     for source, rows in samples.groupby("source"):
         normal, sick = int(trainable[rows.index].sum()), int((rows.label_index == 1).sum())
-        least_normal, least_sick = _needed(normal, protocol)
+        least_normal, least_sick = _least_counts(normal, protocol)
         if normal < least_normal or sick < least_sick:
-            lacking.append(
+            shortages.append(
                 f"{source} has {normal} normal to train on and {sick} sick, needed are {least_normal} and {least_sick}"
             )
-    if lacking or samples.empty:
+    if shortages or samples.empty:
         raise DatasetError(
-            f"too few images for protocol {protocol!r}: {'; '.join(lacking) or 'none is left'}",
+            f"too few images for protocol {protocol!r}: {'; '.join(shortages) or 'none is left'}",
             "in each hospital enough normal images (with a lung mask where masks are required) to train, validate and "
             "test, and a sick one for each normal one that validates (a tenth), in holdout one more to test",
             "add images or lung masks, choose another source, or another protocol",
@@ -55,19 +60,23 @@ def _check_counts(samples: pd.DataFrame, trainable: pd.Series[bool], protocol: P
 
 
 def _split_hospital(protocol: Protocol, trainable: _Rows, sick: _Rows, other: _Rows) -> Iterator[tuple[str, _Rows]]:
-    """Yield the name of a split and the rows that go there, of the shuffled row numbers of one hospital."""
-    n_val = share_of(len(trainable), VALIDATION_SHARE)
+    """Yield each split and its rows, given the shuffled row numbers of one hospital."""
+    n_val = count_of_share(len(trainable), VALIDATION_SHARE)
     yield "val", np.concatenate([trainable[:n_val], sick[:n_val]])
     if protocol == "dissertation":
         yield "train", trainable[n_val:]
         return
-    n_test = share_of(len(trainable), TEST_SHARE)
+    n_test = count_of_share(len(trainable), TEST_SHARE)
     yield "test", np.concatenate([trainable[n_val : n_val + n_test], sick[n_val:], other])
     yield "train", trainable[n_val + n_test :]
 
 
 def file_names(paths: pd.Series[str]) -> pd.Series[str]:
-    """Return the names of files without their folders."""
+    """Return file names without their folders.
+
+    Args:
+        paths: Paths of files.
+    """
     return paths.map(lambda path: Path(path).name)
 
 
@@ -75,7 +84,7 @@ def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, requi
     """Assign each X-ray to `train`, `val`, `test` or `unused`.
 
     - `dissertation`: of each hospital's normal images one tenth validates, the rest trains; as many sick ones validate,
-      the others stay unused. There is no test set: validation is the test set, and the figure is optimiztic for that.
+      the others stay unused. There is no test set: validation is the test set, which makes results optimistic.
     - `holdout`: of each hospital's normal images one tenth validates, two tenths test, the rest trains; as many sick
       ones as normal ones validate, all others test. The three are disjoint.
 
@@ -85,8 +94,8 @@ def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, requi
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
         protocol: Name of the protocol.
-        seed: Seed of the draw, at least 0.
-        require_masks: Whether training needs lung masks. Normal images without one then test (`holdout`) or stay
+        seed: Seed, at least 0.
+        require_masks: True if training needs lung masks. Normal images without one then test (`holdout`) or stay
             unused.
 
     Returns:
@@ -121,12 +130,12 @@ def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, requi
 def hold_out(samples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     """Hold out a share of the X-rays of each hospital and label, at least one of each.
 
-    As in :func:`assign_splits`, a hospital's draw depends on the seed and on its files' names only.
+    As in :func:`assign_splits`, the split of a hospital depends on the seed and on its files' names only.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
         share: Share that is held out, between 0 and 1.
-        seed: Seed of the draw, at least 0.
+        seed: Seed, at least 0.
 
     Returns:
         A copy with the column `split`, `train` or `test`, sorted by file name.
@@ -144,18 +153,18 @@ def hold_out(samples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     for source, hospital in samples.groupby("source"):
         rng = np.random.default_rng([seed, *str(source).encode()])
         for _, rows in hospital.groupby("label_index"):
-            samples.loc[rng.permutation(rows.index)[: share_of(len(rows), share)], "split"] = "test"
+            samples.loc[rng.permutation(rows.index)[: count_of_share(len(rows), share)], "split"] = "test"
     return samples
 
 
-def _count(rows: pd.DataFrame) -> str:
+def _describe_counts(rows: pd.DataFrame) -> str:
     sick = int(rows.label_index.sum())
     counts = {"normal": len(rows) - sick, "sick": sick}
     return " + ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "0"
 
 
 def describe_splits(samples: pd.DataFrame) -> str:
-    """Tell how many images went where, on one line per hospital.
+    """Describe the number of images in each split, in one line per hospital.
 
     Args:
         samples: A table from :func:`assign_splits`.
@@ -164,6 +173,6 @@ def describe_splits(samples: pd.DataFrame) -> str:
         Lines such as ``phantom: train 7 normal; val 1 normal + 1 sick; test 2 normal + 3 sick; unused 0``.
     """
     return "\n".join(
-        f"{source}: " + "; ".join(f"{split} {_count(rows[rows.split == split])}" for split in SPLITS)
+        f"{source}: " + "; ".join(f"{split} {_describe_counts(rows[rows.split == split])}" for split in SPLITS)
         for source, rows in samples.groupby("source")
     )

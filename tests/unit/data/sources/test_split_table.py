@@ -15,7 +15,7 @@ from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.data.sources.split_table import assign_by_table, read_split_table
 from anomalib_cxr.errors import DatasetError, SettingError
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 DETECTION = REPOSITORY / "configs" / "data" / "detection_splits.csv"
 NAMES = [f"PHANTOM_{number:04d}_{int(number >= 10)}.png" for number in range(15)]  # as phantom_root has them
 SPLITS = ["train"] * 6 + ["val"] + ["test"] * 2 + ["unused"] + ["val"] + ["test"] * 4
@@ -61,7 +61,7 @@ class TestAssigned:
         with caplog.at_level(logging.WARNING):
             found = split_of(phantom_root, write(names=NAMES[2:]))
         assert found == dict(zip(NAMES, ["unused"] * 2 + SPLITS[2:], strict=True))
-        assert "does not know them: 2 images, such as PHANTOM_0000_0.png" in caplog.text
+        assert "splits.csv: 2 images, such as PHANTOM_0000_0.png" in caplog.text
 
     def test_images_of_hospitals_that_are_not_taken_may_stand_in_it(self, merged_root, tmp_path):
         samples = make_samples(merged_root).assign(

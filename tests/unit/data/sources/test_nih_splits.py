@@ -1,14 +1,14 @@
-"""The draw by patient: no patient in two splits, exact numbers, blind to all but the seed."""
+"""Splits by patient: no patient in two splits, exact numbers, dependent on the seed alone."""
 
 from __future__ import annotations
 
 import pandas as pd
 import pytest
 
-from anomalib_cxr.data.sources.nih_draw import deal_at_random, deal_by_lists, deal_patients, draw_images
+from anomalib_cxr.data.sources.nih_splits import sample_images, split_at_random, split_by_lists, split_patients
 from anomalib_cxr.errors import DatasetError
 
-ASKED = {"train": 60, "val": 8, "test": 15}
+COUNTS = {"train": 60, "val": 8, "test": 15}
 
 
 def table(patients=200, images=5):
@@ -38,27 +38,27 @@ def splits_of_patients(splits):
     return splits.groupby(ENTRIES.patient).unique().map(set)
 
 
-class TestDeal:
+class TestPatients:
     def test_a_patient_is_in_one_split(self):
-        dealt = deal_at_random(ENTRIES, 0)
-        assert splits_of_patients(dealt).map(len).eq(1).all()
+        splits = split_at_random(ENTRIES, 0)
+        assert splits_of_patients(splits).map(len).eq(1).all()
 
     def test_tenth_and_two_tenths_of_the_patients(self):
-        dealt = deal_at_random(ENTRIES, 0)
-        assert ENTRIES.patient.groupby(dealt).nunique().to_dict() == {"train": 140, "val": 20, "test": 40}
+        splits = split_at_random(ENTRIES, 0)
+        assert ENTRIES.patient.groupby(splits).nunique().to_dict() == {"train": 140, "val": 20, "test": 40}
 
     def test_seeds(self):
-        assert deal_at_random(ENTRIES, 1).equals(deal_at_random(ENTRIES, 1))
-        assert not deal_at_random(ENTRIES, 1).equals(deal_at_random(ENTRIES, 2))
+        assert split_at_random(ENTRIES, 1).equals(split_at_random(ENTRIES, 1))
+        assert not split_at_random(ENTRIES, 1).equals(split_at_random(ENTRIES, 2))
 
     def test_the_order_of_the_table_and_the_images_of_a_patient_do_not_matter(self):
-        dealt = deal_at_random(ENTRIES, 0)
+        splits = split_at_random(ENTRIES, 0)
         shuffled = ENTRIES.sample(frac=1, random_state=0).drop_duplicates("patient")
-        assert deal_at_random(shuffled, 0).equals(dealt[shuffled.index])
+        assert split_at_random(shuffled, 0).equals(splits[shuffled.index])
 
     def test_each_patient_as_often_as_any_other(self):
         patients = pd.Series([str(number) for number in range(20)])
-        tests = sum(deal_patients(patients, {"test": 0.25}, seed) == "test" for seed in range(400))
+        tests = sum(split_patients(patients, {"test": 0.25}, seed) == "test" for seed in range(400))
         # 400 deals of 5 in 20: 100 expected, standard deviation 8.7
         assert tests.between(65, 135).all()
 
@@ -67,21 +67,21 @@ class TestLists:
     TESTED = ENTRIES.patient.astype(int) < 20
 
     def test_patients_of_the_test_list_test(self, tmp_path):
-        dealt = deal_by_lists(ENTRIES, write_lists(tmp_path, self.TESTED, ~self.TESTED), 0)
-        assert (dealt == "test").equals(self.TESTED)
-        assert splits_of_patients(dealt).map(len).eq(1).all()
+        splits = split_by_lists(ENTRIES, write_lists(tmp_path, self.TESTED, ~self.TESTED), 0)
+        assert (splits == "test").equals(self.TESTED)
+        assert splits_of_patients(splits).map(len).eq(1).all()
 
     def test_a_tenth_of_the_others_validates(self, tmp_path):
         root = write_lists(tmp_path, self.TESTED, ~self.TESTED)
-        dealt = [deal_by_lists(ENTRIES, root, seed) for seed in (0, 0, 1)]
-        assert ENTRIES.patient.groupby(dealt[0]).nunique().to_dict() == {"train": 162, "val": 18, "test": 20}
-        assert dealt[0].equals(dealt[1])
-        assert not dealt[0].equals(dealt[2])
+        splits = [split_by_lists(ENTRIES, root, seed) for seed in (0, 0, 1)]
+        assert ENTRIES.patient.groupby(splits[0]).nunique().to_dict() == {"train": 162, "val": 18, "test": 20}
+        assert splits[0].equals(splits[1])
+        assert not splits[0].equals(splits[2])
 
     def test_x_rays_in_no_list_are_unused(self, tmp_path):
         rest = ENTRIES.patient.astype(int) >= 190
-        dealt = deal_by_lists(ENTRIES, write_lists(tmp_path, self.TESTED, ~self.TESTED & ~rest), 0)
-        assert (dealt == "unused").equals(rest)
+        splits = split_by_lists(ENTRIES, write_lists(tmp_path, self.TESTED, ~self.TESTED & ~rest), 0)
+        assert (splits == "unused").equals(rest)
 
     def test_a_patient_in_both_lists(self, tmp_path):
         trained = ~self.TESTED | ENTRIES.name.isin(["003_1.png", "007_0.png"])
@@ -89,48 +89,48 @@ class TestLists:
         with pytest.raises(
             DatasetError, match=r"test_list.txt and train_val_list.txt in .* with 2 patients in both"
         ) as caught:
-            deal_by_lists(ENTRIES, write_lists(tmp_path, tested, trained), 0)
+            split_by_lists(ENTRIES, write_lists(tmp_path, tested, trained), 0)
         (named,) = caught.value.offenders.values()
         assert {str(path)[:3] for path in named} == {"003", "007"}
 
 
-class TestDraw:
-    GROUPS = deal_at_random(ENTRIES, 0)
+class TestImages:
+    PATIENT_SPLITS = split_at_random(ENTRIES, 0)
 
-    def draw(self, asked, seed=0):
-        return draw_images(ENTRIES, self.GROUPS, asked, seed)
+    def sample(self, counts, seed=0):
+        return sample_images(ENTRIES, self.PATIENT_SPLITS, counts, seed)
 
     def test_exact_numbers(self):
-        split = self.draw(ASKED)
+        split = self.sample(COUNTS)
         counts = ENTRIES.label_index.groupby(split).value_counts().to_dict()
         assert counts.pop(("unused", 0)) > 0
         assert counts.pop(("unused", 1)) > 0
         assert counts == {("train", 0): 60, ("val", 0): 8, ("val", 1): 8, ("test", 0): 15, ("test", 1): 15}
 
     def test_only_x_rays_of_the_split_s_own_patients(self):
-        split = self.draw(ASKED)
+        split = self.sample(COUNTS)
         used = split != "unused"
-        assert (split == self.GROUPS)[used].all()
+        assert (split == self.PATIENT_SPLITS)[used].all()
 
     def test_null_takes_all(self):
-        split = self.draw(dict.fromkeys(ASKED))
+        split = self.sample(dict.fromkeys(COUNTS))
         unused = split == "unused"
-        assert unused.equals((self.GROUPS == "train") & (ENTRIES.label_index == 1))
+        assert unused.equals((self.PATIENT_SPLITS == "train") & (ENTRIES.label_index == 1))
 
     def test_a_split_that_is_not_asked_for_stays_unused_and_changes_no_other(self):
-        without = self.draw({"train": 60, "test": 15})
+        without = self.sample({"train": 60, "test": 15})
         assert "val" not in set(without)
-        assert without.equals(self.draw(ASKED).replace("val", "unused"))
+        assert without.equals(self.sample(COUNTS).replace("val", "unused"))
 
     def test_seeds(self):
-        assert self.draw(ASKED, 1).equals(self.draw(ASKED, 1))
-        assert not self.draw(ASKED, 1).equals(self.draw(ASKED, 2))
+        assert self.sample(COUNTS, 1).equals(self.sample(COUNTS, 1))
+        assert not self.sample(COUNTS, 1).equals(self.sample(COUNTS, 2))
 
     def test_all_that_lack_at_once(self):
         with pytest.raises(DatasetError, match="too few X-rays for the draw") as caught:
-            self.draw({"train": 1000, "val": 8, "test": 1200})
+            self.sample({"train": 1000, "val": 8, "test": 1200})
         healthy = ENTRIES[ENTRIES.label_index == 0]
-        groups = self.GROUPS[healthy.index]
+        groups = self.PATIENT_SPLITS[healthy.index]
         training, testing = (healthy[groups == name] for name in ("train", "test"))
         assert f"train has {len(training)} healthy of 140 patients, asked for are 1,000;" in caught.value.found
         assert f"test has {len(testing)} healthy of 40 patients, asked for are 1,200;" in caught.value.found
@@ -141,4 +141,4 @@ class TestDraw:
     def test_none_where_all_are_asked_for(self):
         healthy = ENTRIES[ENTRIES.label_index == 0]
         with pytest.raises(DatasetError, match="test has 0 sick of 0 patients, asked for are any"):
-            draw_images(healthy, self.GROUPS[healthy.index], {"test": None}, 0)
+            sample_images(healthy, self.PATIENT_SPLITS[healthy.index], {"test": None}, 0)
