@@ -268,7 +268,7 @@ class TestMasks:
             fitted(nih_root, masks="required")
         assert "data.init_args.masks: predict, and segmenter" in caught.value.next_step
 
-    def test_only_mrequested_ones_train_where_they_are_required(self, nih_root, lungs, caplog):
+    def test_only_masked_ones_train_where_they_are_required(self, nih_root, lungs, caplog):
         drawn = fitted(nih_root).train_data.samples
         for path in drawn.image_path.iloc[:3]:
             (lungs / Path(path).name).unlink()
