@@ -1,8 +1,7 @@
-"""A copy of a set of phantoms as DICOM files, as an X-ray machine's export has them."""
+"""Writer of a phantom set as DICOM files with a DICOMDIR."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,20 +23,20 @@ from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files
 from anomalib_cxr.data.reading.metadata import ClinicalReading, read_clinical_reading
 from anomalib_cxr.errors import DatasetError
 
-from .files import DICOM, IMAGES, READINGS, RECORD, lock_of, writing
+from .files import DICOM, IMAGES, READINGS, RECORD, atomic_folder, convert_write_errors, set_lock
 
-_WIDTH_MM = 350.0  # of the field of view, as of an adult's radiograph
-_INVERSE_EVERY = 3  # of three radiographs one is MONOCHROME1, so that whoever forgets the polarity is found out
+_WIDTH_MM = 350.0  # of the field of view, as in an adult's radiograph
+_INVERSE_EVERY = 3  # one radiograph in three is MONOCHROME1, so that readers that ignore the polarity are detected
 _DAY, _TIME = "20000101", "120000"
 
 
 def write_phantom_dicom(root: Path | str) -> Path:
-    """Write the radiographs of a set as DICOM files, into a folder that appears complete or not at all.
+    """Write a copy of a phantom set as DICOM files.
 
-    Each phantom is a patient with one Digital X-Ray image for presentation: the gray levels of its PNG, of the same
-    depth, and the age and sex of its clinical reading. One in three is MONOCHROME1, its levels inverted;
-    `read_radiograph` gives the same image for both files. UIDs come from the settings and the seed of the set and from
-    the name of the phantom: the same set has the same ones everywhere. A copy that is there is left alone.
+    Each phantom is a patient with one Digital X-Ray image for presentation: the gray levels and bit depth of its PNG,
+    and the age and sex of its clinical reading. One in three is MONOCHROME1 with inverted levels; `read_radiograph`
+    returns the same image for both files. UIDs are derived from the settings of the set and the name of the phantom:
+    the same set always has the same UIDs. The folder is written atomically; an existing copy is left unchanged.
 
     Args:
         root: Folder of the set, from :func:`anomalib_cxr.data.phantom.files.write_phantoms`.
@@ -46,8 +45,8 @@ def write_phantom_dicom(root: Path | str) -> Path:
         The folder `DICOM/` in the root, with a `DICOMDIR` and the files that it lists.
 
     Raises:
-        DatasetError: If the root holds no set of phantoms, or cannot be written, or files of the copy are missing.
-        RadiographError: If a copy is there whose list is missing or damaged.
+        DatasetError: The root holds no set of phantoms, or cannot be written, or an existing copy is incomplete.
+        RadiographError: The DICOMDIR of an existing copy is missing or damaged.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -62,42 +61,35 @@ def write_phantom_dicom(root: Path | str) -> Path:
     folder = root / DICOM
     if not (root / RECORD).is_file():
         raise DatasetError(f"{root}: no set of phantoms", f"a folder with {RECORD}", "draw the phantoms first")
-    with writing(folder), lock_of(root):
+    with convert_write_errors(folder), set_lock(root):
         if folder.exists():
-            dicomdir_files(folder / DICOMDIR)  # refuses what is incomplete
+            dicomdir_files(folder / DICOMDIR)  # raises an error for an incomplete copy
         else:
-            _write_aside(root, folder)
+            _write(root, folder)
     return folder
 
 
-def _write_aside(root: Path, folder: Path) -> None:
-    """Write into a hidden folder beside the wanted one and rename it at the end."""
-    aside = folder.with_name(f".{folder.name}.partial")
-    if aside.exists():  # an interrupted attempt: whoever holds the lock is alone
-        shutil.rmtree(aside)
+def _write(root: Path, folder: Path) -> None:
     record = (root / RECORD).read_text(encoding="utf-8")
     files = FileSet()
     files.UID = generate_uid(entropy_srcs=[record])
-    try:
+    with atomic_folder(folder) as partial:
         for path in track(sorted((root / IMAGES).glob("*.png")), description="Writing DICOM", transient=True):
             levels = np.asarray(Image.open(path))
             reading = read_clinical_reading(root / READINGS / f"{path.stem}.txt")
             files.add(_dataset(_Identity(record, path.stem), levels, reading))
-        files.write(aside)
-        aside.replace(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        files.write(partial)
 
 
 class _Identity(NamedTuple):
-    """Who a phantom is: the record of its set, and its name in it."""
+    """Identity of a phantom: the record of its set, and its name."""
 
     record: str
     name: str
 
     @property
     def number(self) -> str:
-        """The number in the name, `PHANTOM_{number}_{label}`."""
+        """Number in the name, `PHANTOM_{number}_{label}`."""
         return self.name.split("_")[1]
 
     def uid(self, role: str) -> UID:
@@ -140,7 +132,7 @@ def _add_series(dataset: Dataset, identity: _Identity) -> None:
 def _add_acquisition(dataset: Dataset, columns: int) -> None:
     dataset.ImageType = ["ORIGINAL", "PRIMARY", ""]
     dataset.BodyPartExamined, dataset.ViewPosition, dataset.ImageLaterality = "CHEST", "PA", "U"
-    dataset.PatientOrientation = ["L", "F"]  # the picture's right is the patient's left, down is towards the feet
+    dataset.PatientOrientation = ["L", "F"]  # the image's right is the patient's left, down is towards the feet
     region = Dataset()
     region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning, _ = codes.SCT.Chest
     dataset.AnatomicRegionSequence = [region]
@@ -150,7 +142,7 @@ def _add_acquisition(dataset: Dataset, columns: int) -> None:
 
 
 def _add_pixels(dataset: Dataset, levels: NDArray[np.uint8] | NDArray[np.uint16], *, inverse: bool) -> None:
-    """Add the pixels, and a window that spans all that their bits can hold."""
+    """Add the pixels, and a window over the range of their bits."""
     bits = 8 * levels.itemsize
     dataset.PhotometricInterpretation = "MONOCHROME1" if inverse else "MONOCHROME2"
     dataset.PresentationLUTShape = "INVERSE" if inverse else "IDENTITY"

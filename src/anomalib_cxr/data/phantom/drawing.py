@@ -1,23 +1,29 @@
-"""Synthetic frontal chest radiographs: drawn, not photographed, so that they can be shared and their truth is known."""
+"""Synthetic frontal chest radiographs with lung and lesion masks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
+from jsonargparse.typing import restricted_number_type
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from anomalib_cxr.errors import SettingError
+from anomalib_cxr.errors import refuse_settings
+from anomalib_cxr.utils.settings import check_settings
 
-from .anatomy import Field
-from .findings import FINDINGS, Finding
+from .findings import FINDINGS, FindingName
+from .geometry import FloatImage
 from .thorax import draw_thorax
 
-SMALLEST, LARGEST = 32, 2048
-FINEST = 256  # a smaller image is the mean over the pixels of one at least this large, so that ribs do not alias
-NOTICEABLE = 0.03  # change of the clean gray value that a reader can see
-FOG, SHOULDER = 0.05, 0.95  # gray values of bare and of saturated film; the margins keep the noise from being clipped
+PhantomSize = restricted_number_type(
+    "PhantomSize", int, [(">=", 32), ("<=", 2048)], docstring="int restricted to be ≥32 and ≤2048"
+)
+"""Height and width of a phantom in pixels."""
+VISIBLE = 0.03  # change of the noise-free gray value that a reader can see
+_MIN_DRAWN = 256  # smaller images are downsampled from at least this size, so that ribs do not alias
+_FOG, _SATURATION = 0.05, 0.95  # gray values of bare and of saturated film; the margins keep noise from being clipped
 
 
 @dataclass(frozen=True)
@@ -42,37 +48,42 @@ class NoiseModel:
     sigma: float = 0.01
 
     def __post_init__(self) -> None:
-        for name, value in (("gain", self.gain), ("sigma", self.sigma)):
-            if not (np.isfinite(value) and value >= 0):
-                raise SettingError(
-                    f"{name} = {value}", f"{name} >= 0", "give the noise in the scale [0, 1] of the image"
-                )
+        wrong = {name: value for name, value in vars(self).items() if not (np.isfinite(value) and value >= 0)}
+        refuse_settings(wrong, dict.fromkeys(wrong, ">= 0 and finite"), "the noise, in the scale [0, 1] of the image")
 
-    def apply(self, clean: Field, rng: np.random.Generator) -> Field:
-        """Add noise to an image in [0, 1] of any shape; nothing is clipped."""
-        counted = self.gain * rng.poisson(clean / self.gain) if self.gain else clean
-        return np.asarray(counted + rng.normal(0.0, self.sigma, clean.shape), np.float32)
+    def apply(self, clean: FloatImage, rng: np.random.Generator) -> FloatImage:
+        """Add noise to an image.
+
+        Args:
+            clean: Image in [0, 1], of any shape.
+            rng: Random generator.
+
+        Returns:
+            Noisy image, not clipped to [0, 1].
+        """
+        poisson = self.gain * rng.poisson(clean / self.gain) if self.gain else clean
+        return np.asarray(poisson + rng.normal(0.0, self.sigma, clean.shape), np.float32)
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """One synthetic radiograph with its truth.
+    """Synthetic radiograph with its ground truth.
 
     Attributes:
-        image: What the detector shows, in [0, 1], bright where dense, (H, W) float32.
-        clean: The same before the noise, (H, W) float32.
-        lungs: The visible lung fields of the anatomy, without the lung behind the heart, (H, W) bool.
-        lesion: Where the finding changed the clean gray value noticeably, (H, W) bool.
+        image: Radiograph in [0, 1], dense tissue bright, (H, W) float32.
+        clean: Radiograph without noise, (H, W) float32.
+        lungs: Mask of the visible lung fields, without the lung behind the heart, (H, W) bool.
+        lesion: Mask of the pixels whose noise-free gray value the finding changes visibly, (H, W) bool.
         finding: Name of the finding, or None for a healthy person.
-        age: In years.
+        age: Age in years.
         sex: "M" or "F".
     """
 
-    image: Field
-    clean: Field
+    image: FloatImage
+    clean: FloatImage
     lungs: NDArray[np.bool_]
     lesion: NDArray[np.bool_]
-    finding: Finding | None
+    finding: FindingName | None
     age: int
     sex: str
 
@@ -81,74 +92,75 @@ DEFAULT_NOISE = NoiseModel()
 
 
 def draw_phantom(
-    rng: np.random.Generator, size: int = 256, finding: Finding | None = None, noise: NoiseModel = DEFAULT_NOISE
+    rng: np.random.Generator,
+    size: PhantomSize = 256,
+    finding: FindingName | None = None,
+    noise: NoiseModel = DEFAULT_NOISE,
 ) -> Phantom:
-    """Draw one radiograph. The same generator state gives the same anatomy at any size, with and without a finding.
+    """Draw one radiograph.
 
     Args:
-        rng: Source of all that varies: pose, build, exposure, finding, noise.
+        rng: Random generator of pose, anatomy, exposure, finding and noise. The same state gives the same anatomy at
+            any size, with and without a finding.
         size: Height and width in pixels, 32 to 2048.
-        finding: Disease to add, or None.
+        finding: Name of a finding, or None for a healthy person.
         noise: Noise of the detector.
 
     Returns:
         The radiograph with its lung and lesion masks.
 
     Raises:
-        SettingError: If the size or the finding is not one of those above.
+        SettingError: If the size is outside its range or the finding unknown.
 
     Example:
         >>> phantom = draw_phantom(np.random.default_rng(0), size=64, finding="effusion")
         >>> phantom.image.shape, bool((phantom.lesion & ~phantom.lungs).mean() < 0.05)
         ((64, 64), True)
     """
-    _check(size, finding)
-    fine = -(-FINEST // size) if size < FINEST else 1
-    thorax = draw_thorax(rng, size * fine)
-    film = Film.random(rng)
-    healthy = clean = _shrink(film.expose(thorax.path), fine)
+    check_settings(draw_phantom, {"size": size, "finding": finding}, "the settings of the phantom")
+    factor = ceil(_MIN_DRAWN / size)
+    thorax = draw_thorax(rng, size * factor)
+    film = _FilmResponse.random(rng)
+    healthy = clean = _downsample(film.expose(thorax.path), factor)
     if finding is not None:
-        clean = _shrink(film.expose(thorax.path + FINDINGS[finding](rng, thorax)), fine)
+        clean = _downsample(film.expose(thorax.path + FINDINGS[finding](rng, thorax)), factor)
     return Phantom(
         image=np.clip(noise.apply(clean, rng), 0, 1),
         clean=clean,
-        lungs=_shrink(thorax.lungs.fields, fine) > 0.5,  # noqa: PLR2004
-        lesion=np.abs(clean - healthy) > NOTICEABLE,
+        lungs=_downsample(thorax.lungs.fields, factor) > 0.5,  # noqa: PLR2004
+        lesion=np.abs(clean - healthy) > VISIBLE,
         finding=finding,
-        age=thorax.build.age,
-        sex=thorax.build.sex,
+        age=thorax.anatomy.age,
+        sex=thorax.anatomy.sex,
     )
 
 
 @dataclass(frozen=True)
-class Film:
-    """Response of the film: a sigmoid of the logarithm of the exposure, which is linear in the path."""
+class _FilmResponse:
+    """Characteristic curve of the film: a sigmoid of the log exposure, which is linear in the path length.
 
-    contrast: float  # per cm of water
-    speed: float  # path that gives half the density, cm of water
+    Attributes:
+        contrast: Slope per cm of water.
+        half_path: Path length of half the maximum, cm of water.
+        gamma: Exponent of the gray values.
+    """
+
+    contrast: float
+    half_path: float
     gamma: float
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> Film:
-        """Draw the exposure of one radiograph."""
+    def random(cls, rng: np.random.Generator) -> _FilmResponse:
+        """Return the response for a random exposure."""
         return cls(rng.uniform(0.30, 0.36), rng.uniform(12.2, 13.4), rng.uniform(0.92, 1.08))
 
-    def expose(self, path: Field) -> Field:
-        """Return the gray value in [0, 1] for paths in cm of water."""
-        density = expit(self.contrast * (path - self.speed)) ** self.gamma
-        return np.asarray(FOG + (SHOULDER - FOG) * density, np.float32)
+    def expose(self, path: FloatImage) -> FloatImage:
+        """Return gray values in [0, 1] for path lengths in cm of water."""
+        density = expit(self.contrast * (path - self.half_path)) ** self.gamma
+        return np.asarray(_FOG + (_SATURATION - _FOG) * density, np.float32)
 
 
-def _check(size: int, finding: str | None) -> None:
-    if not SMALLEST <= size <= LARGEST:
-        raise SettingError(
-            f"size = {size}", f"{SMALLEST} <= size <= {LARGEST}", "choose a size in pixels in this range"
-        )
-    if finding is not None and finding not in FINDINGS:
-        raise SettingError(f"finding = {finding!r}", f"one of {', '.join(FINDINGS)}, or None", "correct the name")
-
-
-def _shrink(image: Field, factor: int) -> Field:
-    """Average over blocks of factor x factor pixels."""
+def _downsample(image: FloatImage, factor: int) -> FloatImage:
+    """Return the means over blocks of factor x factor pixels."""
     size = image.shape[0] // factor
     return np.asarray(image.reshape(size, factor, size, factor).mean(axis=(1, 3)), np.float32)

@@ -1,4 +1,4 @@
-"""Phantoms on disk, in the layout in which the merged Montgomery and Shenzhen sets are shared."""
+"""Writer of phantom sets in the layout of the merged Montgomery and Shenzhen sets."""
 
 from __future__ import annotations
 
@@ -9,70 +9,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from filelock import FileLock
+from jsonargparse.typing import NonNegativeInt
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
 from anomalib_cxr._version import __version__
-from anomalib_cxr.errors import DatasetError, SettingError
+from anomalib_cxr.errors import DatasetError, refuse_settings
+from anomalib_cxr.utils.settings import check_settings
 
-from .drawing import DEFAULT_NOISE, LARGEST, SMALLEST, NoiseModel, Phantom, draw_phantom
-from .findings import FINDINGS, Finding
+from .drawing import DEFAULT_NOISE, NoiseModel, Phantom, PhantomSize, draw_phantom
+from .findings import FINDINGS, FindingName
 
-RECORD = "phantoms.json"  # written last: a folder that has it is complete
-DICOM = "DICOM"  # a copy of the images, by `phantom_dicom`: made from the set, and no part of its record
+RECORD = "phantoms.json"  # written last: a folder with it is complete
+DICOM = "DICOM"  # copy of the images by `write_phantom_dicom`, not part of the record
 IMAGES, LUNGS, LESIONS, READINGS = "CXR_png", "masks", "lesions", "ClinicalReadings"
+_PLACE = "the settings of the phantoms"
 
 
 @dataclass(frozen=True)
-class PhantomSet:
-    """What a folder of phantoms holds; its fields are the record on disk.
+class _PhantomSet:
+    """Settings of a phantom set, see :func:`write_phantoms`; the fields are the record on disk."""
 
-    Args:
-        n_normal: Healthy radiographs.
-        n_sick: Radiographs with a finding; the findings take turns.
-        size: Height and width in pixels.
-        seed: Seed of the set.
-        prefix: First part of the names, such as a hospital's in the real sets.
-        bits: Depth of the PNG files, 8 or 16.
-        noise: Noise of the detector.
-        version: Version of the package that drew them.
-
-    Raises:
-        SettingError: If a setting is outside its range.
-    """
-
-    n_normal: int
-    n_sick: int
-    size: int = 256
-    seed: int = 0
+    n_normal: NonNegativeInt
+    n_sick: NonNegativeInt
+    size: PhantomSize = 256
+    seed: NonNegativeInt = 0
     prefix: str = "PHANTOM"
-    bits: int = 8
+    bits: Literal[8, 16] = 8
     noise: NoiseModel = DEFAULT_NOISE
     version: str = __version__
 
     def __post_init__(self) -> None:
-        rules = {
-            "n_normal": (self.n_normal >= 0, "n_normal >= 0"),
-            "n_sick": (self.n_sick >= 0, "n_sick >= 0"),
-            "size": (SMALLEST <= self.size <= LARGEST, f"{SMALLEST} <= size <= {LARGEST}, in pixels"),
-            "seed": (self.seed >= 0, "seed >= 0"),
-            "prefix": (re.fullmatch("[A-Za-z0-9-]+", self.prefix), "letters, digits and hyphens"),
-            "bits": (self.bits in {8, 16}, "bits = 8 or 16"),
-        }
-        for name, (holds, expected) in rules.items():
-            if not holds:
-                raise SettingError(f"{name} = {getattr(self, name)!r}", expected, f"correct {name}")
+        check_settings(_PhantomSet, vars(self), _PLACE)
+        if not re.fullmatch("[A-Za-z0-9-]+", self.prefix):
+            refuse_settings({"prefix": self.prefix}, {"prefix": "of letters, digits and hyphens"}, _PLACE)
 
-    def cases(self) -> Iterator[Case]:
-        """List the radiographs, the healthy ones first."""
+    def entries(self) -> Iterator[_Entry]:
+        """Yield the radiographs, the healthy ones first."""
         names = list(FINDINGS)
         for index in range(self.n_normal + self.n_sick):
             sick = index - self.n_normal
-            yield Case(self, index, names[sick % len(names)] if sick >= 0 else None)
+            yield _Entry(self, index, names[sick % len(names)] if sick >= 0 else None)
 
     def record(self) -> str:
         """Return the text of the record on disk."""
@@ -80,22 +62,22 @@ class PhantomSet:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One radiograph of a set and the places of its files in the set's folder."""
+class _Entry:
+    """Radiograph of a phantom set, and the paths of its files."""
 
-    of: PhantomSet
+    phantom_set: _PhantomSet
     index: int
-    finding: Finding | None
+    finding: FindingName | None
 
     @property
     def name(self) -> str:
-        """Name of the files, which ends in the label: 0 normal, 1 sick."""
-        return f"{self.of.prefix}_{self.index:04d}_{int(self.finding is not None)}"
+        """Name of the files; it ends in the label: 0 normal, 1 sick."""
+        return f"{self.phantom_set.prefix}_{self.index:04d}_{int(self.finding is not None)}"
 
     def files(self) -> dict[str, str]:
         """Return the relative path of each file, by its folder."""
-        # The real set marks Shenzhen's masks, and only those, by a suffix.
-        suffix = "_mask" if self.of.prefix.startswith("CHNCXR") else ""
+        # In the merged set, the names of Shenzhen's masks have a suffix.
+        suffix = "_mask" if self.phantom_set.prefix.startswith("CHNCXR") else ""
         paths = {
             IMAGES: f"{IMAGES}/{self.name}.png",
             LUNGS: f"{LUNGS}/{self.name}{suffix}.png",
@@ -104,9 +86,9 @@ class Case:
         return paths if self.finding is None else {**paths, LESIONS: f"{LESIONS}/{self.name}.png"}
 
     def draw(self) -> Phantom:
-        """Draw the radiograph by its own generator, so that it is the same in a set of any length."""
-        rng = np.random.default_rng(np.random.SeedSequence((self.of.seed, self.index)))
-        return draw_phantom(rng, self.of.size, self.finding, self.of.noise)
+        """Draw the radiograph with a generator of its own, so that it does not depend on the others."""
+        rng = np.random.default_rng(np.random.SeedSequence((self.phantom_set.seed, self.index)))
+        return draw_phantom(rng, self.phantom_set.size, self.finding, self.phantom_set.noise)
 
 
 def write_phantoms(
@@ -117,29 +99,30 @@ def write_phantoms(
     size: int = 256,
     seed: int = 0,
     prefix: str = "PHANTOM",
-    bits: int = 8,
+    bits: Literal[8, 16] = 8,
     noise: NoiseModel = DEFAULT_NOISE,
 ) -> Path:
-    """Draw a set of phantoms into a folder that appears complete or not at all.
+    """Draw a set of phantoms into a new folder.
 
-    A folder that already holds this very set is left alone. Several processes may ask for the same set at once.
+    The folder is written atomically. A folder with the same set is left unchanged. Several processes may call this with
+    the same folder at once.
 
     Args:
-        root: Folder of the set, to be created.
+        root: Folder of the set, created if it does not exist.
         n_normal: Healthy radiographs, named `{prefix}_{index}_0`.
-        n_sick: Radiographs with a finding, named `{prefix}_{index}_1`; the findings take turns.
+        n_sick: Radiographs with a finding, assigned in turn, named `{prefix}_{index}_1`.
         size: Height and width in pixels, 32 to 2048.
         seed: Seed of the set.
-        prefix: First part of the names; "CHNCXR" names the lung masks as the Shenzhen set does.
-        bits: Depth of the PNG files, 8 or 16.
+        prefix: First part of the names; with "CHNCXR" lung masks are named as in the Shenzhen set.
+        bits: Bit depth of the PNG files, 8 or 16.
         noise: Noise of the detector.
 
     Returns:
         The folder, with `CXR_png/`, `masks/` (lungs), `lesions/` (of the sick), `ClinicalReadings/`, `phantoms.json`.
 
     Raises:
-        SettingError: If a setting is outside its range.
-        DatasetError: If the folder holds another set or other files, or cannot be written.
+        SettingError: A setting is outside its range.
+        DatasetError: The folder contains another set or other files, or cannot be written.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -148,37 +131,73 @@ def write_phantoms(
         ...     sorted(path.name for path in (root / "CXR_png").iterdir())
         ['PHANTOM_0000_0.png', 'PHANTOM_0001_1.png']
     """
-    wanted, root = PhantomSet(n_normal, n_sick, size, seed, prefix, bits, noise), Path(root)
-    with writing(root):
+    wanted, root = _PhantomSet(n_normal, n_sick, size, seed, prefix, bits, noise), Path(root)
+    with convert_write_errors(root):
         if _is_complete(root, wanted):
             return root
         root.parent.mkdir(parents=True, exist_ok=True)
-        with lock_of(root):
+        with set_lock(root):
             if not _is_complete(root, wanted):  # another process may have drawn it meanwhile
-                _draw_aside(root, wanted)
+                _draw(root, wanted)
     return root
 
 
 @contextmanager
-def writing(root: Path) -> Iterator[None]:
-    """Tell in words what keeps a folder from being written."""
+def convert_write_errors(folder: Path) -> Iterator[None]:
+    """Convert an `OSError` of the block to a `DatasetError`.
+
+    Args:
+        folder: Folder that the block writes.
+
+    Raises:
+        DatasetError: The block raises an `OSError`.
+    """
     try:
         yield
     except OSError as error:
         raise DatasetError(
-            f"{root}: cannot be written ({error})",
+            f"{folder}: cannot be written ({error})",
             "a place with enough free space and the right to write",
             "choose another folder, or free space, and start again",
         ) from error
 
 
-def lock_of(root: Path) -> FileLock:
-    """Return the lock that one process at a time holds to write a set."""
+def set_lock(root: Path) -> FileLock:
+    """Return the lock that a process must hold to write a set.
+
+    Args:
+        root: Folder of the set.
+
+    Returns:
+        The lock, a hidden file beside the folder.
+    """
     return FileLock(root.with_name(f".{root.name}.lock"))
 
 
-def _is_complete(root: Path, wanted: PhantomSet) -> bool:
-    """Tell a finished set from a free place; refuse anything else."""
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Lend the name of a hidden folder, and rename it to `folder` at the end; delete it if the block raises.
+
+    Args:
+        folder: Folder to write; empty or missing.
+
+    Yields:
+        Name of the hidden folder beside it.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    if partial.exists():  # left by an interrupted process: the lock excludes a running one
+        shutil.rmtree(partial)
+    try:
+        yield partial
+        if folder.exists():  # not every system replaces an empty folder
+            folder.rmdir()
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_complete(root: Path, wanted: _PhantomSet) -> bool:
+    """Return True for a complete set, False for a missing or empty folder; refuse anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     record = root / RECORD
@@ -189,14 +208,15 @@ def _is_complete(root: Path, wanted: PhantomSet) -> bool:
     return True
 
 
-def _refuse_other_settings(record: Path, wanted: PhantomSet) -> None:
+def _refuse_other_settings(record: Path, wanted: _PhantomSet) -> None:
     try:
-        found = dict(json.loads(record.read_text(encoding="utf-8")))
+        existing = dict(json.loads(record.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise DatasetError(f"{record}: not a record of phantoms", "the record of a set", "delete the folder") from error
-    asked = json.loads(wanted.record())
     differing = [
-        f"{name} = {found.get(name)!r}, not {asked[name]!r}" for name in asked if found.get(name) != asked[name]
+        f"{name} = {existing.get(name)!r}, not {value!r}"
+        for name, value in json.loads(wanted.record()).items()
+        if existing.get(name) != value
     ]
     if differing:
         raise DatasetError(
@@ -206,13 +226,13 @@ def _refuse_other_settings(record: Path, wanted: PhantomSet) -> None:
         )
 
 
-def _refuse_other_files(root: Path, wanted: PhantomSet) -> None:
-    """Compare the files with those of the set; hidden ones, which belong to the system, and DICOM do not count."""
-    expected = {RECORD} | {path for case in wanted.cases() for path in case.files().values()}
+def _refuse_other_files(root: Path, wanted: _PhantomSet) -> None:
+    """Refuse foreign and missing files; hidden files, which belong to the system, and the DICOM copy are ignored."""
+    expected = {RECORD} | {path for entry in wanted.entries() for path in entry.files().values()}
     paths = {path.relative_to(root) for path in root.rglob("*") if not path.is_dir()}
     paths = {path for path in paths if path.parts[0] != DICOM and not any(part.startswith(".") for part in path.parts)}
-    found = {path.as_posix() for path in paths}
-    offenders = {"foreign": sorted(found - expected), "missing": sorted(expected - found)}
+    existing = {path.as_posix() for path in paths}
+    offenders = {"foreign": sorted(existing - expected), "missing": sorted(expected - existing)}
     offenders = {reason: names for reason, names in offenders.items() if names}
     if offenders:
         raise DatasetError(
@@ -223,38 +243,26 @@ def _refuse_other_files(root: Path, wanted: PhantomSet) -> None:
         )
 
 
-def _draw_aside(root: Path, wanted: PhantomSet) -> None:
-    """Draw into a hidden folder beside the root and rename it at the end."""
-    aside = root.with_name(f".{root.name}.partial")
-    if aside.exists():  # an interrupted attempt: whoever holds the lock is alone
-        shutil.rmtree(aside)
-    try:
+def _draw(root: Path, wanted: _PhantomSet) -> None:
+    with atomic_folder(root) as partial:
         for folder in (IMAGES, LUNGS, LESIONS, READINGS):
-            (aside / folder).mkdir(parents=True)
-        cases = list(wanted.cases())
-        for case in track(cases, description="Drawing phantoms", transient=True):
-            _write(aside, case)
-        (aside / RECORD).write_text(wanted.record(), encoding="utf-8")
-        if root.exists():  # an empty folder, which not every system replaces
-            root.rmdir()
-        aside.replace(root)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            (partial / folder).mkdir(parents=True)
+        for entry in track(list(wanted.entries()), description="Drawing phantoms", transient=True):
+            _write(partial, entry)
+        (partial / RECORD).write_text(wanted.record(), encoding="utf-8")
 
 
-def _write(root: Path, case: Case) -> None:
-    phantom, files = case.draw(), case.files()
-    Image.fromarray(_levels(phantom.image, case.of.bits)).save(root / files[IMAGES])
+def _write(root: Path, entry: _Entry) -> None:
+    phantom, files = entry.draw(), entry.files()
+    Image.fromarray(_levels(phantom.image, entry.phantom_set.bits)).save(root / files[IMAGES])
     Image.fromarray(phantom.lungs.astype(np.uint8) * 255).save(root / files[LUNGS])
-    if case.finding is not None:
+    if entry.finding is not None:
         Image.fromarray(phantom.lesion.astype(np.uint8) * 255).save(root / files[LESIONS])
-    reading = f"Patient's Sex: {phantom.sex}\nPatient's Age: {phantom.age:03d}Y\n{case.finding or 'normal'}\n"
+    reading = f"Patient's Sex: {phantom.sex}\nPatient's Age: {phantom.age:03d}Y\n{entry.finding or 'normal'}\n"
     (root / files[READINGS]).write_text(reading, encoding="utf-8")
 
 
 def _levels(image: NDArray[np.float32], bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Round an image in [0, 1] to the gray levels of a PNG."""
+    """Return the gray levels of an image in [0, 1] at a bit depth."""
     levels = np.rint(image.astype(np.float64) * ((1 << bits) - 1))
-    if bits == 8:  # noqa: PLR2004
-        return levels.astype(np.uint8)
-    return levels.astype(np.uint16)
+    return levels.astype(np.uint8 if bits == 8 else np.uint16)  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""Phantoms as DICOM: the same image as the PNG to the last level, and every attribute that the standard demands."""
+"""Phantoms as DICOM: the same image as the PNG to the last gray level, and all attributes that the standard demands."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TestImage:
 
 
 class TestHeader:
-    def test_what_is_told_of_the_patient(self, root, pairs):
+    def test_patient(self, root, pairs):
         for number, (file, png) in enumerate(pairs):
             header = read_header(file)
             reading = read_clinical_reading(root / "ClinicalReadings" / f"{png.stem}.txt")
@@ -112,7 +112,7 @@ class TestHeader:
 
 
 class TestSecondTime:
-    def test_left_alone_with_its_set(self, root, bits, monkeypatch):
+    def test_unchanged_with_its_set(self, root, bits, monkeypatch):
         monkeypatch.setattr(phantom_dicom, "_dataset", None)  # writing again would fail
         times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
         assert write_phantom_dicom(drawn(root, bits=bits)) == root / "DICOM"

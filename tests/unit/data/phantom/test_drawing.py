@@ -1,4 +1,4 @@
-"""Phantoms: one seed is one person at any size, the masks are true, and the noise is the one that is named."""
+"""Phantoms: the same anatomy at any size, true masks, and noise with the moments of its model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from anomalib_cxr.data.phantom.drawing import NOTICEABLE, NoiseModel, draw_phantom
+from anomalib_cxr.data.phantom.drawing import VISIBLE, NoiseModel, draw_phantom
 from anomalib_cxr.data.phantom.findings import FINDINGS
 from anomalib_cxr.errors import SettingError
 
@@ -86,7 +86,7 @@ class TestFindings:
     def test_lesion_is_what_changed_in_the_same_person(self, finding, seed):
         healthy, sick = draw(seed), draw(seed, finding=finding)
         changed = np.abs(sick.clean - healthy.clean)
-        np.testing.assert_array_equal(sick.lesion, changed > NOTICEABLE)
+        np.testing.assert_array_equal(sick.lesion, changed > VISIBLE)
         np.testing.assert_array_equal(sick.lungs, healthy.lungs)
         assert (sick.finding, sick.age, sick.sex) == (finding, healthy.age, healthy.sex)
         assert 0.003 < sick.lesion.mean() < 0.15
@@ -166,11 +166,11 @@ class TestNoise:
 
 
 def test_unknown_finding_is_refused():
-    with pytest.raises(SettingError, match=r"finding = 'fracture'\n  expected: one of consolidation, nodules"):
+    with pytest.raises(SettingError, match=r"finding = 'fracture'\n  expected: finding one of consolidation, nodules"):
         draw(0, finding="fracture")
 
 
 @pytest.mark.parametrize("size", [0, 31, 2049])
 def test_bad_size_is_refused(size):
-    with pytest.raises(SettingError, match=f"size = {size}\n  expected: 32 <= size <= 2048"):
+    with pytest.raises(SettingError, match=f"size = {size}\n  expected: size >= 32 and <= 2048"):
         draw(0, size)
