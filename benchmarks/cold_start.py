@@ -37,7 +37,7 @@ COMMAND_LINE = "jsonargparse"
 SCREENING = "torch, openvino, scipy.ndimage, matplotlib, pydicom, pydantic, rich.progress, filelock"
 SERVER = "fastapi, uvicorn, jinja2, numpy, PIL.Image, matplotlib"
 VERBS = ("", "init", "phantom", "benchmark", "segment train", "segment predict", "calibrate", "screen", "serve")
-OF_SCREEN = "import anomalib_cxr.screening.pipeline.inputs, anomalib_cxr.screening.pipeline.screener"
+OF_SCREEN = "import anomalib_cxr.screening.pipeline.screener"
 OF_SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from jsonargparse import ArgumentParser
 from scipy.stats import hypergeom
 
-from anomalib_cxr.screening.calibration.threshold import misses_allowed, rule_out
+from anomalib_cxr.screening.calibration.threshold import calibrate_threshold, misses_allowed
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 SENSITIVITIES = (0.90, 0.95, 0.97)
@@ -34,7 +34,7 @@ def draw(sick: np.ndarray, normal: np.ndarray, wish: float, rng: np.random.Gener
     (chosen, measured), (normal_chosen, normal_measured) = halves(len(sick), rng), halves(len(normal), rng)
     scores = np.concatenate([sick[chosen], normal[normal_chosen]])
     is_sick = np.arange(len(scores)) < len(chosen)
-    threshold = rule_out(is_sick, scores, wish, CONFIDENCE).threshold
+    threshold = calibrate_threshold(is_sick, scores, wish, CONFIDENCE).threshold
     return float((sick[measured] >= threshold).mean()), float((normal[normal_measured] < threshold).mean())
 
 

@@ -118,7 +118,7 @@ def cases_of(n: int) -> Iterable[Case]:
     """Yield cases of files that do not exist."""
     scores = np.random.default_rng(0).random(n)
     for number, score in enumerate(scores.tolist()):
-        decision = Decision.TO_READ if score > 0.8 else Decision.RULED_OUT  # noqa: PLR2004
+        decision = Decision.TO_READ if score > 0.8 else Decision.BELOW_THRESHOLD  # noqa: PLR2004
         path, findings = f"/archive/{number:06d}.png", "Drawn at random, to measure the page."
         yield Case(path, 1, 1, decision, score=score, probability=score**2, findings=findings, screened="2026-01-31")
 
@@ -167,7 +167,7 @@ def of_worklist(what: str, n: int, folder: Path) -> Job:
         return lambda: Worklist(folder / str(next(numbers)), create=True).add(cases_of(n))
     worklist = worklist_of(n, folder)
     calibration = cast("Calibration", SimpleNamespace(
-        notice="", model="", date="", rule_out={}, versions={}, probability=SimpleNamespace(prevalence=0.05),
+        notice="", model="", date="", thresholds={}, versions={}, probability=SimpleNamespace(prevalence=0.05),
     ))  # fmt: skip
     paths = [folder / f"{number:06d}.png" for number in range(n)]
 

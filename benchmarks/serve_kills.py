@@ -100,7 +100,7 @@ def main(output: Path = Path("results/serve_kills"), kills: int = 50, readers: i
         worklist = fill_worklist(Path(folder), CASES, size=64)
         for index, wait in enumerate(waits):
             writers = kill_once(worklist, index, readers, wait)
-            kept = Counter(given.note for given in worklist.verdicts())
+            kept = Counter(record.note for record in worklist.verdicts())
             sent = {note for writer in writers for note in writer.sent}
             confirmed = {note for writer in writers for note in writer.confirmed}
             rows.append(

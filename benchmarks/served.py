@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_mask
 from anomalib_cxr.screening.case import Case, Decision
-from anomalib_cxr.screening.pipeline.explanation import write_picture
+from anomalib_cxr.screening.pipeline.explanation import write_png
 from anomalib_cxr.screening.worklist.store import Worklist
 
 COMMAND = Path(sys.executable).with_name("anomalib-cxr")
@@ -37,8 +37,8 @@ def fill_worklist(folder: Path, rows: int, size: int = 1024) -> Worklist:
     worklist = Worklist(folder / "out", create=True)
     for phantom in phantoms:
         lungs = read_mask(root / "masks" / phantom.name).numpy().astype(float)
-        write_picture(lungs, worklist.folder / f"layers/{phantom.stem}-lungs.png")
-        write_picture(gaussian_filter(lungs, size / 40), worklist.folder / f"layers/{phantom.stem}-heat.png")
+        write_png(lungs, worklist.folder / f"layers/{phantom.stem}-lungs.png")
+        write_png(gaussian_filter(lungs, size / 40), worklist.folder / f"layers/{phantom.stem}-heat.png")
     (archive := folder / "archive").mkdir()
     rng = np.random.default_rng(0)
     worklist.add(_row(archive, index, phantoms[index % DRAWN], float(rng.random())) for index in range(rows))
@@ -53,9 +53,10 @@ def _row(archive: Path, index: int, phantom: Path, score: float) -> Case:
         str(path),
         stat.st_size,
         stat.st_mtime_ns,
-        Decision.TO_READ if score >= 0.8 else Decision.RULED_OUT,  # noqa: PLR2004
+        Decision.TO_READ if score >= 0.8 else Decision.BELOW_THRESHOLD,  # noqa: PLR2004
         score=score,
         threshold=0.8,
+        guarantee="At most 5 % of sick people are expected below the threshold, at 95 % confidence.",
         probability=score**2,
         p_value=1 - score * 0.999,
         findings="Drawn at random, to measure the page.",

@@ -169,7 +169,7 @@ def calibrate(
     device: str = "CPU",
     seed: int = 0,
 ) -> None:
-    """Calibrate a model for screening: its rule-out threshold, with a guarantee, and its probabilities.
+    """Calibrate a model for screening: a threshold with a guaranteed sensitivity, and probabilities.
 
     Writes screening.json, the input quality check and the lung segmenter beside the exported model, and the threshold
     into it. For research, not a medical device.
@@ -182,7 +182,7 @@ def calibrate(
             `hospital`, `sex` and `age`.
         root: Folder of the data set; overrides the one in the configuration.
         parts: Parts of the data module that calibrate: val, test, or val,test.
-        sensitivity: Share of the sick that must not be ruled out.
+        sensitivity: Share of sick people guaranteed to score at or above the threshold.
         confidence: Confidence level of the finite-sample sensitivity guarantee.
         prevalence: Share of sick people among those screened, for the probabilities.
         by: One threshold for all, or one per hospital, sex or age group.
@@ -190,11 +190,17 @@ def calibrate(
         device: OpenVINO device.
         seed: Seed of the input quality check and of the training of the segmenter.
     """
-    from anomalib_cxr.screening.calibrate import CalibrationTarget, describe_calibration  # noqa: PLC0415
+    from anomalib_cxr.screening.calibrate import CalibrationTarget  # noqa: PLC0415
     from anomalib_cxr.screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
-    from anomalib_cxr.screening.calibration_data import data_of, exported_of, labeled_by_datamodule, labeled_by_table  # noqa: PLC0415  # noqa: PLC0415
+    from anomalib_cxr.screening.calibration_data import (  # noqa: PLC0415
+        data_settings,
+        ensure_exported,
+        labeled_by_datamodule,
+        labeled_by_table,
+    )
 
-    data = data or (None if table else data_of(model))
+    target = CalibrationTarget(sensitivity, confidence, prevalence, by)
+    data = data or (None if table else data_settings(model))
     if (data is None) == (table is None):
         raise SettingError(
             "both data and table" if table else f"neither data nor table, and {model} has no config.yaml of a training",
@@ -203,12 +209,11 @@ def calibrate(
         )
     settings = None if data is None else Data(data=data).placed(root).data
     labeled = labeled_by_table(table) if table else labeled_by_datamodule(settings or {}, parts)
-    folder = exported_of(model)
-    wish = CalibrationTarget(sensitivity, confidence, prevalence, by)
-    found = calibrate_exported(
-        folder, labeled, wish, segmenter=segmenter, data=settings or str(table), device=device, seed=seed
+    folder = ensure_exported(model)
+    calibration = calibrate_exported(
+        folder, labeled, target, segmenter=segmenter, data=settings or str(table), device=device, seed=seed
     )
-    logger.info("%s", describe_calibration(found))
+    logger.info("%s", calibration.description)
     logger.info("Ready to screen: %s", folder)
 
 
@@ -242,8 +247,12 @@ def screen(
         require_extra("highdicom", "dicom")
     if engine == "ray":
         require_extra("ray", "ray")
-    from anomalib_cxr.screening.pipeline.inputs import find_inputs  # noqa: PLC0415
-    from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings  # noqa: PLC0415
+    from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415
+        Screener,
+        ScreenerSettings,
+        describe_screening,
+        find_inputs,
+    )
     from anomalib_cxr.screening.pipeline.screener import screen as screen_into  # noqa: PLC0415
 
     files = find_inputs(xrays, worklist)
@@ -254,8 +263,7 @@ def screen(
         screened = screen_into(files, worklist, screener.calibration, RayEngine(screener.settings), names=names)
     else:
         screened = screen_into(files, worklist, screener.calibration, screener.cases, names=names)
-    counts = screened.counts()
-    logger.info("%s", ", ".join(f"{count} {decision.value}" for decision, count in counts.items()))
+    logger.info("%s", describe_screening(screened, screener.calibration))
     logger.info("Worklist: %s", worklist)
 
 

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.screening.case import Case, Decision, Verdict
-from anomalib_cxr.screening.pipeline.explanation import draw_heatmap, write_picture
+from anomalib_cxr.screening.pipeline.explanation import draw_heatmap, write_png
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.app import create_app
 
@@ -45,10 +45,10 @@ class Drawn:
         lungs = read_mask(self.root / "masks" / f"{name}.png").numpy().astype(float)
         heat = gaussian_filter(read_mask(lesion).numpy().astype(float), 9) if lesion.is_file() else np.zeros((256, 256))
         heat /= max(heat.max(), 1)
-        write_picture(heat, self.worklist.folder / f"layers/{path.stem}-heat.png")
-        write_picture(lungs, self.worklist.folder / f"layers/{path.stem}-lungs.png")
+        write_png(heat, self.worklist.folder / f"layers/{path.stem}-heat.png")
+        write_png(lungs, self.worklist.folder / f"layers/{path.stem}-lungs.png")
         picture = draw_heatmap(read_radiograph(path)[0].numpy(), heat, lungs)
-        write_picture(picture, self.worklist.folder / f"heatmaps/{path.stem}.png")
+        write_png(picture, self.worklist.folder / f"heatmaps/{path.stem}.png")
         stat = path.stat()
         index = int(name.split("_")[1])
         sick = lesion.is_file()
@@ -56,9 +56,10 @@ class Drawn:
             str(path),
             stat.st_size,
             stat.st_mtime_ns,
-            Decision.TO_READ if sick else Decision.RULED_OUT,
+            Decision.TO_READ if sick else Decision.BELOW_THRESHOLD,
             score=0.3 + 0.07 * index,
             threshold=0.5,
+            guarantee="At most 10 % of sick people are expected below the threshold, at 95 % confidence.",
             probability=0.1 * index + 0.02,
             p_value=0.01 if sick else 0.6,
             findings="More unusual than 99 % of healthy X-rays. Most of it in the left upper zone." if sick else "",
@@ -198,19 +199,19 @@ def test_whole_round(page, address, drawn, tmp_path):
     page.keyboard.press("Escape")
     page.keyboard.press("2")
     page.wait_for_url(f"**/case/{order[1]}?*")
-    assert f"Kept: abnormal for case {order[0]}" in page.get_by_role("status").inner_text()
+    assert f"Saved: abnormal for case {order[0]}" in page.get_by_role("status").inner_text()
     assert page.get_by_label("Reader").input_value() == "Dr 1 Ada"
     page.get_by_role("button", name="Unsure").click()
     page.wait_for_url(f"**/case/{order[2]}?*")
-    page.goto(f"{address}/next-unread?decision=ruled_out")
+    page.goto(f"{address}/next-unread?decision=below_threshold")
     page.keyboard.press("1")
-    page.wait_for_url("**kept=*")
-    given = [(each.case_id, each.verdict, each.note, each.reader) for each in drawn.worklist.verdicts()]
-    ruled_out = next(number for number, case in drawn.worklist.find() if case.decision is Decision.RULED_OUT)
+    page.wait_for_url("**saved=*")
+    given = [(record.case_id, record.verdict, record.note, record.reader) for record in drawn.worklist.verdicts()]
+    below = next(number for number, case in drawn.worklist.find() if case.decision is Decision.BELOW_THRESHOLD)
     assert given == [
         (order[0], Verdict.ABNORMAL, "1 of 2 zones", "Dr 1 Ada"),
         (order[1], Verdict.UNSURE, "", "Dr 1 Ada"),
-        (ruled_out, Verdict.NORMAL, "", "Dr 1 Ada"),
+        (below, Verdict.NORMAL, "", "Dr 1 Ada"),
     ]
 
     # What comes of it.

@@ -14,6 +14,7 @@ from PIL import Image
 from anomalib_cxr.cli import main
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE
 
 DRAWN = ["--n_normal", 44, "--n_sick", 14, "--size", 64, "--dicom"]
 ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1]
@@ -82,8 +83,8 @@ class TestCalibrate:
     def test_exports_a_training_and_says_what_it_found(self, calibrated, model):
         _, output = calibrated
         found = json.loads((model / "screening.json").read_text())
-        (rule,) = found["rule_out"].values()
-        assert f"under {rule['threshold']:g} an X-ray is ruled out" in output
+        (rule,) = found["thresholds"].values()
+        assert f"threshold {rule['threshold']:g}. At most 40 % of sick people are expected" in output
         assert rule["lower_bound"] >= rule["sensitivity"] == 0.6
         assert "Ready to screen: training/weights/openvino" in output
         assert "TracerWarning" not in output
@@ -113,6 +114,8 @@ class TestScreen:
         assert len(files) == 22 + 58
         assert sorted(row["path"] for row in rows) == sorted(str(file.resolve()) for file in files)
         assert "Worklist: out" in output
+        assert "At most 40 % of sick people are expected below the threshold, at 80 % confidence." in output
+        assert BELOW_THRESHOLD_NOTICE in output
         assert "Traceback" not in output
 
     def test_scores_and_refusals(self, screened, place):
@@ -123,18 +126,18 @@ class TestScreen:
         assert len(by_sop) == 58
         for row in rows_of(place / "out"):
             if not row["decision"].startswith("refused"):
-                ruled_out = float(row["score"]) < float(row["threshold"])
-                assert row["decision"] == ("normal, ruled out" if ruled_out else "to be read")
+                below = float(row["score"]) < float(row["threshold"])
+                assert row["decision"] == ("below the calibrated threshold" if below else "to be read")
                 assert Image.open(place / "out" / row["heatmap"]).size == (64, 64)
 
     def test_the_guarantee_holds_on_what_it_was_calibrated_with(self, screened, place, model):
-        """Of the sick phantoms, whose DICOM files score as their pictures, no more are ruled out than it allows."""
+        """Of the sick phantoms, whose DICOM files score as their images, as many are below it as the record says."""
         found = json.loads((model / "screening.json").read_text())
         sick = [row for row in rows_of(place / "out") if row["sop_uid"]]
         order = sorted((place / "archive" / "DICOM").rglob("IM*"))
         names = {str(path.resolve()): int(path.parts[-4].removeprefix("PT")) >= 44 for path in order}
-        ruled_out = [row for row in sick if names[row["path"]] and row["decision"] == "normal, ruled out"]
-        assert len(ruled_out) == found["rule_out"][""]["n_missed"]
+        below = [row for row in sick if names[row["path"]] and row["decision"] == "below the calibrated threshold"]
+        assert len(below) == found["thresholds"][""]["n_sick_below"]
 
     def test_no_patient_in_tables_or_log(self, screened, place):
         texts = [screened.output, *((place / "out" / name).read_text() for name in ("worklist.csv", "worklist.json"))]
@@ -161,7 +164,7 @@ class TestScreen:
             shutil.copy(model / name, tmp_path)
         code, output = say("screen", "inbox", "--model", tmp_path, "--worklist", tmp_path / "out")
         assert code == 1
-        assert "no screening.json, lungs.xml, lungs.bin, gate.npz" in output
+        assert "no screening.json, lungs.xml, lungs.bin, input_check.npz" in output
         assert "anomalib-cxr calibrate" in output
         assert not (tmp_path / "out").exists()
 
@@ -205,7 +208,9 @@ def test_a_model_in_integers_is_calibrated_and_screens(
     for row in rows:
         (score,) = model(read_radiograph(row["path"])[None].numpy()).score
         assert float(row["score"]) == pytest.approx(score, abs=1e-4)
-        assert row["decision"] == ("normal, ruled out" if float(row["score"]) < threshold else "to be read")
+        assert row["decision"] == (
+            "below the calibrated threshold" if float(row["score"]) < threshold else "to be read"
+        )
     float32 = {row["path"]: float(row["score"]) for row in rows_of(place / "out") if row["score"]}
     assert any(float(row["score"]) != float32[row["path"]] for row in rows)
 

@@ -33,7 +33,7 @@ HEAVY = {"anomalib", "lightning", "matplotlib", "monai", "numpy", "openvino", "p
 VERBS = ("init", "benchmark", "calibrate", "phantom", "screen", "segment", "segment train", "segment predict", "serve")
 WORDS = [["--version"], *([*verb.split(), "--help"] for verb in ("", *VERBS))]
 HELP = "from anomalib_cxr.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"
-SCREEN = "import anomalib_cxr.screening.pipeline.inputs, anomalib_cxr.screening.pipeline.screener"
+SCREEN = "import anomalib_cxr.screening.pipeline.screener"
 SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"
 
 

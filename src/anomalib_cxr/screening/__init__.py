@@ -1,4 +1,4 @@
-"""From an exported model to a worklist: calibration, the gate before scoring, screening, and what a reader then says.
+"""Calibration of an exported model, screening with it, and the worklist that readers work through.
 
-This room runs what was exported and knows no model. For research, not a medical device.
+This package runs exported models and knows no model's code. For research, not a medical device.
 """

@@ -1,4 +1,4 @@
-"""Labeled X-rays to calibrate with: from a data module's held-out parts, or from a table."""
+"""Model and labeled X-rays of a calibration: a training or an export, and a data module or a table."""
 
 from __future__ import annotations
 
@@ -21,16 +21,23 @@ SETTINGS = Path("report/model.yaml")
 CONFIG = Path("config.yaml")
 EXPORT = Path("weights/openvino")
 
+Part = Literal["val", "test"]
+_LABELS = {"normal": False, "0": False, "healthy": False, "sick": True, "abnormal": True, "1": True}
+_COLUMNS = ("image", "label")
 
-def exported_of(model: Path) -> Path:
-    """Return the folder of an exported model.
+
+def ensure_exported(model: Path) -> Path:
+    """Export a training, unless that is done.
 
     Args:
-        model: That folder or its `model.xml`, which are left as they are; or the folder of a training, whose checkpoint
-            is exported into it. An export that is there already and no older than the checkpoint is taken.
+        model: Folder of an exported model or its `model.xml`, which are returned as they are; or folder of a training,
+            whose checkpoint is exported into it unless there is an export no older than the checkpoint.
+
+    Returns:
+        The exported model.
 
     Raises:
-        ScreeningError: If it is none of these.
+        ScreeningError: If the path is none of these.
     """
     if model.suffix == ".xml" or (model / GRAPH).is_file():
         return model
@@ -44,49 +51,57 @@ def exported_of(model: Path) -> Path:
         )
     exported = model / EXPORT / GRAPH
     if not exported.is_file() or exported.stat().st_mtime < checkpoint.stat().st_mtime:
-        found: Any = _class_of(settings).load_from_checkpoint(checkpoint, map_location="cpu")
-        found.eval().to_openvino(model)
+        module: Any = _class_of(settings).load_from_checkpoint(checkpoint, map_location="cpu")
+        module.eval().to_openvino(model)
     return model / EXPORT
 
 
-def data_of(model: Path) -> dict[str, Any] | None:
-    """Return the data module's settings of a training; None where the folder is none."""
+def data_settings(model: Path) -> dict[str, Any] | None:
+    """Read the settings of the data module of a training.
+
+    Args:
+        model: Folder of the training.
+
+    Returns:
+        `class_path` and `init_args`; None where the folder has no configuration of a training.
+    """
     config = model / CONFIG
     if not config.is_file():
         return None
-    found: dict[str, Any] | None = yaml.safe_load(config.read_text(encoding="utf-8")).get("data")
-    return found
+    settings: dict[str, Any] | None = yaml.safe_load(config.read_text(encoding="utf-8")).get("data")
+    return settings
 
 
 def _class_of(settings: Path) -> Any:
-    """Return the class that a configuration names, as anomalib's command would find it."""
+    """Return the class that a configuration names, as anomalib's command finds it."""
     class_path = yaml.safe_load(settings.read_text(encoding="utf-8"))["model"]["class_path"]
     module, _, name = class_path.rpartition(".")
     return getattr(import_module(module or "anomalib.models"), name)
 
 
-Part = Literal["val", "test"]
-_LABELS = {"normal": False, "0": False, "healthy": False, "sick": True, "abnormal": True, "1": True}
-_COLUMNS = ("image", "label")
+class LabeledImages(NamedTuple):
+    """Images of a calibration.
 
-
-class Labeled(NamedTuple):
-    """What a calibration learns from."""
+    Attributes:
+        images: Held-out images: `path`, `is_sick`, and as far as known `hospital`, `sex`, `age`.
+        references: Healthy images that the input check is fitted to.
+        masks: Files of the lung masks of each reference, to be merged; empty where there are none.
+    """
 
     images: pd.DataFrame
-    """Held-out images: `path`, `is_sick`, and as far as known `hospital`, `sex`, `age`."""
     references: list[Path]
-    """Healthy images that show the gate what is usual."""
     masks: list[tuple[str, ...]]
-    """Lung masks of each reference, to be merged; empty where there is none."""
 
 
-def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) -> Labeled:
-    """Take the held-out parts of a data module for calibration, and its training images as references.
+def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) -> LabeledImages:
+    """Return the held-out parts of a data module, with its training images as references.
 
     Args:
         settings: `class_path` and `init_args` of the data module.
         parts: Parts to calibrate with.
+
+    Returns:
+        The labeled images.
 
     Raises:
         DatasetError: If the data cannot be used.
@@ -109,26 +124,30 @@ def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) ->
         }
     )
     masks = list(training.roi_mask_paths) if "roi_mask_paths" in training else [()] * len(training)
-    return Labeled(images.reset_index(drop=True), [Path(path) for path in training.image_path], masks)
+    return LabeledImages(images.reset_index(drop=True), [Path(path) for path in training.image_path], masks)
 
 
-def labeled_by_table(table: Path) -> Labeled:
-    """Take the images of a table; its healthy ones show the gate what is usual.
+def labeled_by_table(table: Path) -> LabeledImages:
+    """Return the images of a table, with its healthy ones as references.
 
     Args:
-        table: CSV with the columns `image` (path, seen from the table's folder), `label` (normal or sick), and where
-            they are known `hospital`, `sex` (M or F, or a word that begins so) and `age` (years). None of the images
-            may have trained the model.
+        table: CSV file with the columns `image` (path relative to the table), `label` (normal or sick), and where known
+            `hospital`, `sex` (a word that begins with M or F) and `age` (years). None of the images may have been used
+            for training the model.
+
+    Returns:
+        The labeled images.
 
     Raises:
-        DatasetError: If it cannot be read, a column is missing, a label is none, or a file is not there or no X-ray.
+        DatasetError: If the table cannot be read, a column or a file is missing, a label is invalid, or a file is no
+            X-ray.
     """
-    found = _read(table)
-    paths = [table.parent / image for image in found.image]
-    labels = [_LABELS.get(label.strip().lower()) for label in found.label]
+    rows = _read(table)
+    paths = [table.parent / image for image in rows.image]
+    labels = [_LABELS.get(label.strip().lower()) for label in rows.label]
     missing = [path for path in paths if not path.is_file()]
     unknown = [path for path, label in zip(paths, labels, strict=True) if label is None]
-    twice = [path for path, again in zip(paths, found.image.duplicated(), strict=True) if again]
+    twice = [path for path, repeated in zip(paths, rows.image.duplicated(), strict=True) if repeated]
     offenders = {"no such file": missing, "label neither normal nor sick": unknown, "named twice": twice}
     if any(offenders.values()) or not paths:
         raise DatasetError(
@@ -142,27 +161,27 @@ def labeled_by_table(table: Path) -> Labeled:
         {
             "path": paths,
             "is_sick": pd.array(labels, dtype=bool),
-            "hospital": found.get("hospital", ""),
-            "sex": found["sex"].str.strip().str.upper().str[:1] if "sex" in found else "",
-            "age": pd.to_numeric(found["age"], errors="coerce") if "age" in found else float("nan"),
+            "hospital": rows.get("hospital", ""),
+            "sex": rows["sex"].str.strip().str.upper().str[:1] if "sex" in rows else "",
+            "age": pd.to_numeric(rows["age"], errors="coerce") if "age" in rows else float("nan"),
         }
     )
     healthy = list(images.path[~images.is_sick])
-    return Labeled(images, healthy, [()] * len(healthy))
+    return LabeledImages(images, healthy, [()] * len(healthy))
 
 
 def _read(table: Path) -> pd.DataFrame:
     try:
-        found = pd.read_csv(table, dtype=str, keep_default_na=False)
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DatasetError(
             f"{table}: {error}", f"a CSV file with the columns {', '.join(_COLUMNS)}", "correct --table"
         ) from error
-    missing = [name for name in _COLUMNS if name not in found]
+    missing = [name for name in _COLUMNS if name not in rows]
     if missing:
         raise DatasetError(
-            f"{table} without {', '.join(missing)}; it has {', '.join(map(str, found.columns))}",
+            f"{table} without {', '.join(missing)}; it has {', '.join(map(str, rows.columns))}",
             f"the columns {', '.join(_COLUMNS)}",
             "add them",
         )
-    return found
+    return rows

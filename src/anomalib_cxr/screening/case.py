@@ -1,24 +1,30 @@
-"""What screening says of one X-ray."""
+"""A screened X-ray, the verdicts on it, and the notices that stand wherever it is shown."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 NOTICE = "For research, not a medical device. Not for decisions about patients."
-"""What stands on everything that a screening writes or shows."""
+"""Notice on everything that a screening writes or shows."""
+BELOW_THRESHOLD_NOTICE = (
+    "A score below the threshold does not exclude disease. Ruling out is for research: sorting out X-rays that no "
+    "person reads is outside of what this software is for."
+)
+"""Notice beside every decision or count that rests on the calibrated threshold."""
 
 
 class Decision(str, Enum):
-    """What is to become of an X-ray."""
+    """Outcome of the screening of an X-ray."""
 
-    RULED_OUT = "normal, ruled out"
+    BELOW_THRESHOLD = "below the calibrated threshold"
     TO_READ = "to be read"
     REFUSED = "refused"
 
 
 class Verdict(str, Enum):
-    """What a reader says of an X-ray."""
+    """Reading of an X-ray by a person."""
 
     NORMAL = "normal"
     ABNORMAL = "abnormal"
@@ -27,34 +33,35 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Case:
-    """One screened X-ray, as the worklist keeps it.
+    """One screened X-ray, a row of the worklist.
 
     Attributes:
         path: The file, absolute.
-        size: Of the file in bytes, and
-        modified: when it was changed (ns): a file that differs in either is screened anew.
-        decision: What is to become of it.
-        why: Why it was refused; empty otherwise.
-        score: As the exported model gives it, in [0, 1]; None where refused.
-        threshold: The least score that is to be read, in its group; None where refused.
-        probability: Of disease at the prevalence of the calibration, in [0, 1]; None where refused.
+        size: Size of the file in bytes. A file that differs in size or time of change is screened anew.
+        modified: Time of its last change, in ns.
+        decision: Outcome of the screening.
+        why: Reason of a refusal; empty otherwise.
+        score: Anomaly score of the exported model, in [0, 1]; None where refused.
+        threshold: Calibrated threshold of the subgroup: scores from it upwards are to be read; None where refused.
+        guarantee: Share of sick people that may be below the threshold, as a sentence; empty where refused.
+        probability: Probability of disease at the prevalence of the calibration, in [0, 1]; None where refused.
         p_value: Share of healthy images that score as high, in (0, 1]; None where refused.
-        findings: The reasons, in words.
+        findings: Explanation of the score in sentences.
         subgroup: Group whose threshold holds; empty where there is one for all.
         source: Kind of source, such as `picture` or `DICOM DX, ACME X-100`.
         study_uid: DICOM Study Instance UID; empty for other files.
         sop_uid: DICOM SOP Instance UID; empty for other files.
-        patient_id: DICOM Patient ID; written into tables only where asked for.
-        patient_name: DICOM Patient's Name; written into tables only where asked for.
+        patient_id: DICOM Patient ID; in the tables only on request.
+        patient_name: DICOM Patient's Name; in the tables only on request.
         sex: `M`, `F`, or empty.
-        age: In years, or None.
-        height: Of the image in pixels, or None where it cannot be read.
-        width: The same.
-        heatmap: Picture of where to look, relative to the folder of the worklist; empty where there is none.
-        layers: Stem of the heat `<stem>-heat.png` and the lungs `<stem>-lungs.png`, 8-bit gray; empty where there are
-            none.
+        age: Age in years, or None.
+        height: Height of the image in pixels, or None where it cannot be read.
+        width: Width of the image in pixels, or None where it cannot be read.
+        heatmap: Heatmap over the X-ray, relative to the folder of the worklist; empty where there is none.
+        layers: Stem of the heatmap alone, `<stem>-heat.png`, and of the lungs, `<stem>-lungs.png`, 8-bit gray; empty
+            where there are none.
         model: SHA-256 of the exported model.
-        screened: When, UTC, ISO 8601.
+        screened: Time of the screening, UTC, ISO 8601.
     """
 
     path: str
@@ -64,6 +71,7 @@ class Case:
     why: str = ""
     score: float | None = None
     threshold: float | None = None
+    guarantee: str = ""
     probability: float | None = None
     p_value: float | None = None
     findings: str = ""
@@ -84,5 +92,31 @@ class Case:
 
     @property
     def decision_text(self) -> str:
-        """Return the decision as tables have it, with the reason of a refusal."""
+        """Decision as the tables have it, with the reason of a refusal."""
         return f"{self.decision.value}: {self.why}" if self.why else self.decision.value
+
+
+class VerdictRecord(NamedTuple):
+    """Verdict of a reader on a case.
+
+    Attributes:
+        case_id: Number of the case.
+        verdict: The verdict.
+        note: Note of the reader; may be empty.
+        reader: Name of the reader.
+        given_at: Time of the verdict, UTC, ISO 8601.
+    """
+
+    case_id: int
+    verdict: Verdict
+    note: str
+    reader: str
+    given_at: str
+
+
+class Agreement(NamedTuple):
+    """Number of verdicts of a kind on cases with a decision; of each case and reader the last verdict counts."""
+
+    decision: Decision
+    verdict: Verdict
+    cases: int

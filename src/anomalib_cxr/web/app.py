@@ -1,4 +1,4 @@
-"""The application: routes, guard and pages of errors, put together."""
+"""Web application of the worklist: routes, access control and error pages."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.worklist.store import Worklist
-from anomalib_cxr.web.routes.upload import upload_pages
 
-from .images import Pictures
+from .images import CaseImages
 from .rendering import error_page
 from .routes import export, table, viewer
-from .security import HEADERS, Gate, Guard, login_pages
+from .routes.upload import upload_routes
+from .security import HEADERS, add_access_control, check_access
 
 logger = logging.getLogger(__name__)
 
 
 def create_app(worklist: Worklist, screen: Callable[[Path], None] | None = None, token: str | None = None) -> FastAPI:
-    """Make the application that shows a worklist.
+    """Create the application that shows a worklist.
 
     Args:
         worklist: The worklist.
-        screen: Adds the case of a file to the worklist; without it no image can be sent.
-        token: What readers sign in with. None lets everyone in who reaches the server, which must be this machine
-            alone then: requests that name any other host are refused.
+        screen: Function that screens a file into the worklist; without it no image can be uploaded.
+        token: Token that readers sign in with. None admits everyone who reaches the server, which must then listen to
+            this machine alone: requests that name any other host are refused.
+
+    Returns:
+        The application.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -41,53 +44,52 @@ def create_app(worklist: Worklist, screen: Callable[[Path], None] | None = None,
         >>> answer.status_code, "Not a medical device" in answer.text
         (200, True)
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    gate = Gate(token, worklist.folder)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(check_access)])
     app.state.worklist = worklist
     app.state.screen = screen
-    app.state.pictures = Pictures(worklist.folder)
-    app.add_middleware(Guard, gate=gate)
+    app.state.images = CaseImages(worklist.folder)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     for router in (table.router, viewer.router, export.router):
         app.include_router(router)
     if screen is not None:
-        app.include_router(upload_pages(worklist, screen))
-    if token is not None:
-        app.include_router(login_pages(gate))
+        app.include_router(upload_routes(worklist, screen))
+    add_access_control(app, worklist.folder, token)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app
 
 
-def _refused(request: Request, error: Exception) -> Response:
-    refusal = cast("HTTPException", error)  # it is registered for no other
-    return error_page(request, refusal.status_code, refusal.detail)
+def _http_error(request: Request, error: Exception) -> Response:
+    refusal = cast("HTTPException", error)  # the only kind that it is registered for
+    answer = error_page(request, refusal.status_code, refusal.detail)
+    answer.headers.update(refusal.headers or {})
+    return answer
 
 
-def _unknown(request: Request, error: Exception) -> Response:  # noqa: ARG001
+def _not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001
     return error_page(request, 404, "There is no such page.")
 
 
-def _unusable(request: Request, error: Exception) -> Response:
-    return error_page(request, 503, f"The worklist cannot be used just now; what was sent was not kept. {error}")
+def _unavailable(request: Request, error: Exception) -> Response:
+    return error_page(request, 503, f"The worklist cannot be used at the moment; nothing was saved. {error}")
 
 
 def _not_written(request: Request, error: Exception) -> Response:
     reason = error.strerror if isinstance(error, OSError) else error
-    return error_page(request, 507, f"What was sent could not be written, and was not kept: {reason}.")
+    return error_page(request, 507, f"The data could not be written, and nothing was saved: {reason}.")
 
 
-def _failed(request: Request, error: Exception) -> Response:
+def _internal_error(request: Request, error: Exception) -> Response:
     logger.error("%s: %s", request.scope["path"], type(error).__name__)
-    answer = error_page(request, 500, "Something went wrong; the log of the server says what. Nothing was kept.")
-    answer.headers.update(HEADERS)  # it is made outside of the guard
+    answer = error_page(request, 500, "An internal error occurred; see the log of the server. Nothing was saved.")
+    answer.headers.update(HEADERS)  # it is sent from outside of the middlewares
     return answer
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
-    HTTPException: _refused,
-    RequestValidationError: _unknown,
-    CxrError: _unusable,
+    HTTPException: _http_error,
+    RequestValidationError: _not_found,
+    CxrError: _unavailable,
     OSError: _not_written,
-    Exception: _failed,
+    Exception: _internal_error,
 }

@@ -1,4 +1,4 @@
-"""The pictures of a case, made when they are asked for, and kept in memory within bounds."""
+"""Images of a case for the browser, rendered on request and cached in memory."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from PIL import Image, ImageChops, ImageFilter
 
 from anomalib_cxr.screening.case import Case
 
-LONGEST = 2048
-"""Pixels of the longer side of an X-ray on the page, and"""
-LONGEST_LAYER = 1024
-"""of what is laid over it, which the browser stretches to the same size."""
-THUMBNAIL = 64
-"""Pixels of the longer side of a picture in the table."""
+MAX_XRAY = 2048
+"""Longer side of an X-ray on the page in pixels, at most."""
+MAX_LAYER = 1024
+"""Longer side of a layer over the X-ray in pixels, at most; the browser stretches it to the size of the X-ray."""
+MAX_THUMBNAIL = 64
+"""Longer side of an image in the table in pixels, at most."""
 CAPACITY = 256 * 1024**2
-"""Bytes that are kept."""
-AT_ONCE = 2
-"""Pictures that are made at a time; decoding one takes up to a gigabyte."""
+"""Capacity of the cache in bytes."""
+MAX_CONCURRENT = 2
+"""Number of images rendered at a time; decoding one takes up to a gigabyte."""
 OUTLINE = (89, 217, 242)
-_WIDTH = 5  # pixels of the window that finds the edge of the lungs: a line of 2 px within each
+_EDGE_WINDOW = 5  # pixels; the edge of the lungs becomes a line of 2 px
 
 
-class PictureError(Exception):
-    """There is no picture, for a reason that the message gives."""
+class ImageUnavailableError(Exception):
+    """An image cannot be shown; the message gives the reason."""
 
 
 class _Key(NamedTuple):
@@ -39,95 +39,97 @@ class _Key(NamedTuple):
     screened: str
 
 
-class Pictures:
-    """Makes the pictures of cases.
+class CaseImages:
+    """Renders images of cases, with a cache.
 
     Args:
-        folder: Of the worklist; what is laid over an X-ray is read from nowhere else.
-        capacity: Bytes that are kept; the one not asked for for the longest time goes first.
+        folder: Folder of the worklist; layers are read from nowhere else.
+        capacity: Capacity of the cache in bytes; the image not requested for the longest time is dropped first.
     """
 
     def __init__(self, folder: Path, capacity: int = CAPACITY) -> None:
         self.folder = folder.resolve()
         self.capacity = capacity
-        self._kept: OrderedDict[_Key, bytes] = OrderedDict()
+        self._cache: OrderedDict[_Key, bytes] = OrderedDict()
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(AT_ONCE)
+        self._slots = threading.BoundedSemaphore(MAX_CONCURRENT)
 
-    def make(self, kind: str, case: Case) -> bytes:
-        """Return a picture as PNG.
+    def render(self, kind: str, case: Case) -> bytes:
+        """Return an image as PNG.
 
         Args:
-            kind: `xray`, `heat` (colored, and clear where there is none), `lungs`
-                (their outline), or `thumbnail`.
+            kind: `xray`, `heat` (colored, transparent at zero), `lungs` (their outline), or `thumbnail`.
             case: The case.
 
+        Returns:
+            Content of the PNG file.
+
         Raises:
-            PictureError: There is none, or the file is not the one that was screened.
-            RadiographError: The X-ray cannot be read.
+            ImageUnavailableError: If there is no such image, or the file has changed since it was screened.
+            RadiographError: If the X-ray cannot be read.
         """
         key = _Key(kind, case.path, case.modified, case.screened)
         if kind == "xray":
-            _refuse_changed(case)  # what is kept, too, must not stand for another file
-        if (picture := self._find(key)) is None:
-            with self._turns:
-                if (picture := self._find(key)) is None:  # another request may have made it meanwhile
-                    picture = self._draw(kind, case)
-                    self._keep(key, picture)
-        return picture
+            _refuse_changed(case)  # a cached image must not stand for another file either
+        if (png := self._cached(key)) is None:
+            with self._slots:
+                if (png := self._cached(key)) is None:  # another request may have rendered it meanwhile
+                    png = self._draw(kind, case)
+                    self._store(key, png)
+        return png
 
     def _draw(self, kind: str, case: Case) -> bytes:
         if kind == "xray":
-            from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch: the page is not to wait
+            from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch delays the start
 
             gray = (read_radiograph(case.path)[0].numpy() * 255).round().astype(np.uint8)  # (H, W)
-            return _png(_reduced(Image.fromarray(gray), LONGEST))
+            return _png(_reduced(Image.fromarray(gray), MAX_XRAY))
         if kind == "thumbnail":
-            return _png(_reduced(self._layer(case.heatmap, "RGB"), THUMBNAIL))
+            return _png(_reduced(self._layer(case.heatmap, "RGB"), MAX_THUMBNAIL))
         layer = self._layer(case.layers and f"{case.layers}-{kind}.png", "L")
         shape = case.width or layer.width, case.height or layer.height
-        layer = layer.resize(_within(shape, LONGEST_LAYER), Image.Resampling.BILINEAR)
+        layer = layer.resize(_fit(shape, MAX_LAYER), Image.Resampling.BILINEAR)
         return _png(_heat(layer) if kind == "heat" else _outline(layer))
 
     def _layer(self, name: str, mode: str) -> Image.Image:
-        """Read a picture in the folder of the worklist, and nowhere else."""
+        """Read an image in the folder of the worklist, and nowhere else."""
         from anomalib_cxr.data.reading.radiograph import image_size  # noqa: PLC0415
 
         path = (self.folder / name).resolve()
         if not name or not path.is_relative_to(self.folder) or not path.is_file():
-            raise PictureError("There is no such picture of this X-ray.")
+            raise ImageUnavailableError("There is no such image of this X-ray.")
         image_size(path)  # refuses what is no image, or too large
         with Image.open(path) as image:
             decoded: Image.Image = image.convert(mode)
         return decoded
 
-    def _find(self, key: _Key) -> bytes | None:
+    def _cached(self, key: _Key) -> bytes | None:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+            if key in self._cache:
+                self._cache.move_to_end(key)
+            return self._cache.get(key)
 
-    def _keep(self, key: _Key, picture: bytes) -> None:
+    def _store(self, key: _Key, png: bytes) -> None:
         with self._lock:
-            self._kept[key] = picture
-            while sum(map(len, self._kept.values())) > self.capacity:
-                self._kept.popitem(last=False)
+            self._cache[key] = png
+            while sum(map(len, self._cache.values())) > self.capacity:
+                self._cache.popitem(last=False)
 
 
 def _refuse_changed(case: Case) -> None:
     try:
-        found = Path(case.path).stat()
+        status = Path(case.path).stat()
     except OSError as error:
-        raise PictureError(f"The X-ray cannot be opened any more: {error.strerror}.") from error
-    if (found.st_size, found.st_mtime_ns) != (case.size, case.modified):
-        raise PictureError("The file was changed after it was screened. Screen it again to see it.")
+        raise ImageUnavailableError(f"The X-ray cannot be opened any more: {error.strerror}.") from error
+    if (status.st_size, status.st_mtime_ns) != (case.size, case.modified):
+        raise ImageUnavailableError("The file has changed since it was screened. Screen it again to see it.")
 
 
-def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Return a size of the same shape whose longer side is at most `longest`.
+def _fit(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return a size of the same aspect ratio whose longer side is at most `longest`.
 
     Example:
-        >>> _within((4000, 3000), 1000), _within((30, 20), 1000)
+        >>> _fit((4000, 3000), 1000), _fit((30, 20), 1000)
         ((1000, 750), (30, 20))
     """
     scale = min(1.0, longest / max(size))
@@ -135,11 +137,11 @@ def _within(size: tuple[int, int], longest: int) -> tuple[int, int]:
 
 
 def _reduced(image: Image.Image, longest: int) -> Image.Image:
-    return image.resize(_within(image.size, longest), Image.Resampling.LANCZOS)
+    return image.resize(_fit(image.size, longest), Image.Resampling.LANCZOS)
 
 
 def _heat(layer: Image.Image) -> Image.Image:
-    """Color the heat as the heatmaps on disk do; the lower, the clearer, so that none hides nothing."""
+    """Color the heat as in the heatmaps on disk. Opacity is proportional to heat; zero is transparent."""
     levels = np.arange(256)
     colors = mpl.colormaps["inferno"](levels, bytes=True)  # (256, 4)
     colors[:, 3] = levels
@@ -148,10 +150,10 @@ def _heat(layer: Image.Image) -> Image.Image:
 
 def _outline(layer: Image.Image) -> Image.Image:
     lungs = layer.point([255 * (value > 127) for value in range(256)])  # noqa: PLR2004  # half of white
-    edge = ImageChops.subtract(lungs, lungs.filter(ImageFilter.MinFilter(_WIDTH)))
-    picture = Image.new("RGBA", layer.size, (*OUTLINE, 0))
-    picture.putalpha(edge)
-    return picture
+    edge = ImageChops.subtract(lungs, lungs.filter(ImageFilter.MinFilter(_EDGE_WINDOW)))
+    image = Image.new("RGBA", layer.size, (*OUTLINE, 0))
+    image.putalpha(edge)
+    return image
 
 
 def _png(image: Image.Image) -> bytes:

@@ -1,4 +1,4 @@
-"""How pages are made: the templates, how they write numbers, and the page that says what went wrong."""
+"""Rendering of pages: templates, number formats, and the error page."""
 
 from __future__ import annotations
 
@@ -13,64 +13,76 @@ from fastapi import Depends, Query, Request, Response
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from anomalib_cxr.screening.case import Decision
-from anomalib_cxr.screening.worklist.store import Given, Worklist
-from anomalib_cxr.screening.worklist.store import Query as CaseQuery
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, VerdictRecord
+from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
 
-NONE = "\N{EN DASH}"
-"""What stands where there is no number."""
-LONGEST_SEARCH = 200
-LARGEST = 2**63 - 1
-"""Number that SQLite can hold."""
+MISSING = "\N{EN DASH}"
+"""Text in place of a missing number."""
+MAX_SEARCH = 200
+MAX_NUMBER = 2**63 - 1
+"""Largest integer of SQLite."""
 FILTERS = {
     "to_read": ("To be read", Decision.TO_READ),
-    "ruled_out": ("Normal, ruled out", Decision.RULED_OUT),
+    "below_threshold": ("Below the calibrated threshold", Decision.BELOW_THRESHOLD),
     "refused": ("Refused", Decision.REFUSED),
     "all": ("All", None),
 }
-"""What the table can show, by the word in its address."""
+"""Label and decision of each filter of the table, by its name in the address."""
 
 
 def percent(share: float | None) -> str:
-    """Write a share as 0 to 100 %, with as many digits as a reader wants to see.
+    """Format a share as a percentage.
+
+    Args:
+        share: In [0, 1], or None.
 
     Example:
         >>> [percent(share) for share in (0.8731, 0.0412, 0.0001, 0.0, 1.0)]
         ['87 %', '4.1 %', '< 0.1 %', '0 %', '100 %']
     """
     if share is None:
-        return NONE
+        return MISSING
     if 0 < share < 0.001:  # noqa: PLR2004
         return "< 0.1 %"
     return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"  # noqa: PLR2004
 
 
 def number(value: float | None) -> str:
-    """Write a number with two digits that tell something.
+    """Format a number with two significant digits.
+
+    Args:
+        value: The number, or None.
 
     Example:
         >>> number(0.0123), number(0.5), number(41.0)
         ('0.012', '0.5', '41')
     """
-    return NONE if value is None else f"{value:.2g}"
+    return MISSING if value is None else f"{value:.2g}"
 
 
 def score(value: float | None) -> str:
-    """Write a score or a threshold, which may be close to each other.
+    """Format a score or a threshold, which may be close to each other, with four decimals.
+
+    Args:
+        value: The score, or None.
 
     Example:
         >>> score(0.5)
         '0.5000'
     """
-    return NONE if value is None else f"{value:.4f}"
+    return MISSING if value is None else f"{value:.4f}"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Which cases the address of a page asks for.
+class WorklistFilter:
+    """Selection of cases by the address of a page.
+
+    Args:
+        decision: Name of a filter, see `FILTERS`.
+        search: Part of the path or of a UID; empty for all.
 
     Example:
-        >>> Asked("all", "a b").address("/case/3")
+        >>> WorklistFilter("all", "a b").address("/case/3")
         '/case/3?decision=all&search=a+b'
     """
 
@@ -79,24 +91,33 @@ class Asked:
 
     @property
     def query(self) -> CaseQuery:
-        """The same for the worklist."""
+        """The same selection for the worklist."""
         return CaseQuery(FILTERS[self.decision][1], self.search)
 
-    def address(self, path: str, **more: object) -> str:
-        """Return the address of a page that goes on with the same cases."""
-        words = {"decision": self.decision} | ({"search": self.search} if self.search else {}) | more
-        return f"{path}?{urlencode(words)}"
+    def address(self, path: str, **parameters: object) -> str:
+        """Return the address of a page with the same selection.
 
-    def instead(self, decision: str) -> Asked:
-        """Return the same search among other cases."""
-        return Asked(decision, self.search)
+        Args:
+            path: Path of the page.
+            parameters: Further parameters of the address.
+        """
+        search = {"search": self.search} if self.search else {}
+        return f"{path}?{urlencode({'decision': self.decision, **search, **parameters})}"
+
+    def with_decision(self, decision: str) -> WorklistFilter:
+        """Return the same search with another filter.
+
+        Args:
+            decision: Name of the filter.
+        """
+        return WorklistFilter(decision, self.search)
 
 
-async def _asked(
-    decision: Literal["to_read", "ruled_out", "refused", "all"] = "to_read",
-    search: Annotated[str, Query(max_length=LONGEST_SEARCH)] = "",
-) -> Asked:
-    return Asked(decision, search.strip())
+async def _worklist_filter(
+    decision: Literal["to_read", "below_threshold", "refused", "all"] = "to_read",
+    search: Annotated[str, Query(max_length=MAX_SEARCH)] = "",
+) -> WorklistFilter:
+    return WorklistFilter(decision, search.strip())
 
 
 async def _worklist(request: Request) -> Worklist:
@@ -104,14 +125,20 @@ async def _worklist(request: Request) -> Worklist:
     return worklist
 
 
-def last_verdict(worklist: Worklist, case: int | None) -> Given | None:
-    """Return the last verdict on a case, which the page after it confirms."""
-    return None if case is None else worklist.latest_verdicts([case]).get(case)
+def last_verdict(worklist: Worklist, number: int | None) -> VerdictRecord | None:
+    """Return the last verdict on a case, which the next page confirms.
+
+    Args:
+        worklist: The worklist.
+        number: Number of the case, or None.
+    """
+    return None if number is None else worklist.latest_verdicts([number]).get(number)
 
 
-Kept = Annotated[int | None, Query(ge=1, le=LARGEST)]
-TheQuery = Annotated[Asked, Depends(_asked)]
-TheWorklist = Annotated[Worklist, Depends(_worklist)]
+SavedCase = Annotated[int | None, Query(alias="saved", ge=1, le=MAX_NUMBER)]
+"""Number of the case whose verdict was saved by the page before."""
+FilterParameter = Annotated[WorklistFilter, Depends(_worklist_filter)]
+WorklistParameter = Annotated[Worklist, Depends(_worklist)]
 
 
 def _file_name(path: str) -> str:
@@ -133,11 +160,35 @@ def _environment() -> Environment:
 _TEMPLATES = Jinja2Templates(env=_environment())
 
 
-def page(request: Request, name: str, values: Mapping[str, Any], status: int = 200) -> Response:
-    """Return a page made from a template."""
-    return _TEMPLATES.TemplateResponse(request, f"{name}.html.jinja", dict(values), status_code=status)
+def render_page(request: Request, name: str, values: Mapping[str, Any], status: int = 200) -> Response:
+    """Render a template.
+
+    Args:
+        request: The request.
+        name: Name of the template.
+        values: Variables of the template.
+        status: Status code of the response.
+
+    Returns:
+        The page.
+    """
+    state = {
+        "signed_in": request.scope.get("session", {}).get("signed_in", False),
+        "needs_token": request.app.state.needs_token,
+        "below_threshold_notice": BELOW_THRESHOLD_NOTICE,
+    }
+    return _TEMPLATES.TemplateResponse(request, f"{name}.html.jinja", {**state, **values}, status_code=status)
 
 
-def error_page(request: Request, status: int, words: str) -> Response:
-    """Return a page that says in plain words why there is nothing else to see."""
-    return page(request, "error", {"status": status, "title": HTTPStatus(status).phrase, "words": words}, status)
+def error_page(request: Request, status: int, message: str) -> Response:
+    """Render the page of an error.
+
+    Args:
+        request: The request.
+        status: Status code of the response.
+        message: Explanation in plain words.
+
+    Returns:
+        The page.
+    """
+    return render_page(request, "error", {"title": HTTPStatus(status).phrase, "message": message}, status)

@@ -15,7 +15,7 @@ from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.worklist.store import Worklist
 
 from .app import create_app
-from .security import is_loopback
+from .security import LOOPBACK
 
 SHORTEST = 16
 """Characters of a token; a shorter one could be guessed."""
@@ -74,7 +74,7 @@ def read_token(file: Path | None = None) -> str | None:
 
 
 def _refuse_open_door(host: str, token: str | None) -> None:
-    if token is None and not is_loopback(host):
+    if token is None and host not in LOOPBACK:
         raise ScreeningError(
             f"host = {host!r} without a token",
             f"a token of {SHORTEST} characters at least where others can reach the page",

@@ -16,11 +16,11 @@ from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.screening.calibrate import CalibrationTarget, calibrate
-from anomalib_cxr.screening.calibration.record import Validated, read_calibration
+from anomalib_cxr.screening.calibration.record import ValidatedRange, read_calibration
 from anomalib_cxr.screening.calibration_data import labeled_by_datamodule
 from anomalib_cxr.screening.case import Case, Decision
-from anomalib_cxr.screening.pipeline.input_check import Gate
-from anomalib_cxr.screening.pipeline.pipeline import Station
+from anomalib_cxr.screening.pipeline.input_check import InputCheck
+from anomalib_cxr.screening.pipeline.pipeline import ScreeningPipeline
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 from anomalib_cxr.segmentation.deployed import LungFinder
 
@@ -104,22 +104,23 @@ def scorer(calibrated):
 
 
 @pytest.fixture(scope="session")
-def finder(calibrated):
+def lungs(calibrated):
+    """The lung segmenter."""
     return LungFinder(calibrated / "lungs.xml")
 
 
 @pytest.fixture(scope="session")
-def gate(calibrated):
-    return Gate.load(calibrated / "gate.npz")
+def input_check(calibrated):
+    return InputCheck.load(calibrated / "input_check.npz")
 
 
 @pytest.fixture
-def station_of(scorer, finder, gate):
-    """Make a station; without words on what was validated it accepts any source."""
+def pipeline_of(scorer, lungs, input_check):
+    """Make a pipeline; without a validated range it accepts any source."""
 
     def make(**validated):
         facts = {"sources": ("picture",), "ages": None, "least_side": 16, **validated}
-        return Station(scorer, finder, gate, Validated(**facts) if validated else None)
+        return ScreeningPipeline(scorer, lungs, input_check, ValidatedRange(**facts) if validated else None)
 
     return make
 
@@ -150,7 +151,7 @@ def case_of():
         if probability is None:
             known |= {"decision": Decision.REFUSED, "why": "blank"}
         else:
-            decision = Decision.TO_READ if probability >= 0.3 else Decision.RULED_OUT
+            decision = Decision.TO_READ if probability >= 0.3 else Decision.BELOW_THRESHOLD
             known |= {"decision": decision, "score": probability / 2, "probability": probability, "threshold": 0.15}
         return Case(**{"size": 1, "modified": 1, **known, **facts})
 

@@ -14,15 +14,16 @@ from PIL import Image
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError, SettingError
 from anomalib_cxr.screening import calibrate as module
-from anomalib_cxr.screening.calibrate import calibrate, describe_calibration
+from anomalib_cxr.screening.calibrate import calibrate, reliability_figure
 from anomalib_cxr.screening.calibration.record import read_calibration
-from anomalib_cxr.screening.calibration.threshold import rule_out
-from anomalib_cxr.screening.pipeline.input_check import Gate
+from anomalib_cxr.screening.calibration.threshold import calibrate_threshold
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE
+from anomalib_cxr.screening.pipeline.input_check import InputCheck
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 
 from .conftest import TARGET
 
-FILES = ["gate.npz", "lungs.bin", "lungs.xml", "model.bin", "model.xml", "reliability.png", "screening.json"]
+FILES = ["input_check.npz", "lungs.bin", "lungs.xml", "model.bin", "model.xml", "reliability.png", "screening.json"]
 
 
 def content(folder):
@@ -37,9 +38,9 @@ def fresh(exported, tmp_path):
 
 @pytest.fixture
 def fitted(calibrated, monkeypatch):
-    """Take the gate of the other tests instead of fitting one."""
-    gate = Gate.load(calibrated / "gate.npz")
-    monkeypatch.setattr(module, "fit_gate", lambda *_, **__: gate)
+    """Take the input check of the other tests instead of fitting one."""
+    input_check = InputCheck.load(calibrated / "input_check.npz")
+    monkeypatch.setattr(module, "fit_input_check", lambda *_, **__: input_check)
 
 
 @pytest.fixture
@@ -57,12 +58,12 @@ class TestFound:
     def test_threshold_is_that_of_the_scores(self, calibrated, calibration, labeled, stack):
         scores = ExportedModel(calibrated)(stack(labeled.images.path)).score.astype(float)
         is_sick = labeled.images.is_sick.to_numpy()
-        counts, found = calibration.counts, calibration.rule_out[""]
+        counts, found = calibration.counts, calibration.thresholds[""]
         assert (counts.normal + counts.refused_normal, counts.sick + counts.refused_sick) == (18, 20)
         assert counts.refused_normal + counts.refused_sick <= 2
         passed = np.isin(scores.round(4), np.array(calibration.healthy).round(4)) | is_sick
         if counts.refused_sick == 0:
-            assert found == rule_out(is_sick[passed], scores[passed], 0.7, 0.8)
+            assert found == calibrate_threshold(is_sick[passed], scores[passed], 0.7, 0.8)
         assert found.lower_bound >= 0.7
         assert read_threshold(calibrated / "model.xml") == np.float32(found.threshold)
 
@@ -74,27 +75,28 @@ class TestFound:
         assert ages.min() <= calibration.validated.ages[0] <= calibration.validated.ages[1] <= ages.max()
         assert calibration.data == data
         assert calibration.probability.prevalence == 0.1
-        assert sum(each.n for each in calibration.reliability) == calibration.counts.normal + calibration.counts.sick
+        assert sum(group.n for group in calibration.reliability) == calibration.counts.normal + calibration.counts.sick
 
-    def test_words(self, calibration):
-        found = calibration.rule_out[""]
-        text = describe_calibration(calibration)
-        assert f"under {found.threshold:g} an X-ray is ruled out" in text
-        assert f"({found.n_missed} of {found.n_sick} were under it)" in text
-        assert "with a confidence of 80 %" in text
+    def test_description(self, calibration):
+        found = calibration.thresholds[""]
+        text = calibration.description
+        assert f"threshold {found.threshold:g}. At most 30 % of sick people are expected below the threshold" in text
+        assert f"{found.n_sick_below} of {found.n_sick} sick images" in text
+        assert "at 80 % confidence" in text
+        assert text.endswith(BELOW_THRESHOLD_NOTICE)
 
     def test_files(self, calibrated):
         assert sorted(path.name for path in calibrated.iterdir()) == FILES
 
     def test_groups(self, fresh, quick, labeled, segmenter_path):
-        wish = replace(TARGET, sensitivity=0.5, confidence=0.5, grouping="sex")
-        found = calibrate(fresh, labeled, wish, segmenter=segmenter_path)
-        assert set(found.rule_out) == {"F", "M"}
+        target = replace(TARGET, sensitivity=0.5, confidence=0.5, grouping="sex")
+        found = calibrate(fresh, labeled, target, segmenter=segmenter_path)
+        assert set(found.thresholds) == {"F", "M"}
         assert read_threshold(fresh / "model.xml") == np.float32(
-            min(each.threshold for each in found.rule_out.values())
+            min(group.threshold for group in found.thresholds.values())
         )
-        assert sum(each.n_sick for each in found.rule_out.values()) == found.counts.sick
-        assert "\nF: under " in describe_calibration(found)
+        assert sum(group.n_sick for group in found.thresholds.values()) == found.counts.sick
+        assert "\nF: threshold " in found.description
 
 
 class TestAgain:
@@ -102,15 +104,15 @@ class TestAgain:
         self, model, quick, calibration, labeled, segmenter_path, tmp_path
     ):
         found = calibrate(model, labeled, replace(TARGET, sensitivity=0.4), segmenter=segmenter_path)
-        assert found.rule_out[""].threshold > calibration.rule_out[""].threshold
+        assert found.thresholds[""].threshold > calibration.thresholds[""].threshold
         assert read_calibration(model) == found
-        assert read_threshold(model / "model.xml") == np.float32(found.rule_out[""].threshold)
+        assert read_threshold(model / "model.xml") == np.float32(found.thresholds[""].threshold)
         assert found.healthy == calibration.healthy
         assert Screener(ScreenerSettings(model, tmp_path / "out")).calibration.model != calibration.model
 
     def test_the_same_gives_the_same(self, model, calibration, labeled, segmenter_path, data):
         found = calibrate(model, labeled, TARGET, segmenter=segmenter_path, data=data)
-        changing = {"date": "", "beside": {}}
+        changing = {"date": "", "files": {}}
         assert found.model_copy(update=changing) == calibration.model_copy(update=changing)
 
 
@@ -133,16 +135,18 @@ class TestSegmenter:
 
 
 class TestRefused:
-    def refuse(self, folder, labeled, wish, segmenter, match, kind=ScreeningError):
+    def refuse(self, folder, labeled, target, segmenter, match, kind=ScreeningError):
         before = content(folder)
         with pytest.raises(kind, match=match) as error:
-            calibrate(folder, labeled, wish, segmenter=segmenter)
+            calibrate(folder, labeled, target, segmenter=segmenter)
         assert content(folder) == before
         return error.value
 
     def test_too_few_sick_ones(self, model, labeled, segmenter_path):
-        wish = replace(TARGET, sensitivity=0.99, confidence=0.95)
-        self.refuse(model, labeled, wish, segmenter_path, r"18 normal and 20 sick images .*\n.*at least 299 sick ones")
+        target = replace(TARGET, sensitivity=0.99, confidence=0.95)
+        self.refuse(
+            model, labeled, target, segmenter_path, r"18 normal and 20 sick images .*\n.*at least 299 sick ones"
+        )
 
     def test_no_normal_ones(self, model, labeled, segmenter_path):
         only_sick = labeled._replace(images=labeled.images[labeled.images.is_sick].reset_index(drop=True))
@@ -151,13 +155,13 @@ class TestRefused:
     def test_groups_that_are_too_small(self, model, quick, labeled, segmenter_path):
         """All are named."""
         images = labeled.images.assign(hospital=["a", "b"] * 19)
-        wish = replace(TARGET, sensitivity=0.9, confidence=0.9, grouping="hospital")
+        target = replace(TARGET, sensitivity=0.9, confidence=0.9, grouping="hospital")
         images.loc[images.is_sick & (images.index > 30), "hospital"] = "c"
         sick = images[images.is_sick].hospital.value_counts()
         assert set(sick.index) == {"a", "b", "c"}
         found = self.refuse(
-            model, labeled._replace(images=images), replace(wish, sensitivity=0.8), segmenter_path,
-            r"normal images that the gate let pass, and sick ones: ",
+            model, labeled._replace(images=images), replace(target, sensitivity=0.8), segmenter_path,
+            r"normal images that the input check accepted, and sick ones: ",
         )  # fmt: skip
         for group in "abc":
             assert f" of {group}" in found.found
@@ -165,9 +169,9 @@ class TestRefused:
 
     def test_references_that_are_too_few(self, model, labeled, segmenter_path):
         few = labeled._replace(references=labeled.references[:19], masks=labeled.masks[:19])
-        self.refuse(model, few, TARGET, segmenter_path, r"19 healthy X-rays for the gate")
+        self.refuse(model, few, TARGET, segmenter_path, r"19 healthy X-rays to fit the input check to")
 
-    def test_all_healthy_ones_refused_by_the_gate(self, model, quick, labeled, segmenter_path, tmp_path):
+    def test_all_healthy_ones_refused_by_the_input_check(self, model, quick, labeled, segmenter_path, tmp_path):
         images = labeled.images.copy()
         for number in images.index[~images.is_sick]:
             path = tmp_path / f"{number}.png"
@@ -189,9 +193,12 @@ class TestRefused:
             tmp_path / "20.png",
         ]
 
-    @pytest.mark.parametrize("wish", [{"sensitivity": 1.0}, {"confidence": 0.0}, {"prevalence": 1.0}])
-    def test_wishes_that_none_can_have(self, model, quick, labeled, segmenter_path, wish):
-        self.refuse(model, labeled, replace(TARGET, **wish), segmenter_path, "between 0 and 1", SettingError)
+    @pytest.mark.parametrize(
+        "wrong", [{"sensitivity": 1.0}, {"sensitivity": float("nan")}, {"confidence": 0.0}, {"prevalence": -0.1}]
+    )
+    def test_target_that_no_data_can_show(self, wrong):
+        with pytest.raises(SettingError, match=rf"{next(iter(wrong))} = .*\n.*between 0 and 1"):
+            replace(TARGET, **wrong)
 
 
 class TestInterrupted:
@@ -209,26 +216,26 @@ class TestInterrupted:
                 moves.append(Path(target).name)
             replace(source, target)
 
-        wish = replace(TARGET, sensitivity=0.4)
+        target = replace(TARGET, sensitivity=0.4)
         with monkeypatch.context() as patch:
             patch.setattr(module.os, "replace", stop)
             with pytest.raises(KeyboardInterrupt):
-                calibrate(model, labeled, wish, segmenter=segmenter_path)
+                calibrate(model, labeled, target, segmenter=segmenter_path)
         assert sorted(path.name for path in model.iterdir()) == FILES
         if moves:
-            with pytest.raises(ScreeningError, match="not what was calibrated"):
+            with pytest.raises(ScreeningError, match="not the files that were calibrated"):
                 Screener(ScreenerSettings(model, tmp_path / "out"))
         else:
             assert read_calibration(model) == calibration
         if step in {1, 6}:  # between graph and weights, and before the record
-            found = calibrate(model, labeled, wish, segmenter=segmenter_path)
+            found = calibrate(model, labeled, target, segmenter=segmenter_path)
             assert read_calibration(model) == found
             assert found.healthy == calibration.healthy
 
 
 def test_no_more_references_than_needed(fresh, quick, labeled, segmenter_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(module, "MOST_REFERENCES", 5)
+    monkeypatch.setattr(module, "MAX_REFERENCES", 5)
     monkeypatch.setattr(
         module, "read_radiograph", lambda path, read=module.read_radiograph: asked.append(path) or read(path)
     )
@@ -241,5 +248,28 @@ def test_ages_and_sizes_of_what_passed():
         "score": [0.1, 0.2, None], "age": [30.0, 50.0, 90.0], "kind": ["picture", "DICOM DX, A", "other"],
         "least_side": [900, 400, 20],
     })  # fmt: skip
-    found = module._validated(table)
+    found = module._validated_range(table[table.score.notna()])
     assert (found.sources, found.ages, found.least_side) == (("DICOM DX, A", "picture"), (30.0, 50.0), 256)
+
+
+def test_points_and_intervals(calibration):
+    (axes,) = reliability_figure(calibration).axes
+    (points, _, (bars,)) = axes.containers[0]
+    bins = calibration.reliability
+    assert len(bins) > 1
+    np.testing.assert_allclose(points.get_xydata(), [(group.predicted, group.observed) for group in bins])
+    ends = [segment[:, 1] for segment in bars.get_segments()]
+    np.testing.assert_allclose(ends, [(group.low, group.high) for group in bins], atol=1e-12)
+
+
+def test_counts_and_share(calibration):
+    (axes,) = reliability_figure(calibration).axes
+    assert axes.get_title() == f"Reliability: {calibration.counts.normal} normal, {calibration.counts.sick} sick"
+    assert f"at {100 * calibration.probability.share:.0f} % sick images" in axes.get_xlabel()
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_curve(calibration):
+    (axes,) = reliability_figure(calibration.model_copy(update={"reliability": ()})).axes
+    assert axes.get_title().startswith("Reliability")
+    assert len(axes.containers[0][0].get_xdata()) == 0

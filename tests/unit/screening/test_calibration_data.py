@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from anomalib_cxr import ChestPhantom
-from anomalib_cxr.errors import DatasetError
-from anomalib_cxr.screening.calibration_data import labeled_by_datamodule, labeled_by_table
+from anomalib_cxr.errors import DatasetError, ScreeningError
+from anomalib_cxr.screening.calibration_data import (
+    data_settings,
+    ensure_exported,
+    labeled_by_datamodule,
+    labeled_by_table,
+)
 
 
 @pytest.fixture
@@ -134,3 +140,32 @@ class TestTable:
             path.write_bytes(content)
         with pytest.raises(DatasetError, match=r"labels.csv.*\n.*the columns image, label|a CSV file"):
             labeled_by_table(path)
+
+
+@pytest.fixture
+def training(tmp_path):
+    for name in ("weights/lightning/model.ckpt", "report/model.yaml", "weights/openvino/model.xml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+def test_an_exported_model_is_taken_as_it_is(exported):
+    assert ensure_exported(exported) == exported
+    assert ensure_exported(exported / "model.xml") == exported / "model.xml"
+
+
+def test_an_export_that_is_there_is_taken(training):
+    os.utime(training / "weights/lightning/model.ckpt", (1, 1))
+    assert ensure_exported(training) == training / "weights" / "openvino"
+
+
+def test_something_else(tmp_path):
+    with pytest.raises(ScreeningError, match=r"without model.xml and without .*model.ckpt and .*model.yaml\n"):
+        ensure_exported(tmp_path)
+
+
+def test_data(tmp_path):
+    assert data_settings(tmp_path) is None
+    (tmp_path / "config.yaml").write_text("data:\n  class_path: anomalib_cxr.ChestPhantom\n  init_args: {size: 64}\n")
+    assert data_settings(tmp_path) == {"class_path": "anomalib_cxr.ChestPhantom", "init_args": {"size": 64}}

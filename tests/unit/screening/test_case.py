@@ -10,7 +10,7 @@ from anomalib_cxr.screening.case import Case, Decision
 @pytest.mark.parametrize(
     ("decision", "why", "text"),
     [
-        (Decision.RULED_OUT, "", "normal, ruled out"),
+        (Decision.BELOW_THRESHOLD, "", "below the calibrated threshold"),
         (Decision.TO_READ, "", "to be read"),
         (Decision.REFUSED, "blank", "refused: blank"),
     ],

@@ -35,9 +35,10 @@ def draw_case(folder, name, probability, **facts):
         Image.fromarray(layer).save(folder / "layers" / f"{name}-{kind}.png")
     Image.fromarray(np.stack([gray] * 3, -1)).save(folder / "layers" / f"{name}.png")
     known = {
-        "decision": Decision.TO_READ if probability >= 0.3 else Decision.RULED_OUT,
+        "decision": Decision.TO_READ if probability >= 0.3 else Decision.BELOW_THRESHOLD,
         "score": probability / 2,
         "threshold": 0.15,
+        "guarantee": "At most 5 % of sick people are expected below the threshold, at 95 % confidence.",
         "p_value": 1 - probability / 1.01,
         "findings": "Unusual in the left upper zone.",
         "study_uid": f"1.2.{name}",

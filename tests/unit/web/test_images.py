@@ -1,4 +1,4 @@
-"""The pictures: what they show, where they may come from, and how many are kept."""
+"""Images of cases: content, allowed places, and the cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from anomalib_cxr.data.reading import radiograph
 from anomalib_cxr.errors import RadiographError
-from anomalib_cxr.web.images import PictureError, Pictures
+from anomalib_cxr.web.images import CaseImages, ImageUnavailableError
 
 from .conftest import HEIGHT, WIDTH, draw_case
 
@@ -28,43 +28,43 @@ def case(tmp_path):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    return Pictures(tmp_path)
+def images(tmp_path):
+    return CaseImages(tmp_path)
 
 
-def test_xray_is_the_file(pictures, case):
-    picture = opened(pictures.make("xray", case))
+def test_xray_is_the_file(images, case):
+    picture = opened(images.render("xray", case))
     assert picture.mode == "L"
     assert np.array_equal(np.asarray(picture), np.asarray(Image.open(case.path)))
 
 
-def test_large_xray_is_reduced(tmp_path, pictures, case):
+def test_large_xray_is_reduced(tmp_path, images, case):
     Image.new("I;16", (3000, 2100), 40000).save(case.path)
     stat = Path(case.path).stat()
-    picture = opened(pictures.make("xray", replace(case, size=stat.st_size, modified=stat.st_mtime_ns)))
+    picture = opened(images.render("xray", replace(case, size=stat.st_size, modified=stat.st_mtime_ns)))
     assert picture.size == (2048, 1434)
     assert np.unique(np.asarray(picture)).tolist() == [round(255 * 40000 / 65535)]
 
 
-def test_heat_covers_the_image_and_is_clear_where_there_is_none(pictures, case):
-    picture = opened(pictures.make("heat", case))
+def test_heat_covers_the_image_and_is_clear_where_there_is_none(images, case):
+    picture = opened(images.render("heat", case))
     assert picture.size == (WIDTH, HEIGHT)
     alpha = np.asarray(picture)[..., 3]
     assert (alpha[: HEIGHT // 2 - 4] == 255).all()
     assert (alpha[HEIGHT // 2 + 4 :] == 0).all()
 
 
-def test_lungs_are_an_outline(pictures, case):
-    alpha = np.asarray(opened(pictures.make("lungs", case)))[..., 3] > 0
+def test_lungs_are_an_outline(images, case):
+    alpha = np.asarray(opened(images.render("lungs", case)))[..., 3] > 0
     rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
     assert abs(rows[0] - HEIGHT / 4) <= 1
     assert abs(columns[-1] - (WIDTH * 3 / 4 - 1)) <= 1
     assert not alpha[HEIGHT // 2, WIDTH // 2]
 
 
-def test_thumbnail_is_small(tmp_path, pictures, case):
+def test_thumbnail_is_small(tmp_path, images, case):
     Image.new("RGB", (500, 250)).save(tmp_path / case.heatmap)
-    assert opened(pictures.make("thumbnail", case)).size == (64, 32)
+    assert opened(images.render("thumbnail", case)).size == (64, 32)
 
 
 class TestRefusals:
@@ -77,31 +77,31 @@ class TestRefusals:
             (folder / f"link-{kind}.png").symlink_to(tmp_path / f"secret-{kind}.png")
         case = replace(draw_case(folder, "c", 0.5), layers=stem.format(outside=tmp_path))
         for kind in ("heat", "lungs"):
-            with pytest.raises(PictureError, match="no such picture"):
-                Pictures(folder).make(kind, case)
+            with pytest.raises(ImageUnavailableError, match="no such image"):
+                CaseImages(folder).render(kind, case)
 
     @pytest.mark.parametrize("heatmap", ["../secret.png", "/etc/passwd", ""])
     def test_thumbnails_too(self, tmp_path, heatmap):
         folder = tmp_path / "out"
         folder.mkdir()
         Image.new("L", (20, 20)).save(tmp_path / "secret.png")
-        with pytest.raises(PictureError, match="no such picture"):
-            Pictures(folder).make("thumbnail", replace(draw_case(folder, "c", 0.5), heatmap=heatmap))
+        with pytest.raises(ImageUnavailableError, match="no such image"):
+            CaseImages(folder).render("thumbnail", replace(draw_case(folder, "c", 0.5), heatmap=heatmap))
 
-    def test_another_file_than_was_screened(self, pictures, case):
-        pictures.make("xray", case)
+    def test_another_file_than_was_screened(self, images, case):
+        images.render("xray", case)
         os.utime(case.path, ns=(1, 1))
-        with pytest.raises(PictureError, match="changed after it was screened"):
-            pictures.make("xray", case)
+        with pytest.raises(ImageUnavailableError, match="has changed since it was screened"):
+            images.render("xray", case)
 
-    def test_no_image(self, pictures, case):
+    def test_no_image(self, images, case):
         Path(case.path).write_bytes(b"no image at all")
         stat = Path(case.path).stat()
         with pytest.raises(RadiographError, match="not an image"):
-            pictures.make("xray", replace(case, size=stat.st_size, modified=stat.st_mtime_ns))
+            images.render("xray", replace(case, size=stat.st_size, modified=stat.st_mtime_ns))
 
 
-class TestKept:
+class TestCache:
     @pytest.fixture
     def drawn(self, monkeypatch):
         read, names = radiograph.read_radiograph, []
@@ -113,20 +113,20 @@ class TestKept:
         monkeypatch.setattr(radiograph, "read_radiograph", counted)
         return names
 
-    def test_drawn_once(self, pictures, case, drawn):
-        assert pictures.make("xray", case) == pictures.make("xray", case)
+    def test_drawn_once(self, images, case, drawn):
+        assert images.render("xray", case) == images.render("xray", case)
         assert drawn == ["c"]
 
-    def test_screened_anew_is_drawn_anew(self, pictures, case, drawn):
-        pictures.make("xray", case)
-        pictures.make("xray", replace(case, screened="later"))
+    def test_screened_anew_is_drawn_anew(self, images, case, drawn):
+        images.render("xray", case)
+        images.render("xray", replace(case, screened="later"))
         assert drawn == ["c", "c"]
 
     def test_the_one_not_asked_for_for_longest_goes(self, tmp_path, drawn):
         cases = [draw_case(tmp_path, name, 0.5) for name in "abc"]
-        size = len(Pictures(tmp_path).make("xray", cases[0]))
+        size = len(CaseImages(tmp_path).render("xray", cases[0]))
         drawn.clear()
-        pictures = Pictures(tmp_path, capacity=2 * size)
+        images = CaseImages(tmp_path, capacity=2 * size)
         for index in (0, 1, 0, 2, 0, 1):
-            pictures.make("xray", cases[index])
+            images.render("xray", cases[index])
         assert drawn == ["a", "b", "c", "b"]

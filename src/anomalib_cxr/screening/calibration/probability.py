@@ -1,4 +1,4 @@
-"""What a score means: a p-value against healthy images, and a probability of disease at a stated prevalence.
+"""Meaning of a score: p-value against healthy images, and probability of disease at a stated prevalence.
 
 Sources: [0] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world", 2005; [1] J. Platt,
 "Probabilistic outputs for support vector machines", 1999; [2] M. Saerens, P. Latinne, C. Decaestecker, "Adjusting the
@@ -13,22 +13,21 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy.special import expit, logit
 
-from anomalib_cxr.errors import SettingError
 from anomalib_cxr.evaluation.metrics.intervals import wilson_interval
 
 BINS = 10
-"""Of a reliability curve, at most."""
+"""Largest number of bins of a reliability curve."""
 _FOLDS = 5
 _LEAST_IN_BIN = 10
 
 
 class ProbabilityCurve(BaseModel):
-    """The probability of disease by score: logistic, at the prevalence that was stated.
+    """Probability of disease as a logistic function of the score, at the stated prevalence.
 
     Attributes:
-        slope: Of the log odds.
-        intercept: Of the log odds at the share of sick images in the calibration.
-        share: Of sick images in the calibration, in (0, 1).
+        slope: Slope of the log odds.
+        intercept: Intercept of the log odds, at the share of sick images in the calibration.
+        share: Share of sick images in the calibration, in (0, 1).
         prevalence: Share of sick people among those who are screened, in (0, 1).
     """
 
@@ -40,21 +39,27 @@ class ProbabilityCurve(BaseModel):
     prevalence: float
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Return the probability of disease of each score, `(N,)`: the odds follow the prevalence [2]."""
-        moved = logit(self.prevalence) - logit(self.share)
-        return np.asarray(expit(self.intercept + self.slope * scores + moved))
+        """Return the probability of disease, its odds moved to the prevalence [2].
+
+        Args:
+            scores: Anomaly scores, `(N,)`.
+
+        Returns:
+            Probabilities, `(N,)`, in [0, 1].
+        """
+        prior_shift = logit(self.prevalence) - logit(self.share)
+        return np.asarray(expit(self.intercept + self.slope * scores + prior_shift))
 
 
 class ReliabilityBin(BaseModel):
-    """Images of similar probability, and how many of them were sick.
+    """Images of similar predicted probability, and the observed share of sick ones among them.
 
     Attributes:
-        predicted: Mean probability, at the share of sick images in the calibration, each by a curve that was fitted
-            without the image.
+        predicted: Mean cross-fitted probability, at the share of sick images in the calibration.
         observed: Share of sick images.
         low: Lower end of the 95 % interval of the share.
-        high: Upper end.
-        n: Images.
+        high: Upper end of this interval.
+        n: Number of images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,14 +74,14 @@ class ReliabilityBin(BaseModel):
 def p_values(scores: np.ndarray, healthy: np.ndarray) -> np.ndarray:
     """Return the conformal p-values of scores against those of healthy images [0].
 
-    If an image is healthy and exchangeable with those, its p-value is under any a with a probability of at most a.
+    For a healthy image that is exchangeable with those, P(p <= a) <= a.
 
     Args:
-        scores: `(N,)`.
-        healthy: Scores of healthy images that the model was not trained on, sorted or not, `(M,)`.
+        scores: Anomaly scores, `(N,)`.
+        healthy: Scores of healthy images that the model was not trained on, in any order, `(M,)`.
 
     Returns:
-        Share of the healthy images that score as high, itself among them, `(N,)`, in (0, 1].
+        Share of healthy images that score as high, the image itself included, `(N,)`, in (0, 1].
 
     Example:
         >>> p_values(np.array([0.2, 0.9]), np.array([0.1, 0.2, 0.3, 0.4]))
@@ -86,28 +91,16 @@ def p_values(scores: np.ndarray, healthy: np.ndarray) -> np.ndarray:
     return np.asarray((as_high + 1) / (len(healthy) + 1))
 
 
-def check_prevalence(prevalence: float) -> None:
-    """Refuse a prevalence that is no share.
-
-    Raises:
-        SettingError: If it is not between 0 and 1.
-    """
-    if not 0 < prevalence < 1:
-        raise SettingError(
-            f"prevalence = {prevalence}", "between 0 and 1", "give the share of sick people among those screened"
-        )
-
-
 def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) -> ProbabilityCurve:
     """Fit the probability of disease to labeled scores [1].
 
     Args:
-        is_sick: Which images are sick, both kinds, bool, `(N,)`.
-        scores: In [0, 1], `(N,)`.
-        prevalence: Share of sick people among those who are screened.
+        is_sick: Labels, of which both values occur, bool, `(N,)`.
+        scores: Anomaly scores in [0, 1], `(N,)`.
+        prevalence: Share of sick people among those who are screened, in (0, 1).
 
-    Raises:
-        SettingError: If the prevalence is not between 0 and 1.
+    Returns:
+        The fitted curve.
 
     Example:
         >>> scores = np.linspace(0, 1, 100)
@@ -115,7 +108,6 @@ def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) 
         >>> bool(curve(np.array([0.1]))[0] < 0.1 < 0.9 < curve(np.array([0.9]))[0])
         True
     """
-    check_prevalence(prevalence)
     fitted = _regression().fit(scores[:, None], is_sick)
     return ProbabilityCurve(
         slope=float(fitted.coef_[0, 0]),
@@ -126,11 +118,14 @@ def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) 
 
 
 def reliability(is_sick: np.ndarray, scores: np.ndarray) -> list[ReliabilityBin]:
-    """Return the reliability curve of the fitted probability, cross-fitted; empty where there are too few images.
+    """Return the reliability curve of the cross-fitted probability.
 
     Args:
-        is_sick: Which images are sick, bool, `(N,)`.
-        scores: In [0, 1], `(N,)`.
+        is_sick: Labels, bool, `(N,)`.
+        scores: Anomaly scores in [0, 1], `(N,)`.
+
+    Returns:
+        Bins by rising probability; empty where there are fewer than five images of either label.
     """
     if min(is_sick.sum(), (~is_sick).sum()) < _FOLDS:
         return []
@@ -150,7 +145,7 @@ def _bin(predicted: np.ndarray, is_sick: np.ndarray) -> ReliabilityBin:
 
 
 def _regression() -> Any:
-    """Return scikit-learn's logistic regression, to be fitted."""
+    """Return an unfitted logistic regression."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     # A light penalty: of classes that do not overlap, the slope would grow without end. Scores span [0, 1].

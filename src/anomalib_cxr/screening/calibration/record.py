@@ -1,4 +1,4 @@
-"""`screening.json`: what a calibration found, beside the model that it holds for."""
+"""Calibration record `screening.json`, written beside the model that it holds for."""
 
 from __future__ import annotations
 
@@ -10,67 +10,75 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anomalib_cxr.deploy.runtime import graph_of, hash_of, hash_of_model, read_threshold
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.case import NOTICE
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE
 from anomalib_cxr.segmentation.deployed import LUNGS
 from anomalib_cxr.utils.files import atomic_path
 
 from .probability import ProbabilityCurve, ReliabilityBin
-from .threshold import RuleOut
+from .threshold import CalibratedThreshold
 
-RECORD, GATE = "screening.json", "gate.npz"
-BESIDE = (LUNGS, "lungs.bin", GATE)
-"""What a calibration writes beside the model's two files and its own."""
+RECORD, INPUT_CHECK = "screening.json", "input_check.npz"
+CALIBRATED_FILES = (LUNGS, "lungs.bin", INPUT_CHECK)
+"""Files that a calibration writes beside those of the model and the record."""
 EVERYONE = ""
 """Name of the group where one threshold holds for all."""
 AGE_LIMITS = (18, 40, 60)
-"""Years at which a new age group begins."""
+"""First years of the age groups after the youngest."""
 
 Grouping = Literal["none", "hospital", "sex", "age"]
 
 
-class Counts(BaseModel):
-    """Images that the calibration was made on."""
+class ImageCounts(BaseModel):
+    """Numbers of calibration images; refused ones are not among the normal and the sick ones.
+
+    Attributes:
+        normal: Normal images that were scored.
+        sick: Sick images that were scored.
+        refused_normal: Normal images that the input check refused.
+        refused_sick: Sick images that it refused. They would be read, so they are no misses.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     normal: int
     sick: int
     refused_normal: int
-    """By the gate; not among the normal ones above."""
     refused_sick: int
-    """By the gate; not among the sick ones above. They would be read, so they are no misses."""
 
 
-class Validated(BaseModel):
-    """What the calibration images were like; others are refused."""
+class ValidatedRange(BaseModel):
+    """Range of the calibration images; X-rays outside it are refused.
+
+    Attributes:
+        sources: Kinds of source, such as `picture`.
+        ages: Youngest and oldest age in years; None where no age was known.
+        least_side: Shorter side of the smallest image in pixels, at most 256.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sources: tuple[str, ...]
-    """Kinds of source, such as `picture`."""
     ages: tuple[float, float] | None
-    """Youngest and oldest, in years; None where no age was known."""
     least_side: int
-    """Of the smallest image, in pixels; at most 256."""
 
 
 class Calibration(BaseModel):
-    """All that screening needs to know beside the model.
+    """Record of a calibration: all that screening needs beside the model.
 
     Attributes:
         model: SHA-256 of the model's graph and weights.
-        beside: SHA-256 of each file beside it.
-        grouping: What each group's threshold goes by.
-        rule_out: Threshold and guarantee of each group; of `EVERYONE` where there is one for all.
+        files: SHA-256 of each of the `CALIBRATED_FILES`.
+        grouping: Attribute that the groups of the thresholds go by.
+        thresholds: Threshold with its guarantee by group; of `EVERYONE` where there is one for all.
         probability: Probability of disease by score.
-        reliability: How far such probabilities can be believed.
+        reliability: Reliability curve of the probability.
         healthy: Scores of the healthy calibration images, sorted.
-        counts: Images that it was made on.
-        validated: What these were like.
-        data: Settings of the data, or the name of the table.
-        seed: Of the gate, and of the segmenter where one was trained.
-        date: UTC, ISO 8601.
-        versions: Of the libraries.
+        counts: Numbers of calibration images.
+        validated: Range of the calibration images.
+        data: Settings of the data module, or name of the table.
+        seed: Seed of the input check, and of the segmenter where one was trained.
+        date: Time of the calibration, UTC, ISO 8601.
+        versions: Versions of the libraries.
         git: Revision of the checkout and whether it was changed; None outside one.
     """
 
@@ -79,14 +87,14 @@ class Calibration(BaseModel):
     format: Literal[1] = 1
     notice: str = NOTICE
     model: str
-    beside: dict[str, str]
+    files: dict[str, str]
     grouping: Grouping
-    rule_out: dict[str, RuleOut] = Field(min_length=1)
+    thresholds: dict[str, CalibratedThreshold] = Field(min_length=1)
     probability: ProbabilityCurve
     reliability: tuple[ReliabilityBin, ...]
     healthy: tuple[float, ...]
-    counts: Counts
-    validated: Validated
+    counts: ImageCounts
+    validated: ValidatedRange
     data: Any
     seed: int
     date: str
@@ -94,18 +102,53 @@ class Calibration(BaseModel):
     git: dict[str, Any] | None
 
     def group_of(self, hospital: str, sex: str, age: float | None) -> str:
-        """Return the group of a person; the one with the lowest threshold where it is not known or not calibrated."""
+        """Return the group whose threshold holds for a person.
+
+        Args:
+            hospital: Name of the hospital; empty where unknown.
+            sex: `M`, `F`, or empty.
+            age: Age in years, or None.
+
+        Returns:
+            The person's own group; the one with the lowest threshold where that is unknown or was not calibrated.
+        """
         group = group_name(self.grouping, hospital, sex, age)
-        return group if group in self.rule_out else min(self.rule_out, key=lambda name: self.rule_out[name].threshold)
+        thresholds = self.thresholds
+        return group if group in thresholds else min(thresholds, key=lambda name: thresholds[name].threshold)
 
     @property
     def label_threshold(self) -> float:
-        """Return the threshold of the label inside the graph: the lowest of all groups."""
-        return min(each.threshold for each in self.rule_out.values())
+        """Threshold of the label inside the graph: the lowest of all groups."""
+        return min(group.threshold for group in self.thresholds.values())
+
+    @property
+    def description(self) -> str:
+        """Result of the calibration in sentences, with the notice on scores below a threshold."""
+        counts = self.counts
+        used = (
+            f"{counts.normal} normal and {counts.sick} sick images scored; the input check refused "
+            f"{counts.refused_normal} normal and {counts.refused_sick} sick ones."
+        )
+        groups = (
+            f"{f'{name}: ' if name else ''}threshold {group.threshold:g}. {group.guarantee} In the calibration, "
+            f"{group.n_sick_below} of {group.n_sick} sick images and {group.n_normal_below} of {group.n_normal} normal "
+            f"images were below it; the lower bound on the sensitivity is {100 * group.lower_bound:.1f} %."
+            for name, group in self.thresholds.items()
+        )
+        return "\n".join([used, *groups, BELOW_THRESHOLD_NOTICE])
 
 
 def group_name(grouping: Grouping, hospital: str, sex: str, age: float | None) -> str:
     """Return the name of a person's group.
+
+    Args:
+        grouping: Attribute that the groups go by.
+        hospital: Name of the hospital; empty where unknown.
+        sex: `M`, `F`, or empty.
+        age: Age in years, or None.
+
+    Returns:
+        The group; `unknown` where the attribute is.
 
     Example:
         >>> group_name("age", "shenzhen", "F", 40), group_name("age", "", "", None), group_name("none", "a", "M", 1)
@@ -126,37 +169,45 @@ def _age_group(age: float) -> str:
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> None:
-    """Write `screening.json` into the folder of the model, whole or not at all."""
+    """Write `screening.json`, whole or not at all.
+
+    Args:
+        calibration: The record.
+        folder: Folder of the model.
+    """
     with atomic_path(folder / RECORD) as unfinished:
         unfinished.write_text(calibration.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_calibration(folder: Path) -> Calibration:
-    """Read `screening.json`, and make sure that it belongs to the files beside it.
+    """Read `screening.json`, and check that it belongs to the files beside it.
 
     Args:
-        folder: The folder of the model.
+        folder: Folder of the model, or its `model.xml`.
+
+    Returns:
+        The record.
 
     Raises:
-        ScreeningError: If a file is missing, damaged, or not the one that was calibrated; tells all at once.
+        ScreeningError: If a file is missing, damaged, or not the one that was calibrated; names all of them at once.
     """
     graph = graph_of(folder)
     record = graph.parent / RECORD
     calibrate = "run `anomalib-cxr calibrate` on this model"
-    missing = [name for name in (RECORD, *BESIDE) if not (graph.parent / name).is_file()]
+    missing = [name for name in (RECORD, *CALIBRATED_FILES) if not (graph.parent / name).is_file()]
     if missing:
         raise ScreeningError(f"no {', '.join(missing)} in {graph.parent}", "a calibrated model", calibrate)
     try:
         calibration = Calibration.model_validate_json(record.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise ScreeningError(f"{record}: {error}", "what a calibration wrote", f"{calibrate} anew") from error
-    differ = [name for name in BESIDE if hash_of([graph.parent / name]) != calibration.beside.get(name)]
+        raise ScreeningError(f"{record}: {error}", "the record of a calibration", f"{calibrate} anew") from error
+    differ = [name for name in CALIBRATED_FILES if hash_of([graph.parent / name]) != calibration.files.get(name)]
     if hash_of_model(graph) != calibration.model or read_threshold(graph) != np.float32(calibration.label_threshold):
         differ.insert(0, f"{graph.name} with {graph.stem}.bin")
     if differ:
         raise ScreeningError(
-            f"{', '.join(differ)} in {graph.parent}: not what was calibrated",
-            f"the files whose hashes {RECORD} has",
+            f"{', '.join(differ)} in {graph.parent}: not the files that were calibrated",
+            f"the files whose hashes are in {RECORD}",
             f"put the right files there, or {calibrate} anew",
         )
     return calibration

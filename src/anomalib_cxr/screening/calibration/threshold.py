@@ -1,9 +1,9 @@
-"""The threshold under which an X-ray is ruled out, with a guarantee that holds for finitely many sick images.
+"""Threshold with a finite-sample guarantee on the sensitivity.
 
-Of n sick images the k lowest may be missed. The share of all sick images that score at or over the k+1-th lowest has,
-whatever the distribution of the scores, at least the distribution Beta(n - k, k + 1) [0]; its quantile is the
-Clopper-Pearson bound on the sensitivity [1]. So the bound holds although the threshold was chosen on the same images,
-as long as k is fixed by n alone, as it is here.
+Of n sick images, the k with the lowest scores may be missed. The share of all sick images that score at or above the
+(k + 1)-th lowest has, whatever the distribution of the scores, at least the distribution Beta(n - k, k + 1) [0]; its
+quantile is the Clopper-Pearson bound on the sensitivity [1]. The bound holds although the threshold was chosen on the
+same images, since k depends on n, the sensitivity and the confidence alone.
 
 Sources: [0] S. S. Wilks, "Determination of sample sizes for setting tolerance limits", Annals of Mathematical
 Statistics 1941; [1] C. J. Clopper, E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of
@@ -19,25 +19,25 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy.special import betaincinv  # the quantile of the beta distribution; scipy.stats takes half a second
 
-from anomalib_cxr.errors import ScreeningError, SettingError
+from anomalib_cxr.errors import ScreeningError
 
 STEP = Decimal("1e-6")
-"""To which a threshold is rounded down: another batch or machine may move a score in its last digits."""
+"""Precision to which a threshold is rounded down: another batch or machine may move a score in its last digits."""
 _ROUNDING = 1e-9  # a bound that is just reached may come out under it by the last digits
 
 
-class RuleOut(BaseModel):
-    """A threshold and what is known of it.
+class CalibratedThreshold(BaseModel):
+    """A threshold, its guarantee, and the images that it was chosen on.
 
     Attributes:
-        threshold: The least score, in [0, 1], that is to be read.
-        sensitivity: Share of the sick that are to be read, as wanted.
-        confidence: With which the wanted sensitivity is reached.
-        lower_bound: What the sensitivity is at least, with this confidence.
-        n_sick: Sick images that it was chosen on.
-        n_missed: Those of them under the threshold.
-        n_normal: Normal images there.
-        n_freed: Those of them under the threshold.
+        threshold: Lowest score, in [0, 1], that is to be read.
+        sensitivity: Share of sick people that the guarantee puts at or above the threshold.
+        confidence: Confidence level of the guarantee.
+        lower_bound: Lower bound on the sensitivity that these images show, at this confidence level.
+        n_sick: Number of sick images.
+        n_sick_below: Number of sick images below the threshold.
+        n_normal: Number of normal images.
+        n_normal_below: Number of normal images below the threshold.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,18 +47,29 @@ class RuleOut(BaseModel):
     confidence: float
     lower_bound: float
     n_sick: int
-    n_missed: int
+    n_sick_below: int
     n_normal: int
-    n_freed: int
+    n_normal_below: int
+
+    @property
+    def guarantee(self) -> str:
+        """Share of sick people that may be below the threshold, as a sentence."""
+        return (
+            f"At most {100 * (1 - self.sensitivity):.3g} % of sick people are expected below the threshold, "
+            f"at {100 * self.confidence:.4g} % confidence."
+        )
 
 
 def lower_bound(n_sick: int, n_missed: int, confidence: float) -> float:
-    """Return the one-sided exact lower bound on the sensitivity.
+    """Return the one-sided Clopper-Pearson lower bound on the sensitivity.
 
     Args:
-        n_sick: Sick images, 1 at least.
-        n_missed: Those of them that were missed.
-        confidence: In (0, 1).
+        n_sick: Number of sick images, at least 1.
+        n_missed: Number of them that were missed.
+        confidence: Confidence level, in (0, 1).
+
+    Returns:
+        The bound, in [0, 1).
 
     Example:
         >>> lower_bound(299, 0, 0.95)
@@ -68,11 +79,11 @@ def lower_bound(n_sick: int, n_missed: int, confidence: float) -> float:
 
 
 def sick_needed(sensitivity: float, confidence: float) -> int:
-    """Return how many sick images are needed, if none of them is missed.
+    """Return the number of sick images that a guarantee needs at least, if none of them is missed.
 
     Args:
-        sensitivity: Wanted, in (0, 1).
-        confidence: Wanted, in (0, 1).
+        sensitivity: Sensitivity to guarantee, in (0, 1).
+        confidence: Confidence level, in (0, 1).
 
     Example:
         >>> sick_needed(0.99, 0.95)
@@ -82,7 +93,15 @@ def sick_needed(sensitivity: float, confidence: float) -> int:
 
 
 def misses_allowed(n_sick: int, sensitivity: float, confidence: float) -> int | None:
-    """Return how many of the sick images may be missed such that the bound still holds; None where none may.
+    """Return the largest number of missed sick images at which the guarantee holds.
+
+    Args:
+        n_sick: Number of sick images.
+        sensitivity: Sensitivity to guarantee, in (0, 1).
+        confidence: Confidence level, in (0, 1).
+
+    Returns:
+        The number; None where the images are too few even without a miss.
 
     Example:
         >>> misses_allowed(473, 0.99, 0.95), misses_allowed(298, 0.99, 0.95)
@@ -93,42 +112,29 @@ def misses_allowed(n_sick: int, sensitivity: float, confidence: float) -> int | 
     return int(missed[holds][-1]) if holds.any() else None
 
 
-def check_wish(sensitivity: float, confidence: float) -> None:
-    """Refuse a sensitivity or a confidence that no finite number of images can give.
-
-    Raises:
-        SettingError: If one of them is not between 0 and 1.
-    """
-    if not (0 < sensitivity < 1 and 0 < confidence < 1):
-        raise SettingError(
-            f"sensitivity = {sensitivity}, confidence = {confidence}",
-            "both between 0 and 1, such as 0.99 and 0.95",
-            "no finite number of images shows that nothing is ever missed: choose a number under 1",
-        )
-
-
-def rule_out(
+def calibrate_threshold(
     is_sick: np.ndarray, scores: np.ndarray, sensitivity: float, confidence: float, group: str = ""
-) -> RuleOut:
-    """Return the largest threshold whose lower bound on sensitivity still holds.
+) -> CalibratedThreshold:
+    """Return the largest threshold whose lower bound on the sensitivity reaches the one asked for.
 
     Args:
-        is_sick: Which images are sick, bool, `(N,)`.
-        scores: The higher the more likely sick, in [0, 1], `(N,)`.
-        sensitivity: Wanted, in (0, 1).
-        confidence: Wanted, in (0, 1).
-        group: Whose images these are, for the error.
+        is_sick: Labels, bool, `(N,)`.
+        scores: Anomaly scores in [0, 1], `(N,)`.
+        sensitivity: Sensitivity to guarantee, in (0, 1).
+        confidence: Confidence level of the guarantee, in (0, 1).
+        group: Name of the group of these images, for the error message.
+
+    Returns:
+        The threshold with its guarantee.
 
     Raises:
-        SettingError: If sensitivity or confidence is outside its range.
-        ScreeningError: If there are too few sick images; it tells how many are needed.
+        ScreeningError: If there are too few sick images; the message has the number needed.
 
     Example:
         >>> is_sick = np.arange(100) >= 40
-        >>> rule_out(is_sick, np.linspace(0, 1, 100), 0.95, 0.95).n_freed
+        >>> calibrate_threshold(is_sick, np.linspace(0, 1, 100), 0.95, 0.95).n_normal_below
         40
     """
-    check_wish(sensitivity, confidence)
     sick, normal = np.sort(scores[is_sick]), scores[~is_sick]
     missed = misses_allowed(len(sick), sensitivity, confidence)
     if missed is None:
@@ -139,14 +145,14 @@ def rule_out(
             "add labeled sick images, or ask for less: --sensitivity, --confidence",
         )
     threshold = float(Decimal(float(sick[missed])).quantize(STEP, ROUND_FLOOR))  # a product of floats may round up
-    n_missed = int((sick < threshold).sum())
-    return RuleOut(
+    n_sick_below = int((sick < threshold).sum())
+    return CalibratedThreshold(
         threshold=threshold,
         sensitivity=sensitivity,
         confidence=confidence,
-        lower_bound=lower_bound(len(sick), n_missed, confidence),
+        lower_bound=lower_bound(len(sick), n_sick_below, confidence),
         n_sick=len(sick),
-        n_missed=n_missed,
+        n_sick_below=n_sick_below,
         n_normal=len(normal),
-        n_freed=int((normal < threshold).sum()),
+        n_normal_below=int((normal < threshold).sum()),
     )

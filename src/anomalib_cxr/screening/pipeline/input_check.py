@@ -1,9 +1,9 @@
-"""The gate before scoring: what no frontal chest X-ray is, or none that the model was validated on, is refused.
+"""Input quality check before scoring: refuses what is no upright frontal chest X-ray.
 
-A model scores whatever it is shown, and a photograph or an X-ray upside down may well score as normal. The gate looks
-at a thumbnail in two ways. It tells upright X-rays from the same ones turned, inverted or cropped and from drawn
-patterns, by logistic regression; and it tells how far the thumbnail is from the subspace of upright ones. Both learn
-from healthy X-rays only. Beside that, two lungs have to be where lungs are.
+A model scores whatever it is given, and a photograph or an X-ray upside down may well score as normal. A thumbnail is
+checked in two ways: a logistic regression tells upright X-rays from the same ones turned, inverted or cropped and from
+synthetic patterns, and its distance from the PCA subspace of upright X-rays is limited. Both are fitted to healthy
+X-rays only. In addition, the segmented lungs must have plausible size and place.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from anomalib_cxr.utils.files import atomic_path
 
 
 def draw_patterns(count: int, side: int, seed: int) -> torch.Tensor:
-    """Draw patterns, the four kinds in turn.
+    """Draw synthetic patterns: noise, clouds, blocks and waves in turn.
 
     Args:
-        count: Patterns.
-        side: In pixels.
-        seed: Of the drawing.
+        count: Number of patterns.
+        side: Side in pixels.
+        seed: Seed of the random numbers.
 
     Returns:
-        In [0, 1], each from black to white, `(count, 1, side, side)`.
+        Patterns that span [0, 1], `(count, 1, side, side)`.
 
     Example:
         >>> draw_patterns(4, 16, seed=0).shape
@@ -43,8 +43,8 @@ def draw_patterns(count: int, side: int, seed: int) -> torch.Tensor:
     """
     rng = np.random.default_rng(seed)
     kinds = (_noise, _clouds, _blocks, _waves)
-    drawn = [_spread(kinds[index % len(kinds)](rng, side), rng) for index in range(count)]
-    return torch.from_numpy(np.stack(drawn)[:, None].astype(np.float32))
+    patterns = [_stretch(kinds[index % len(kinds)](rng, side), rng) for index in range(count)]
+    return torch.from_numpy(np.stack(patterns)[:, None].astype(np.float32))
 
 
 def _noise(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -56,12 +56,12 @@ def _clouds(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _blocks(rng: np.random.Generator, side: int) -> np.ndarray:
-    drawn = np.zeros((side, side))
+    pattern = np.zeros((side, side))
     for _ in range(rng.integers(2, 12)):
         top, left = rng.integers(0, side, 2)
         height, width = rng.integers(side // 16, side // 2, 2) + 1
-        drawn[top : top + height, left : left + width] += rng.normal()
-    return drawn
+        pattern[top : top + height, left : left + width] += rng.normal()
+    return pattern
 
 
 def _waves(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -70,25 +70,26 @@ def _waves(rng: np.random.Generator, side: int) -> np.ndarray:
     return np.asarray(np.sin((x * np.cos(turn) + y * np.sin(turn)) * rng.uniform(0.5, 15) + phase))
 
 
-def _spread(drawn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add some noise, and stretch to [0, 1]."""
-    noisy = drawn + rng.uniform(0, 0.5) * drawn.std() * rng.standard_normal(drawn.shape)
+def _stretch(pattern: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add noise, and stretch to [0, 1]."""
+    noisy = pattern + rng.uniform(0, 0.5) * pattern.std() * rng.standard_normal(pattern.shape)
     return np.asarray((noisy - noisy.min()) / (np.ptp(noisy) + 1e-6))
 
 
 SIDE = 32
-"""Pixels of a thumbnail along each side."""
+"""Side of a thumbnail in pixels."""
 LEAST_UPRIGHT = 0.1
-"""An X-ray is refused as turned, inverted or cropped if the probability that it is none of these is less."""
+"""Lowest probability of "upright" at which an X-ray is accepted."""
 LEAST_REFERENCES = 20
-_COPIES = 3  # moved and otherwise exposed, of each X-ray
-_VIEW_COMPONENTS = 100
-_COMPONENTS = 60
+"""Smallest number of healthy X-rays to fit the check to."""
+_COPIES = 3  # augmented copies of each X-ray
+_CLASSIFIER_COMPONENTS = 100
+_SUBSPACE_COMPONENTS = 60
 _FOLDS = 5
 
 
 def _quarters(images: torch.Tensor) -> torch.Tensor:
-    """Return a quarter of each image, the four in turn, at the full size."""
+    """Return one quarter of each image, the four in turn, enlarged to the full size."""
     side = images.shape[-1]
     half = side // 2
     places = [(top, left) for top in (0, side - half) for left in (0, side - half)]
@@ -99,7 +100,7 @@ def _quarters(images: torch.Tensor) -> torch.Tensor:
     return antialiased_resize(torch.stack(parts), (side, side))
 
 
-# Each acts on `(N, 1, H, W)`. "upright" comes first; the last kind is drawn.
+# Functions of `(N, 1, H, W)`, "upright" first. Synthetic patterns are a further kind.
 _KINDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "upright": lambda images: images,
     "turned by 90 degrees to the left": lambda images: images.rot90(1, (-2, -1)),
@@ -113,16 +114,16 @@ _PATTERN = "no chest X-ray"
 
 
 @dataclass(frozen=True)
-class Gate:
-    """What the gate has learned.
+class InputCheck:
+    """Fitted input quality check.
 
     Args:
-        kinds: What a thumbnail may be, `upright` first, `(K,)`.
-        weights: Of each kind for each pixel, `(K, SIDE * SIDE)`.
-        bias: Of each kind, `(K,)`.
-        mean: Of upright thumbnails, `(SIDE * SIDE,)`.
-        components: Of upright thumbnails, `(C, SIDE * SIDE)`.
-        limit: Greatest distance from their subspace, root mean square.
+        kinds: Classes of the regression, `upright` first, `(K,)`.
+        weights: Weights of the regression, `(K, SIDE * SIDE)`.
+        bias: Intercepts of the regression, `(K,)`.
+        mean: Mean of upright thumbnails, `(SIDE * SIDE,)`.
+        components: Principal components of upright thumbnails, `(C, SIDE * SIDE)`.
+        limit: Largest accepted distance from their subspace, root mean square.
     """
 
     kinds: np.ndarray
@@ -133,107 +134,123 @@ class Gate:
     limit: np.ndarray
 
     def refusals(self, reduced: torch.Tensor, lungs: np.ndarray) -> list[str]:
-        """Return why an image is no upright frontal chest X-ray; empty if it can be one.
+        """Return the reasons to refuse an image; an empty list accepts it.
 
         Args:
-            reduced: The image in [0, 1], `(1, S, S)`.
-            lungs: Probability of lung there, `(S, S)`.
+            reduced: Image in [0, 1], `(1, S, S)`.
+            lungs: Lung probability of the image, `(S, S)`.
+
+        Returns:
+            Reasons in a few words each, such as `turned by 180 degrees`.
         """
         if float(reduced.max() - reduced.min()) < 1 / 255:
             return ["blank"]
         thumbnail = _thumbnails(reduced[None])  # (1, SIDE * SIDE)
-        found = []
-        chances = softmax(thumbnail @ self.weights.T + self.bias, axis=1)[0]
-        if chances[0] < LEAST_UPRIGHT:
-            found.append(str(self.kinds[1:][chances[1:].argmax()]))
+        reasons = []
+        probabilities = softmax(thumbnail @ self.weights.T + self.bias, axis=1)[0]  # (K,)
+        if probabilities[0] < LEAST_UPRIGHT:
+            reasons.append(str(self.kinds[1:][probabilities[1:].argmax()]))
         if _distances(thumbnail, self.mean, self.components)[0] > self.limit:
-            found.append("unlike any X-ray that the gate has learned from")
+            reasons.append("unlike the X-rays that the input check was fitted to")
         if not are_plausible(clean_lungs(lungs > 0.5)):  # noqa: PLR2004  # more likely than not
-            found.append("no two lungs of plausible size and place")
-        return found
+            reasons.append("no two lungs of plausible size and place")
+        return reasons
 
     def save(self, path: Path) -> None:
-        """Write what was learned, whole or not at all."""
+        """Write the fitted check as `.npz`, whole or not at all.
+
+        Args:
+            path: File to write.
+        """
         with atomic_path(path) as unfinished, unfinished.open("wb") as file:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
-    def load(cls, path: Path) -> Gate:
-        """Read what :meth:`save` wrote.
+    def load(cls, path: Path) -> InputCheck:
+        """Read a check that :meth:`save` wrote.
+
+        Args:
+            path: File to read.
+
+        Returns:
+            The fitted check.
 
         Raises:
-            ScreeningError: If the file is missing or something else.
+            ScreeningError: If the file is missing, damaged or of another kind.
         """
         try:
             with np.load(path, allow_pickle=False) as content:
                 return cls(**{field.name: content[field.name] for field in fields(cls)})
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ScreeningError(
-                f"{path}: {error}", "the gate that a calibration wrote", "run `anomalib-cxr calibrate` anew"
+                f"{path}: {error}", "the input check of a calibration", "run `anomalib-cxr calibrate` anew"
             ) from error
 
 
-def fit_gate(reduced: torch.Tensor, lungs: np.ndarray, seed: int) -> Gate:
-    """Learn what upright frontal X-rays look like.
+def fit_input_check(reduced: torch.Tensor, lungs: np.ndarray, seed: int) -> InputCheck:
+    """Fit the input quality check to healthy X-rays.
 
     Args:
         reduced: Healthy X-rays in [0, 1], `(N, 1, S, S)`.
-        lungs: Probability of lung there, `(N, S, S)`.
-        seed: Of the copies that are moved and exposed otherwise, and of the patterns.
+        lungs: Their lung probabilities, `(N, S, S)`.
+        seed: Seed of augmentation, patterns and cross-validation.
+
+    Returns:
+        The fitted check.
 
     Raises:
-        ScreeningError: If there are too few.
+        ScreeningError: If there are too few X-rays.
     """
-    from sklearn.decomposition import PCA  # noqa: PLC0415  # a second that only fitting is to cost
+    from sklearn.decomposition import PCA  # noqa: PLC0415  # a second that only fitting should cost
 
     if len(reduced) < LEAST_REFERENCES:
         raise ScreeningError(
-            f"{len(reduced)} healthy X-rays for the gate to learn from",
+            f"{len(reduced)} healthy X-rays to fit the input check to",
             f"at least {LEAST_REFERENCES}",
             "add healthy X-rays",
         )
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     masks = torch.from_numpy(lungs)[:, None]
-    copies = [(augment(2 * reduced - 1, masks, draw)[0] + 1) / 2 for _ in range(_COPIES)]
+    copies = [(augment(2 * reduced - 1, masks, generator)[0] + 1) / 2 for _ in range(_COPIES)]
     upright = torch.cat([reduced, *copies])
-    kinds = {name: _thumbnails(make(upright)) for name, make in _KINDS.items()}
+    kinds = {name: _thumbnails(transform(upright)) for name, transform in _KINDS.items()}
     kinds[_PATTERN] = _thumbnails(draw_patterns(len(upright), reduced.shape[-1], seed))
     weights, bias = _fit_kinds(kinds, seed)
     thumbnails = kinds["upright"]
-    subspace = PCA(min(_COMPONENTS, len(reduced) // 2), random_state=seed).fit(thumbnails)
-    limit = _greatest_distance(thumbnails.reshape(_COPIES + 1, len(reduced), -1), subspace.n_components_, seed)
-    return Gate(np.array(list(kinds)), weights, bias, subspace.mean_, subspace.components_, np.array(limit))
+    subspace = PCA(min(_SUBSPACE_COMPONENTS, len(reduced) // 2), random_state=seed).fit(thumbnails)
+    limit = _largest_distance(thumbnails.reshape(_COPIES + 1, len(reduced), -1), subspace.n_components_, seed)
+    return InputCheck(np.array(list(kinds)), weights, bias, subspace.mean_, subspace.components_, np.array(limit))
 
 
-def _greatest_distance(thumbnails: np.ndarray, n_components: int, seed: int) -> float:
-    """Return the greatest distance of an X-ray from the subspace of others: that from its own is too small.
+def _largest_distance(thumbnails: np.ndarray, n_components: int, seed: int) -> float:
+    """Return the largest distance of an X-ray or its copies from the subspace of the other folds.
 
-    The copies count too: the opacities in them keep disease from being taken for something else than an X-ray.
+    Copies have opacities, which keep disease from being refused.
 
     Args:
-        thumbnails: The X-rays and their copies, `(1 + _COPIES, N, SIDE * SIDE)`.
-        n_components: Of the subspace.
-        seed: Of the subspace.
+        thumbnails: X-rays and their copies, `(1 + _COPIES, N, SIDE * SIDE)`.
+        n_components: Number of components of the subspace.
+        seed: Seed of the folds and the subspace.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415
     from sklearn.model_selection import KFold  # noqa: PLC0415
 
-    greatest = 0.0
-    for rest, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(thumbnails[0]):
-        others = PCA(n_components, random_state=seed).fit(thumbnails[:, rest].reshape(-1, thumbnails.shape[-1]))
+    largest = 0.0
+    for training, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(thumbnails[0]):
+        subspace = PCA(n_components, random_state=seed).fit(thumbnails[:, training].reshape(-1, thumbnails.shape[-1]))
         unseen = thumbnails[:, held_out].reshape(-1, thumbnails.shape[-1])
-        greatest = max(greatest, float(_distances(unseen, others.mean_, others.components_).max()))
-    return greatest
+        largest = max(largest, float(_distances(unseen, subspace.mean_, subspace.components_).max()))
+    return largest
 
 
 def _fit_kinds(kinds: dict[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fit the regression on the main components, and return its weights on the pixels themselves."""
+    """Fit the regression on principal components; return its weights `(K, SIDE * SIDE)` on pixels, and intercepts."""
     from sklearn.decomposition import PCA  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
     pixels = np.concatenate(list(kinds.values()))
-    labels = np.repeat(np.arange(len(kinds)), [len(each) for each in kinds.values()])
-    subspace = PCA(min(_VIEW_COMPONENTS, len(pixels) // 2), random_state=seed).fit(pixels)
+    labels = np.repeat(np.arange(len(kinds)), [len(thumbnails) for thumbnails in kinds.values()])
+    subspace = PCA(min(_CLASSIFIER_COMPONENTS, len(pixels) // 2), random_state=seed).fit(pixels)
     fitted = LogisticRegression(C=0.1, class_weight="balanced", max_iter=500).fit(subspace.transform(pixels), labels)
     weights = fitted.coef_ @ subspace.components_
     return weights, fitted.intercept_ - weights @ subspace.mean_
@@ -246,7 +263,7 @@ def _thumbnails(images: torch.Tensor) -> np.ndarray:
 
 
 def _distances(thumbnails: np.ndarray, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """Return the root mean square of what the subspace leaves of each thumbnail, `(N,)`."""
-    moved = thumbnails - mean
-    rest = moved - moved @ components.T @ components
-    return np.asarray(np.sqrt((rest**2).mean(axis=1)))
+    """Return the root mean square residual of each thumbnail outside the subspace, `(N,)`."""
+    centered = thumbnails - mean
+    residual = centered - centered @ components.T @ components
+    return np.asarray(np.sqrt((residual**2).mean(axis=1)))

@@ -1,4 +1,4 @@
-"""The same screening on a Ray cluster, for archives of a million images."""
+"""Screening on a Ray cluster, for archives of a million images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from anomalib_cxr.screening.case import Case
 from .screener import Screener, ScreenerSettings
 
 BLOCK = 256
-"""Files that a worker gets at a time: what is done again where one dies."""
+"""Number of files in a block of work, which is repeated where a worker dies."""
 BATCH = 32
+"""Number of files in a batch of a worker."""
 
 
 class _Worker:
-    """An actor, which loads the model once."""
+    """Ray actor that loads the model once."""
 
     def __init__(self, settings: ScreenerSettings) -> None:
         self.screener = Screener(settings)
@@ -32,15 +33,15 @@ class _Worker:
 
 
 class RayEngine:
-    """Screens files by Ray Data with a pool of actors.
+    """Screening engine by Ray Data with a pool of actors.
 
-    The cluster is the one that `ray.init` finds: that of `RAY_ADDRESS`, or this machine. Inputs, model and output have
-    to be seen under the same paths by all its machines. Rows are written by the process that started the screening, as
-    they come; one that is screened twice, since its worker died before it could tell, replaces itself.
+    The cluster is the one that `ray.init` finds: that of `RAY_ADDRESS`, or this machine. Inputs, model and output must
+    have the same paths on all its machines. The process that started the screening writes the rows as they come; a
+    file that is screened twice, because a worker died before it could report, replaces its own row.
 
     Args:
-        settings: What each worker makes its screener with.
-        workers: Actors; as many as the cluster has processors, where it is None.
+        settings: Settings of each worker's screener.
+        workers: Number of actors; None for the number of processors of the cluster.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -53,10 +54,17 @@ class RayEngine:
         self.workers = workers
 
     def __call__(self, files: Sequence[Path]) -> Iterator[list[Case]]:
-        """Screen files, and yield their cases as they come."""
+        """Screen files.
+
+        Args:
+            files: Absolute paths.
+
+        Yields:
+            Cases in batches, in any order.
+        """
         if not files:
             return
-        import ray  # noqa: PLC0415  # an extra that not everyone has
+        import ray  # noqa: PLC0415  # an extra
 
         if not ray.is_initialized():
             ray.init(log_to_driver=False)

@@ -1,8 +1,9 @@
-"""From files to rows of the worklist, with their pictures."""
+"""Screening of files into a worklist: inputs, rows with their images, and interruption."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,33 +15,72 @@ from pydicom.dataset import Dataset
 from rich.progress import Progress
 
 from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, load_dicom
+from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files, radiograph_files
 from anomalib_cxr.data.reading.metadata import Header
 from anomalib_cxr.deploy.runtime import ExportedModel, graph_of
-from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.errors import DatasetError, ScreeningError, require_extra
 from anomalib_cxr.screening.calibration.probability import p_values
-from anomalib_cxr.screening.calibration.record import GATE, Calibration, read_calibration
-from anomalib_cxr.screening.case import Case, Decision
-from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.screening.calibration.record import INPUT_CHECK, Calibration, read_calibration
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision
+from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
 from anomalib_cxr.screening.worklist.tables import write_tables
 from anomalib_cxr.segmentation.deployed import LUNGS, LungFinder
 
-from .explanation import describe, draw_heatmap, write_picture
-from .input_check import Gate
-from .pipeline import Look, Station, stamp_of
+from .explanation import describe, draw_heatmap, write_png
+from .input_check import InputCheck
+from .pipeline import ImageResult, ScreeningPipeline, fingerprint_of
 
+logger = logging.getLogger(__name__)
 HEATMAPS, LAYERS, OBJECTS = "heatmaps", "layers", "dicom"
+
+
+def find_inputs(inputs: Sequence[Path], output: Path) -> list[Path]:
+    """Find the files to screen.
+
+    Args:
+        inputs: Files, folders that are searched with their subfolders, and DICOMDIR files.
+        output: Folder of the worklist, whose images are no inputs.
+
+    Returns:
+        Absolute paths, each once, in the order of the inputs, those of a folder sorted.
+
+    Raises:
+        DatasetError: If an input does not exist, or there is nothing to screen.
+    """
+    missing = [path for path in inputs if not path.exists()]
+    if missing:
+        raise DatasetError("inputs that do not exist", "files or folders", "correct them", {"no such path": missing})
+    own, uploads = output.resolve(), output.resolve() / UPLOADS
+    candidates = dict.fromkeys(file.resolve() for path in inputs for file in _files_of(path))
+    files = [file for file in candidates if own not in file.parents or uploads in file.parents]
+    if not files:
+        raise DatasetError(
+            f"no radiograph in {', '.join(map(str, inputs))}",
+            "PNG, JPEG, TIFF, BMP or DICOM files",
+            "correct the inputs",
+        )
+    return files
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_file():
+        return dicomdir_files(path) if path.name == DICOMDIR else [path]
+    files, n_skipped = radiograph_files(path)
+    if n_skipped:
+        logger.info("%s: skipped %d files that are no images", path, n_skipped)
+    return files
 
 
 @dataclass(frozen=True)
 class ScreenerSettings:
-    """What a screener is made with; light, so that workers elsewhere can make one of their own.
+    """Settings of a screener, light enough to be sent to workers on other machines.
 
     Args:
         model: Folder of the calibrated model.
         output: Folder of the worklist.
         device: OpenVINO's name of the device.
-        hospital: Whose threshold holds, where the calibration has one for each hospital.
-        any_source: Score X-rays of sources, too, that the model was not validated on.
+        hospital: Hospital whose threshold holds, where the calibration has one for each.
+        any_source: Score X-rays from sources that the model was not validated on, too.
         dicom: Write a Secondary Capture and a structured report for each scored image, too.
     """
 
@@ -53,25 +93,28 @@ class ScreenerSettings:
 
 
 class Screener:
-    """Screens files with a calibrated model, and writes their pictures.
+    """Screens files with a calibrated model, and writes their heatmaps.
 
     Args:
-        settings: What it is made with.
+        settings: Settings of the screener.
 
     Raises:
-        ScreeningError: If the model is not calibrated, something beside it is not what was calibrated, or a hospital is
+        MissingExtraError: If DICOM objects are asked for without highdicom.
+        ScreeningError: If the model is not calibrated, a file beside it is not the calibrated one, or a hospital is
             needed and unknown.
     """
 
     def __init__(self, settings: ScreenerSettings) -> None:
+        if settings.dicom:
+            require_extra("highdicom", "dicom")
         folder = graph_of(settings.model).parent
         self.calibration = read_calibration(folder)
         refuse_hospital(self.calibration, settings.hospital)
         self.settings = settings
-        self.station = Station(
+        self.pipeline = ScreeningPipeline(
             ExportedModel(folder, settings.device),
             LungFinder(folder / LUNGS, settings.device),
-            Gate.load(folder / GATE),
+            InputCheck.load(folder / INPUT_CHECK),
             self.calibration.validated,
             any_source=settings.any_source,
         )
@@ -84,71 +127,59 @@ class Screener:
             files: Any files.
 
         Yields:
-            Cases in the order of the files, a batch at a time; their pictures are written.
+            Cases in the order of the files, a batch at a time; their images are written.
         """
-        for looks in self.station.look(files):
-            yield [self._case(look) for look in looks]
+        for results in self.pipeline(files):
+            yield [self._case(result) for result in results]
 
-    def _case(self, look: Look) -> Case:
-        header = look.header or Header("")
-        known = {
-            "path": str(look.path),
-            "size": look.stamp.size,
-            "modified": look.stamp.modified,
-            "height": look.height,
-            "width": look.width,
+    def _case(self, result: ImageResult) -> Case:
+        header = result.header or Header("")
+        facts = {
+            "path": str(result.path),
+            "size": result.fingerprint.size,
+            "modified": result.fingerprint.modified,
+            "height": result.height,
+            "width": result.width,
             "model": self.calibration.model,
             "screened": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **{name: value for name, value in header._asdict().items() if name != "view_position"},
         }
-        if look.score is None or look.heat is None or look.lungs is None or look.picture is None:
-            return Case(decision=Decision.REFUSED, why="; ".join(look.refusals), **known)
+        if result.score is None or result.heat is None or result.lungs is None or result.display is None:
+            return Case(decision=Decision.REFUSED, why="; ".join(result.refusals), **facts)
         group = self.calibration.group_of(self.settings.hospital, header.sex, header.age)
-        threshold = self.calibration.rule_out[group].threshold
-        ruled_out = np.float32(look.score) < np.float32(threshold)  # what is no number is read
-        p_value = float(p_values(np.array([look.score]), self._healthy)[0])
-        stem = hashlib.sha256(str(look.path).encode()).hexdigest()[:16]
+        calibrated = self.calibration.thresholds[group]
+        is_below = np.float32(result.score) < np.float32(calibrated.threshold)  # a score that is NaN is read
+        p_value = float(p_values(np.array([result.score]), self._healthy)[0])
+        stem = hashlib.sha256(str(result.path).encode()).hexdigest()[:16]
         case = Case(
-            decision=Decision.RULED_OUT if ruled_out else Decision.TO_READ,
-            score=look.score,
-            threshold=threshold,
-            probability=float(self.calibration.probability(np.array([look.score]))[0]),
+            decision=Decision.BELOW_THRESHOLD if is_below else Decision.TO_READ,
+            score=result.score,
+            threshold=calibrated.threshold,
+            guarantee=calibrated.guarantee,
+            probability=float(self.calibration.probability(np.array([result.score]))[0]),
             p_value=p_value,
-            findings=describe(p_value, look.heat, look.lungs),
+            findings=describe(p_value, result.heat, result.lungs),
             subgroup=group,
             heatmap=f"{HEATMAPS}/{stem}.png",
             layers=f"{LAYERS}/{stem}",
-            **known,
+            **facts,
         )
-        self._draw(case, look.picture, look.heat, look.lungs)
+        self._write_images(case, result.display, result.heat, result.lungs)
         return case
 
-    def _draw(self, case: Case, picture: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> None:
-        heatmap = draw_heatmap(picture, heat, lungs)
-        write_picture(heatmap, self.settings.output / case.heatmap)
-        write_picture(heat, self.settings.output / f"{case.layers}-heat.png")
-        write_picture(lungs, self.settings.output / f"{case.layers}-lungs.png")
+    def _write_images(self, case: Case, xray: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> None:
+        heatmap = draw_heatmap(xray, heat, lungs)
+        write_png(heatmap, self.settings.output / case.heatmap)
+        write_png(heat, self.settings.output / f"{case.layers}-heat.png")
+        write_png(lungs, self.settings.output / f"{case.layers}-lungs.png")
         if self.settings.dicom:
-            from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra that not everyone has
+            from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra
 
-            write_dicom_objects(case, dataset_of(case), heatmap, self.settings.output / OBJECTS)
-
-
-def refuse_hospital(calibration: Calibration, hospital: str) -> None:
-    """Refuse a hospital that has no threshold, and none where each has its own.
-
-    Raises:
-        ScreeningError: If it is so.
-    """
-    known = list(calibration.rule_out)
-    if calibration.grouping == "hospital" and hospital not in known:
-        raise ScreeningError(
-            f"hospital {hospital!r}", f"one of {', '.join(known)}, which the calibration knows", "give it by --hospital"
-        )
+            write_dicom_objects(case, _dataset_of(case), heatmap, self.settings.output / OBJECTS)
 
 
-def dataset_of(case: Case) -> Dataset | None:
-    """Read a DICOM file; None for a picture."""
+def _dataset_of(case: Case) -> Dataset | None:
+    """Read the DICOM dataset of a case; None for a file that is no DICOM."""
     if not case.sop_uid:
         return None
     path = Path(case.path)
@@ -156,25 +187,45 @@ def dataset_of(case: Case) -> Dataset | None:
         return load_dicom(path)
 
 
+def refuse_hospital(calibration: Calibration, hospital: str) -> None:
+    """Refuse a hospital without a threshold where each hospital has its own.
+
+    Args:
+        calibration: Calibration of the model.
+        hospital: Name of the hospital; empty where none was given.
+
+    Raises:
+        ScreeningError: If the hospital has no threshold.
+    """
+    known = list(calibration.thresholds)
+    if calibration.grouping == "hospital" and hospital not in known:
+        raise ScreeningError(
+            f"hospital {hospital!r}", f"one of {', '.join(known)}, which were calibrated", "give it by --hospital"
+        )
+
+
 LOCK = ".screening.lock"
 Engine = Callable[[Sequence[Path]], Iterator[list[Case]]]
-"""Screens files, and yields their cases in batches, in any order."""
+"""Function that screens files and yields their cases in batches, in any order."""
 
 
 def screen(
     files: Sequence[Path], output: Path, calibration: Calibration, engine: Engine, *, names: bool = False
 ) -> Worklist:
-    """Screen files into a worklist; goes on where it was stopped.
+    """Screen files into a worklist; an interrupted screening is continued.
 
     Args:
-        files: Absolute paths. Those that are in the list already, and were not changed since, are left alone.
+        files: Absolute paths. Files that are in the worklist and have not changed are skipped.
         output: Folder of the worklist.
-        calibration: Of the model.
-        engine: What does the work.
-        names: Tell patients' names and IDs in the tables.
+        calibration: Calibration of the model.
+        engine: Engine that screens the files.
+        names: Write patients' names and IDs into the tables.
+
+    Returns:
+        The worklist.
 
     Raises:
-        ScreeningError: If another screening writes there, or another model did, or it cannot be written.
+        ScreeningError: If another screening or another model writes there, or the folder cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -183,23 +234,27 @@ def screen(
             refuse_other_model(worklist, calibration)
             try:
                 _add(worklist, engine, unscreened(files, worklist))
-            finally:  # also after an interruption: what is in the list is in the tables
+            finally:  # after an interruption, too, the tables have all rows of the worklist
                 write_tables(worklist, calibration, names=names)
             return worklist
     except Timeout as error:
         raise ScreeningError(
-            f"{output}: another screening writes there", "one at a time", "wait for it, or choose another --output"
+            f"{output}: another screening writes there", "one at a time", "wait for it, or choose another folder"
         ) from error
     except OSError as error:
         raise ScreeningError(
             f"{output}: cannot be written ({error})",
-            "a place with enough free space and the right to write",
+            "a folder with enough free space and the right to write",
             "free space and start again: it goes on where it stopped, no row is lost",
         ) from error
 
 
 def refuse_other_model(worklist: Worklist, calibration: Calibration) -> None:
-    """Refuse to put the rows of two models into one list.
+    """Refuse to mix rows of two models in a worklist.
+
+    Args:
+        worklist: The worklist.
+        calibration: Calibration of the model.
 
     Raises:
         ScreeningError: If there are rows of another model.
@@ -207,16 +262,39 @@ def refuse_other_model(worklist: Worklist, calibration: Calibration) -> None:
     others = worklist.models() - {calibration.model}
     if others:
         raise ScreeningError(
-            f"{worklist.file}: rows of another model or calibration, {', '.join(sorted(each[:12] for each in others))}",
+            f"{worklist.file}: rows of other models or calibrations, {', '.join(sorted(name[:12] for name in others))}",
             f"rows of {calibration.model[:12]} only",
-            "choose another --output",
+            "choose another folder for the worklist",
         )
 
 
 def unscreened(files: Iterable[Path], worklist: Worklist) -> list[Path]:
-    """Return the files that are not in the list, or were changed since they were screened."""
-    known = worklist.stamps()
-    return [file for file in files if known.get(str(file)) != tuple(stamp_of(file))]
+    """Return the files that are not in the worklist, or have changed since they were screened.
+
+    Args:
+        files: Absolute paths.
+        worklist: The worklist.
+
+    Returns:
+        Those to screen, in the order given.
+    """
+    known = worklist.fingerprints()
+    return [file for file in files if known.get(str(file)) != tuple(fingerprint_of(file))]
+
+
+def describe_screening(worklist: Worklist, calibration: Calibration) -> str:
+    """Describe a worklist: cases by decision, the guarantee of the thresholds, and the notice on scores below one.
+
+    Args:
+        worklist: The worklist.
+        calibration: Calibration of the model.
+
+    Returns:
+        A text of a few lines.
+    """
+    counts = ", ".join(f"{count} {decision.value}" for decision, count in worklist.counts().items())
+    guarantees = dict.fromkeys(threshold.guarantee for threshold in calibration.thresholds.values())
+    return "\n".join([counts, *guarantees, BELOW_THRESHOLD_NOTICE])
 
 
 def _add(worklist: Worklist, engine: Engine, files: Sequence[Path]) -> None:

@@ -1,13 +1,14 @@
-"""The content of the DICOM objects, by highdicom: all but patient, study and dates.
+"""Content of the DICOM objects without patient, study and times; needs highdicom.
 
-The report is a Comprehensive SR by the template for measurements of images, TID 1500. Names for which neither DICOM nor
-SNOMED has a code come from a private scheme, which the report declares.
+The report is a Comprehensive SR by template TID 1500, Measurement Report. Concepts for which neither DICOM nor SNOMED
+has a code come from a private scheme, which the report declares.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from typing import NamedTuple
 
 import highdicom as hd
 import numpy as np
@@ -16,41 +17,89 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import UID, generate_uid
 
 from anomalib_cxr._version import __version__
-from anomalib_cxr.screening.case import NOTICE, Case, Decision
-
-from .dicom_export import Origin
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE, Case, Decision
 
 _NAME = "anomalib_cxr"
 _SCHEME = "99ANOMALIBCXR"
-_CAPTURE_SERIES, _REPORT_SERIES = 9901, 9902  # behind those of the machine
+_CAPTURE_SERIES, _REPORT_SERIES = 9901, 9902  # after the series of the X-ray machine
 _CHEST_XRAY = CodedConcept("399208008", "SCT", "Plain X-ray of chest")
 
 
-def _own(value: str, meaning: str) -> CodedConcept:
+def _private(value: str, meaning: str) -> CodedConcept:
     return CodedConcept(value, _SCHEME, meaning)
 
 
-_FINDING = _own("anomaly", "Anomaly in a chest X-ray")
-_DECISION = _own("decision", "Decision of the screening")
-_DECISIONS = {decision: _own(decision.name.lower(), decision.value) for decision in Decision}
+_FINDING = _private("anomaly", "Anomaly in a chest X-ray")
+_DECISION = _private("decision", "Result of the screening")
+_DECISIONS = {decision: _private(decision.name.lower(), decision.value) for decision in Decision}
 _MEASUREMENTS = {
-    "score": _own("score", "Anomaly score, from 0 to 1"),
-    "threshold": _own("threshold", "Least anomaly score that is to be read"),
-    "probability": _own("probability", "Probability of disease at the calibration's prevalence"),
-    "p_value": _own("p_value", "Share of healthy images that score as high (p-value)"),
+    "score": _private("score", "Anomaly score, from 0 to 1"),
+    "threshold": _private("threshold", "Calibrated threshold of the anomaly score"),
+    "probability": _private("probability", "Probability of disease at the calibration's prevalence"),
+    "p_value": _private("p_value", "Share of healthy images that score as high (p-value)"),
 }
 
 
+class Origin(NamedTuple):
+    """Image that the objects of a case are about, and the study that they are filed under.
+
+    Attributes:
+        case: The case.
+        study_uid: Study Instance UID; derived from the path where the image has none.
+        series_uid: Series Instance UID of the image; empty where there is none, as the next two.
+        class_uid: SOP Class UID of the image.
+        sop_uid: SOP Instance UID of the image.
+    """
+
+    case: Case
+    study_uid: str
+    series_uid: str
+    class_uid: str
+    sop_uid: str
+
+    @property
+    def is_dicom(self) -> bool:
+        """True if the image can be referred to."""
+        return bool(self.series_uid and self.class_uid and self.sop_uid)
+
+    def uid(self, role: str) -> UID:
+        """Return the UID of an object: the same for the same image, model and role.
+
+        Args:
+            role: Role of the object, such as `report`.
+        """
+        return generate_uid(entropy_srcs=[self.sop_uid or self.case.path, self.case.model, role])
+
+    @classmethod
+    def of(cls, case: Case, source: Dataset | None) -> Origin:
+        """Return the origin of a case.
+
+        Args:
+            case: The case.
+            source: Dataset of the X-ray; None for a file that is no DICOM.
+        """
+        original = source if source is not None else Dataset()
+        keywords = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
+        study, *others = (str(original.get(keyword) or "") for keyword in keywords)
+        return cls(case, study or generate_uid(entropy_srcs=[case.path, "study"]), *others)
+
+
 def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
-    """Return a Secondary Capture of an RGB picture `(H, W, 3)`, uint8, without patient."""
+    """Return the Secondary Capture of a heatmap, without patient.
+
+    Args:
+        origin: Image that the object is about.
+        heatmap: RGB, `(H, W, 3)`, uint8.
+    """
     capture = hd.sc.SCImage(
         pixel_array=heatmap,
         photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
-        patient_orientation=("L", "F"),  # as a frontal X-ray is shown, where the source does not tell
+        patient_orientation=("L", "F"),  # of a frontal X-ray; that of the source replaces it where known
         study_instance_uid=origin.study_uid,
         series_instance_uid=origin.uid("capture series"),
         series_number=_CAPTURE_SERIES,
@@ -62,7 +111,7 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
         software_versions=__version__,
         device_serial_number=origin.case.model or None,
     )
-    capture.DerivationDescription = "Where the X-ray is unlike healthy ones, as color over it"
+    capture.DerivationDescription = "Anomaly map as color over the X-ray"
     capture.ImageComments = NOTICE
     if origin.is_dicom:
         reference = Dataset()
@@ -72,7 +121,12 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
 
 
 def make_report(origin: Origin, capture: Dataset) -> sr.ComprehensiveSR:
-    """Return a structured report on a case that refers to the X-ray and the capture, without patient."""
+    """Return the structured report on a case, which refers to the X-ray and the capture, without patient.
+
+    Args:
+        origin: Image that the object is about.
+        capture: The Secondary Capture.
+    """
     case = origin.case
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=origin.uid("device"),
@@ -86,7 +140,7 @@ def make_report(origin: Origin, capture: Dataset) -> sr.ComprehensiveSR:
         procedure_reported=_CHEST_XRAY,
         imaging_measurements=[_group(origin, capture)],
     )
-    report[0].ContentSequence.append(_comment(NOTICE))
+    report[0].ContentSequence.extend([_comment(NOTICE), _comment(BELOW_THRESHOLD_NOTICE)])
     document = sr.ComprehensiveSR(
         evidence=[capture, *_evidence(origin)],
         content=report,
@@ -102,13 +156,13 @@ def make_report(origin: Origin, capture: Dataset) -> sr.ComprehensiveSR:
         is_complete=True,
         coding_schemes=[CodingSchemeIdentificationItem(_SCHEME, name=f"Private codes of {_NAME}")],
     )
-    # highdicom takes whatever made the first evidence, here the capture, for the X-ray machine.
+    # highdicom takes the equipment of the first evidence, here the capture, for the X-ray machine.
     document.ContributingEquipmentSequence = deepcopy(capture.ContributingEquipmentSequence)
     return document
 
 
 def _group(origin: Origin, capture: Dataset) -> sr.MeasurementsAndQualitativeEvaluations:
-    """Return what is said of the image, in the template's words for one group of measurements."""
+    """Return the measurements and evaluations of the image."""
     case = origin.case
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=origin.uid("tracking"), identifier="X-ray"),
@@ -123,13 +177,14 @@ def _group(origin: Origin, capture: Dataset) -> sr.MeasurementsAndQualitativeEva
         if origin.is_dicom
         else None,
     )
-    picture = sr.ImageContentItem(
+    illustration = sr.ImageContentItem(
         codes.DCM.BestIllustrationOfFinding,
         capture.SOPClassUID,
         capture.SOPInstanceUID,
         relationship_type=sr.RelationshipTypeValues.CONTAINS,
     )
-    group[0].ContentSequence.extend([*map(_comment, filter(None, (case.why, case.findings))), picture])
+    sentences = filter(None, (case.why, case.findings, case.guarantee))
+    group[0].ContentSequence.extend([*map(_comment, sentences), illustration])
     return group
 
 
@@ -145,7 +200,7 @@ def _comment(text: str) -> sr.TextContentItem:
 
 
 def _evidence(origin: Origin) -> Iterator[Dataset]:
-    """Yield what is enough of the X-ray for a reference to it."""
+    """Yield a dataset with the attributes of the X-ray that a reference needs."""
     if origin.is_dicom:
         image = Dataset()
         image.StudyInstanceUID, image.SeriesInstanceUID = origin.study_uid, origin.series_uid

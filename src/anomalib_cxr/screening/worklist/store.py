@@ -1,7 +1,9 @@
-"""The worklist on disk: one SQLite file that a crash leaves whole, with what was screened and what readers said of it.
+"""Worklist storage: one SQLite file with the screened cases and the readers' verdicts.
 
-`worklist.csv` and `worklist.json` are written from it. A row is there or is not: its pictures are written before it is.
+A crash leaves it consistent: a row is there whole or not at all, and its images are written before it. The tables
+`worklist.csv` and `worklist.json` are written from it.
 """
+# ruff: noqa: S608  # the names of columns are those of a dataclass; values are bound
 
 from __future__ import annotations
 
@@ -11,23 +13,23 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.case import Case, Decision, Verdict
+from anomalib_cxr.screening.case import Agreement, Case, Decision, Verdict, VerdictRecord
 
 DATABASE = "worklist.sqlite"
 UPLOADS = "uploads"
-"""Folder in that of the worklist where the page puts what is sent to it."""
-_FORMAT = 1  # counts up when an older version could not read the file
+"""Subfolder for files that are sent from the browser."""
+_FORMAT = 2  # to be raised when older code cannot read the file
 _COLUMNS = tuple(field.name for field in fields(Case))
+_SELECT = f"SELECT id, {', '.join(_COLUMNS)} FROM cases"
 _NUMBERS = {"size", "modified", "score", "threshold", "probability", "p_value", "age", "height", "width"}
-_PARTS = ("COALESCE(probability, -1)", "COALESCE(score, -1)", "-id")  # refused cases, which have neither, come last
-_RANK = ", ".join(_PARTS)
-_FALLING = f"ORDER BY {', '.join(f'{part} DESC' for part in _PARTS)}"
-_RISING = f"ORDER BY {_RANK}"
+_KEYS = ("COALESCE(probability, -1)", "COALESCE(score, -1)", "-id")  # refused cases, which have neither, come last
+_RANK = ", ".join(_KEYS)
+_FALLING = f"ORDER BY {', '.join(f'{key} DESC' for key in _KEYS)}"
 _SCHEMA = f"""
 CREATE TABLE cases (
     id INTEGER PRIMARY KEY,
@@ -51,42 +53,24 @@ PRAGMA user_version = {_FORMAT};
 _UPSERT = f"""
 INSERT INTO cases ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" * len(_COLUMNS))})
 ON CONFLICT (path) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
-"""  # noqa: S608  # the names are those of a dataclass
-
-
-class Given(NamedTuple):
-    """A verdict as it was given."""
-
-    case_id: int
-    verdict: Verdict
-    note: str
-    reader: str
-    given: str
-    """When, UTC, ISO 8601."""
-
-
-class Agreement(NamedTuple):
-    """How many cases of a decision got a verdict; of each case and reader the last one counts."""
-
-    decision: Decision
-    verdict: Verdict
-    cases: int
+"""
+_VERDICTS = "SELECT case_id, verdict, note, reader, given FROM verdicts"
 
 
 @dataclass(frozen=True)
-class Query:
-    """Which cases are asked for.
+class CaseQuery:
+    """Selection of cases.
 
     Args:
-        decision: Only those with this decision; None for all.
-        search: Only those whose path or UIDs have this text in them; empty for all.
+        decision: Only cases with this decision; None for all.
+        search: Only cases with this text in their path or UIDs; empty for all.
     """
 
     decision: Decision | None = None
     search: str = ""
 
     def condition(self) -> tuple[str, list[str]]:
-        """Return the condition in SQL, and what stands for its question marks."""
+        """Return the condition in SQL, and the values to bind to its question marks."""
         parts, values = ["1"], []
         if self.decision is not None:
             parts.append("decision = ?")
@@ -98,18 +82,18 @@ class Query:
         return " AND ".join(parts), values
 
 
-EVERYTHING = Query()
+ALL_CASES = CaseQuery()
 
 
 class Worklist:
-    """The worklist in a folder. Each call opens the file anew, so that threads and processes may share it.
+    """Worklist in a folder. Each call opens the file anew, so that threads and processes may share it.
 
     Args:
-        folder: The folder of the worklist.
-        create: Make folder and file where there are none.
+        folder: Folder of the worklist.
+        create: Create folder and file where they are missing.
 
     Raises:
-        ScreeningError: If there is no worklist, one of another version, or a file that is none.
+        ScreeningError: If there is no worklist, one of another format, or another file in its place.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -126,17 +110,16 @@ class Worklist:
             self._create()
         elif not self.file.is_file():
             raise ScreeningError(
-                f"no {DATABASE} in {self.folder}", "a folder that was screened into", "run `anomalib-cxr screen` first"
+                f"no {DATABASE} in {self.folder}", "the folder of a worklist", "run `anomalib-cxr screen` first"
             )
-        with self._open() as database:
-            version = database.execute("PRAGMA user_version").fetchone()[0]
+        ((version,),) = self._fetch("PRAGMA user_version")
         if version != _FORMAT:
             raise ScreeningError(
-                f"{self.file}: format {version}", f"format {_FORMAT}", "use the version of anomalib_cxr that made it"
+                f"{self.file}: format {version}", f"format {_FORMAT}", "use the version of anomalib_cxr that wrote it"
             )
 
     def _create(self) -> None:
-        """Make the tables, unless they are there; of several processes at once, one makes them."""
+        """Create the tables, unless they exist; of several processes at once, one creates them."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{DATABASE}.lock"), self._open() as database:
             if not database.execute("PRAGMA user_version").fetchone()[0]:
@@ -147,7 +130,7 @@ class Worklist:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection whose changes are kept whole, or not at all where the block raises."""
+        """Open a connection; its changes are kept, or rolled back where the block raises."""
         try:
             database = sqlite3.connect(self.file, timeout=60)
         except sqlite3.Error as error:
@@ -168,96 +151,114 @@ class Worklist:
             "free space, or take another folder; rows that were written before are kept",
         )
 
+    def _fetch(self, command: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
+        with self._open() as database:
+            return database.execute(command, tuple(values)).fetchall()
+
     def add(self, cases: Iterable[Case]) -> None:
-        """Write cases, all or none; one whose path is known replaces the former, and keeps its number and verdicts."""
-        rows = [tuple(getattr(part, "value", part) for part in astuple(case)) for case in cases]
+        """Write cases, all or none. A known path keeps its number and its verdicts.
+
+        Args:
+            cases: The cases.
+        """
+        rows = [tuple(getattr(value, "value", value) for value in astuple(case)) for case in cases]
         with self._open() as database:
             database.executemany(_UPSERT, rows)
 
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """Return size and time of change of each file that is in the list, by its path."""
-        with self._open() as database:
-            rows = database.execute("SELECT path, size, modified FROM cases").fetchall()
-        return {path: (size, modified) for path, size, modified in rows}
+    def fingerprints(self) -> dict[str, tuple[int, int]]:
+        """Return size and time of change of each file in the worklist, by its path."""
+        return {
+            path: (size, modified) for path, size, modified in self._fetch("SELECT path, size, modified FROM cases")
+        }
 
     def models(self) -> set[str]:
-        """Return the hashes of the models that scored what is in the list."""
-        with self._open() as database:
-            return {model for (model,) in database.execute("SELECT DISTINCT model FROM cases")}
+        """Return the hashes of the models that scored the cases."""
+        return {model for (model,) in self._fetch("SELECT DISTINCT model FROM cases")}
 
     def case(self, number: int) -> Case | None:
         """Return a case by its number; None where there is none."""
-        with self._open() as database:
-            row = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM cases WHERE id = ?", [number]).fetchone()  # noqa: S608
-        return None if row is None else _case(row)
+        rows = self._fetch(f"{_SELECT} WHERE id = ?", [number])
+        return _case(rows[0]) if rows else None
 
     def number_of(self, path: Path | str) -> int | None:
         """Return the number of the case of a file; None where there is none."""
-        with self._open() as database:
-            row = database.execute("SELECT id FROM cases WHERE path = ?", [str(path)]).fetchone()
-        return None if row is None else int(row[0])
+        rows = self._fetch("SELECT id FROM cases WHERE path = ?", [str(path)])
+        return int(rows[0][0]) if rows else None
 
-    def find(self, query: Query = EVERYTHING, limit: int = -1, offset: int = 0) -> list[tuple[int, Case]]:
-        """Return cases with their numbers: the most probable disease first, what was refused last."""
-        condition, values = query.condition()
-        command = f"SELECT id, {', '.join(_COLUMNS)} FROM cases WHERE {condition} {_FALLING} LIMIT ? OFFSET ?"  # noqa: S608
-        with self._open() as database:
-            rows = database.execute(command, [*values, limit, offset]).fetchall()
-        return [(number, _case(row)) for number, *row in rows]
+    def find(self, query: CaseQuery = ALL_CASES, limit: int = -1, offset: int = 0) -> list[tuple[int, Case]]:
+        """Find cases, ordered by falling probability, refused ones last.
 
-    def cases(self) -> Iterator[Case]:
-        """Yield all cases, the most probable disease first, one at a time, as they were when this began."""
-        with self._open() as database:
-            yield from map(_case, database.execute(f"SELECT {', '.join(_COLUMNS)} FROM cases {_FALLING}"))  # noqa: S608
+        Args:
+            query: Selection of cases.
+            limit: Number of cases at most; -1 for all.
+            offset: Number of cases to skip.
 
-    def first_unread(self, query: Query = EVERYTHING) -> int | None:
-        """Return the number of the first case that has no verdict; None where all have one."""
-        condition, values = query.condition()
-        command = f"""
-            SELECT id FROM cases
-            WHERE {condition} AND NOT EXISTS (SELECT 1 FROM verdicts WHERE case_id = cases.id)
-            {_FALLING} LIMIT 1"""  # noqa: S608
-        with self._open() as database:
-            row = database.execute(command, values).fetchone()
-        return None if row is None else int(row[0])
-
-    def count(self, query: Query = EVERYTHING) -> int:
-        """Return how many cases a query has."""
-        condition, values = query.condition()
-        with self._open() as database:
-            return int(database.execute(f"SELECT COUNT(*) FROM cases WHERE {condition}", values).fetchone()[0])  # noqa: S608
-
-    def beside(self, number: int, query: Query = EVERYTHING) -> tuple[int | None, int | None]:
-        """Return the numbers of the cases before and after one in the order of a query; None at either end.
-
-        The case need not be in the query: what counts is its place.
+        Returns:
+            Numbers and cases.
         """
         condition, values = query.condition()
-        here = f"(SELECT {_RANK} FROM cases WHERE id = ?)"  # noqa: S608
-        command = f"""
-            SELECT
-                (SELECT id FROM cases WHERE {condition} AND ({_RANK}) > {here} {_RISING} LIMIT 1),
-                (SELECT id FROM cases WHERE {condition} AND ({_RANK}) < {here} {_FALLING} LIMIT 1)"""  # noqa: S608
+        rows = self._fetch(f"{_SELECT} WHERE {condition} {_FALLING} LIMIT ? OFFSET ?", [*values, limit, offset])
+        return [(row[0], _case(row)) for row in rows]
+
+    def cases(self) -> Iterator[Case]:
+        """Yield all cases by falling probability, one at a time, as they were when this began."""
         with self._open() as database:
-            before, after = database.execute(command, [*values, number, *values, number]).fetchone()
+            yield from map(_case, database.execute(f"{_SELECT} {_FALLING}"))
+
+    def first_unread(self, query: CaseQuery = ALL_CASES) -> int | None:
+        """Return the number of the first case without a verdict; None where all have one."""
+        condition, values = query.condition()
+        unread = "NOT EXISTS (SELECT 1 FROM verdicts WHERE case_id = cases.id)"
+        rows = self._fetch(f"SELECT id FROM cases WHERE {condition} AND {unread} {_FALLING} LIMIT 1", values)
+        return int(rows[0][0]) if rows else None
+
+    def count(self, query: CaseQuery = ALL_CASES) -> int:
+        """Return the number of cases in a selection."""
+        condition, values = query.condition()
+        ((count,),) = self._fetch(f"SELECT COUNT(*) FROM cases WHERE {condition}", values)
+        return int(count)
+
+    def neighbors(self, number: int, query: CaseQuery = ALL_CASES) -> tuple[int | None, int | None]:
+        """Return the numbers of the cases before and after a case in the order of a selection.
+
+        Args:
+            number: Number of the case, which need not be in the selection.
+            query: Selection of cases.
+
+        Returns:
+            The numbers; None at either end.
+        """
+        condition, values = query.condition()
+        rank = f"(SELECT {_RANK} FROM cases WHERE id = ?)"
+        ((before, after),) = self._fetch(
+            f"""SELECT
+                (SELECT id FROM cases WHERE {condition} AND ({_RANK}) > {rank} ORDER BY {_RANK} LIMIT 1),
+                (SELECT id FROM cases WHERE {condition} AND ({_RANK}) < {rank} {_FALLING} LIMIT 1)""",
+            [*values, number, *values, number],
+        )
         return before, after
 
     def counts(self, day: str = "") -> dict[Decision, int]:
-        """Return how many cases have each decision.
+        """Return the number of cases by decision.
 
         Args:
-            day: Only those screened on this day, UTC, such as `2026-01-31`; empty for all.
+            day: Only cases screened on this day, UTC, such as `2026-01-31`; empty for all.
+
+        Returns:
+            A number for each decision.
         """
-        with self._open() as database:
-            rows = database.execute(
-                "SELECT decision, COUNT(*) FROM cases WHERE screened BETWEEN ? AND ? GROUP BY decision",
-                [day, f"{day}\uffff"],
-            ).fetchall()
-        found = {Decision(decision): int(count) for decision, count in rows}
-        return {decision: found.get(decision, 0) for decision in Decision}
+        command = "SELECT decision, COUNT(*) FROM cases WHERE screened BETWEEN ? AND ? GROUP BY decision"
+        counts = dict(self._fetch(command, [day, f"{day}\uffff"]))
+        return {decision: int(counts.get(decision.value, 0)) for decision in Decision}
 
     def give_verdict(self, number: int, verdict: Verdict, reader: str, note: str = "") -> None:
-        """Keep what a reader says of a case; earlier verdicts stay, too.
+        """Store the verdict of a reader; earlier verdicts are kept.
+
+        Args:
+            number: Number of the case.
+            verdict: The verdict.
+            reader: Name of the reader.
+            note: Note of the reader.
 
         Raises:
             ScreeningError: If there is no such case, or the reader has no name.
@@ -266,42 +267,53 @@ class Worklist:
             raise ScreeningError(
                 f"case {number}, reader {reader!r}", "a case of the worklist and a reader's name", "correct them"
             )
-        given = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._open() as database:
             database.execute(
                 "INSERT INTO verdicts (case_id, verdict, note, reader, given) VALUES (?, ?, ?, ?, ?)",
-                [number, verdict.value, note, reader.strip(), given],
+                [number, verdict.value, note, reader.strip(), time],
             )
 
-    def verdicts(self, number: int | None = None) -> list[Given]:
-        """Return all verdicts in the order in which they were given; those of one case where its number is given."""
-        condition, values = ("1", []) if number is None else ("case_id = ?", [number])
-        command = f"SELECT case_id, verdict, note, reader, given FROM verdicts WHERE {condition} ORDER BY id"  # noqa: S608
-        with self._open() as database:
-            rows = database.execute(command, values).fetchall()
-        return [Given(case, Verdict(verdict), note, reader, given) for case, verdict, note, reader, given in rows]
+    def verdicts(self, number: int | None = None) -> list[VerdictRecord]:
+        """Return the verdicts in the order in which they were given.
 
-    def latest_verdicts(self, numbers: Sequence[int]) -> dict[int, Given]:
-        """Return the last verdict of each of these cases that has one."""
+        Args:
+            number: Number of a case; None for the verdicts of all cases.
+
+        Returns:
+            The verdicts.
+        """
+        condition, values = ("1", []) if number is None else ("case_id = ?", [number])
+        return [_verdict(row) for row in self._fetch(f"{_VERDICTS} WHERE {condition} ORDER BY id", values)]
+
+    def latest_verdicts(self, numbers: Sequence[int]) -> dict[int, VerdictRecord]:
+        """Return the last verdict of each case that has one.
+
+        Args:
+            numbers: Numbers of cases.
+
+        Returns:
+            Verdicts by the number of the case.
+        """
         marks = ", ".join("?" * len(numbers))
-        command = f"""
-            SELECT case_id, verdict, note, reader, given FROM verdicts
-            WHERE id IN (SELECT MAX(id) FROM verdicts WHERE case_id IN ({marks}) GROUP BY case_id)"""  # noqa: S608
-        with self._open() as database:
-            rows = database.execute(command, list(numbers)).fetchall()
-        return {case: Given(case, Verdict(verdict), note, reader, given) for case, verdict, note, reader, given in rows}
+        last = f"SELECT MAX(id) FROM verdicts WHERE case_id IN ({marks}) GROUP BY case_id"
+        return {row[0]: _verdict(row) for row in self._fetch(f"{_VERDICTS} WHERE id IN ({last})", numbers)}
 
     def agreement(self) -> list[Agreement]:
-        """Return how decisions and verdicts go together; of each case and reader the last verdict counts."""
-        command = """
-            SELECT decision, verdict, COUNT(*) FROM verdicts JOIN cases ON cases.id = case_id
+        """Return the number of verdicts by decision; of each case and reader the last verdict counts."""
+        rows = self._fetch(
+            """SELECT decision, verdict, COUNT(*) FROM verdicts JOIN cases ON cases.id = case_id
             WHERE verdicts.id IN (SELECT MAX(id) FROM verdicts GROUP BY case_id, reader)
             GROUP BY decision, verdict ORDER BY decision, verdict"""
-        with self._open() as database:
-            rows = database.execute(command).fetchall()
+        )
         return [Agreement(Decision(decision), Verdict(verdict), int(count)) for decision, verdict, count in rows]
 
 
 def _case(row: Sequence[Any]) -> Case:
-    values = dict(zip(_COLUMNS, row, strict=True))
+    values = dict(zip(_COLUMNS, row[1:], strict=True))
     return Case(**{**values, "decision": Decision(values["decision"])})
+
+
+def _verdict(row: Sequence[Any]) -> VerdictRecord:
+    number, verdict, *others = row
+    return VerdictRecord(number, Verdict(verdict), *others)

@@ -1,20 +1,20 @@
-"""What readers said: all verdicts as CSV, and how they agree with screening, in words."""
+"""Export of the verdicts as CSV, and their agreement with the screening."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from anomalib_cxr.screening.case import Case, Decision, Verdict
-from anomalib_cxr.screening.worklist.store import Agreement, Given, Worklist
+from anomalib_cxr.screening.case import Case, Decision, Verdict, VerdictRecord
+from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import escape_csv_formula
-from anomalib_cxr.web.rendering import TheWorklist, page, percent
+from anomalib_cxr.web.rendering import WorklistParameter, percent, render_page
 
 COLUMNS = (
     *("case", "path", "study_uid", "sop_uid", "decision", "probability", "score", "threshold", "p_value"),
@@ -24,46 +24,53 @@ router = APIRouter()
 
 
 @router.get("/verdicts.csv")
-def send_verdicts(worklist: TheWorklist) -> Response:
-    """Send all verdicts as CSV, a row each."""
+def send_verdicts(worklist: WorklistParameter) -> Response:
+    """Send all verdicts as CSV, one a row.
+
+    Args:
+        worklist: The worklist.
+    """
     headers = {"Content-Disposition": 'attachment; filename="verdicts.csv"'}
     return StreamingResponse(_lines(worklist), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/agreement")
-def show_agreement(request: Request, worklist: TheWorklist) -> Response:
-    """Show how decisions and verdicts go together."""
-    found = worklist.agreement()
-    counts = {(each.decision, each.verdict): each.cases for each in found}
-    values = {"counts": counts, "decisions": list(Decision), "verdicts": list(Verdict), "words": in_words(found)}
-    return page(request, "agreement", values)
-
-
-def in_words(found: list[Agreement]) -> list[str]:
-    """Say what readers called abnormal of each decision.
+def show_agreement(request: Request, worklist: WorklistParameter) -> Response:
+    """Show the agreement of verdicts and decisions.
 
     Args:
-        found: See :meth:`anomalib_cxr.screening.worklist.store.Worklist.agreement`.
-
-    Example:
-        >>> counts = {Verdict.NORMAL: 38, Verdict.UNSURE: 2}
-        >>> in_words([Agreement(Decision.RULED_OUT, verdict, count) for verdict, count in counts.items()])
-        ['Normal, ruled out: readers called 0 of 40 abnormal (0 %; 95 % interval 0 % to 8.8 %), and were unsure of 2.']
+        request: The request.
+        worklist: The worklist.
     """
     counts: defaultdict[Decision, dict[Verdict, int]] = defaultdict(lambda: dict.fromkeys(Verdict, 0))
-    for each in found:
-        counts[each.decision][each.verdict] += each.cases
-    return [_sentence(decision, counts[decision]) for decision in Decision if decision in counts]
+    for decision, verdict, cases in worklist.agreement():
+        counts[decision][verdict] = cases
+    sentences = [describe_agreement(decision, counts[decision]) for decision in Decision if decision in counts]
+    values = {"counts": counts, "decisions": list(Decision), "verdicts": list(Verdict), "sentences": sentences}
+    return render_page(request, "agreement", values)
 
 
-def _sentence(decision: Decision, counts: dict[Verdict, int]) -> str:
+def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> str:
+    """Describe the share of the cases with a decision that readers called abnormal, with a 95 % interval.
+
+    Args:
+        decision: The decision.
+        counts: Number of verdicts by kind.
+
+    Returns:
+        A sentence.
+
+    Example:
+        >>> describe_agreement(Decision.TO_READ, {Verdict.NORMAL: 38, Verdict.ABNORMAL: 0, Verdict.UNSURE: 2})
+        'To be read: readers called 0 of 40 abnormal (0 %; 95 % interval 0 % to 8.8 %) and were unsure of 2.'
+    """
+    from anomalib_cxr.evaluation.metrics.intervals import wilson_interval  # noqa: PLC0415  # SciPy delays the start
+
     abnormal, readings = counts[Verdict.ABNORMAL], sum(counts.values())
-    from anomalib_cxr.evaluation.metrics.intervals import wilson_interval  # noqa: PLC0415  # the page is not to wait for SciPy
-
     low, high = wilson_interval(abnormal, readings)
     return (
         f"{decision.value.capitalize()}: readers called {abnormal} of {readings} abnormal "
-        f"({percent(abnormal / readings)}; 95 % interval {percent(low)} to {percent(high)}), "
+        f"({percent(abnormal / readings)}; 95 % interval {percent(low)} to {percent(high)}) "
         f"and were unsure of {counts[Verdict.UNSURE]}."
     )
 
@@ -71,19 +78,19 @@ def _sentence(decision: Decision, counts: dict[Verdict, int]) -> str:
 def _lines(worklist: Worklist) -> Iterator[str]:
     cases = dict(worklist.find())
     yield _line(COLUMNS)
-    for given in worklist.verdicts():
-        yield _line([escape_csv_formula(cell) for cell in _cells(given, cases[given.case_id])])
+    for record in worklist.verdicts():
+        yield _line(map(escape_csv_formula, _cells(record, cases[record.case_id])))
 
 
-def _cells(given: Given, case: Case) -> list[Any]:
+def _cells(record: VerdictRecord, case: Case) -> list[Any]:
     return [
-        *(given.case_id, case.path, case.study_uid, case.sop_uid, case.decision_text),
+        *(record.case_id, case.path, case.study_uid, case.sop_uid, case.decision_text),
         *(case.probability, case.score, case.threshold, case.p_value),
-        *(given.verdict.value, given.note, given.reader, given.given, case.model),
+        *(record.verdict.value, record.note, record.reader, record.given_at, case.model),
     ]
 
 
-def _line(cells: Any) -> str:
+def _line(cells: Iterable[Any]) -> str:
     text = io.StringIO()
     csv.writer(text).writerow(cells)
     return text.getvalue()

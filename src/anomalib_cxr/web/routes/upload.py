@@ -1,4 +1,4 @@
-"""One image, sent from the browser and screened at once."""
+"""Upload of one image, which is screened at once."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.web.security import UPLOAD, Form
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
-"""Endings that are kept of the sender's name, of which nothing else is: it may be a patient's."""
+"""Suffixes that are kept of a sender's file name; the rest, which may be a patient's name, is not."""
 
 
 def screening_into(worklist: Worklist, model: Path, hospital: str = "") -> Callable[[Path], None]:
-    """Return what screens one file by a calibrated model, and adds its case to a worklist.
+    """Return a function that screens one file with a calibrated model into a worklist.
 
     Args:
         worklist: The worklist.
         model: Folder of the model.
-        hospital: Whose threshold holds, where the calibration has one for each.
+        hospital: Hospital whose threshold holds, where the calibration has one for each.
+
+    Returns:
+        The function, which takes the path of the file.
 
     Raises:
         ScreeningError: If the model is not calibrated, the hospital is needed and unknown, or the worklist has rows of
             another model.
     """
-    # They bring OpenVINO, for which a server without uploads need not wait.
+    # OpenVINO, for which a server without uploads need not wait.
     from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415
         Screener,
         ScreenerSettings,
@@ -50,41 +53,44 @@ def screening_into(worklist: Worklist, model: Path, hospital: str = "") -> Calla
     return screen
 
 
-def upload_pages(worklist: Worklist, screen: Callable[[Path], None]) -> APIRouter:
-    """Return the page that takes an image.
+def upload_routes(worklist: Worklist, screen: Callable[[Path], None]) -> APIRouter:
+    """Return the route that takes an image.
 
     Args:
-        worklist: Where its case is found then.
-        screen: Adds the case of a file to the worklist; one call at a time.
+        worklist: Worklist that the case is added to.
+        screen: Function that screens a file into the worklist; it is called once at a time.
+
+    Returns:
+        The router.
     """
     router = APIRouter()
-    turn = threading.Lock()
+    lock = threading.Lock()
 
     @router.post(UPLOAD)
-    def take(form: Form) -> Response:
+    def screen_upload(form: Form) -> Response:
         upload = form.get("image")
         if not isinstance(upload, UploadFile) or not upload.size:
-            raise HTTPException(400, "Choose a file that is not empty. Nothing was kept.")
+            raise HTTPException(400, "Choose a file that is not empty. Nothing was saved.")
         path = _store(upload, worklist.folder.resolve() / UPLOADS)
         number = None
         try:
-            with turn:
+            with lock:
                 screen(path)
             number = worklist.number_of(path)
         except CxrError as error:
-            raise HTTPException(422, f"The image could not be screened, and was not kept. {error}") from error
+            raise HTTPException(422, f"The image could not be screened, and was not saved. {error}") from error
         finally:
             if number is None:
                 path.unlink(missing_ok=True)
         if number is None:
-            raise HTTPException(422, "The image could not be screened, and was not kept.")
+            raise HTTPException(422, "The image could not be screened, and was not saved.")
         return RedirectResponse(f"/case/{number}?decision=all", status_code=303)
 
     return router
 
 
 def _store(upload: UploadFile, folder: Path) -> Path:
-    """Write what was sent under a name of our own."""
+    """Write an uploaded file under a random name."""
     suffix = PurePosixPath(upload.filename or "").suffix.lower()
     path = folder / f"{secrets.token_hex(16)}{suffix if suffix in SUFFIXES else ''}"
     with upload.file as source, atomic_path(path) as unfinished, unfinished.open("wb") as target:

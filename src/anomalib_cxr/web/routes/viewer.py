@@ -1,4 +1,4 @@
-"""The viewer of one case: its pictures, what screening says of it, and what readers say."""
+"""Viewer of one case: its images, the result of the screening, and the verdicts."""
 
 from __future__ import annotations
 
@@ -12,113 +12,132 @@ from starlette.background import BackgroundTask
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.case import Case, Verdict
 from anomalib_cxr.screening.worklist.store import Worklist
-from anomalib_cxr.web.images import PictureError, Pictures
-from anomalib_cxr.web.rendering import LARGEST, Asked, Kept, TheQuery, TheWorklist, last_verdict, page
-from anomalib_cxr.web.security import Form, remember
+from anomalib_cxr.web.images import CaseImages, ImageUnavailableError
+from anomalib_cxr.web.rendering import (
+    MAX_NUMBER,
+    FilterParameter,
+    SavedCase,
+    WorklistParameter,
+    last_verdict,
+    render_page,
+)
+from anomalib_cxr.web.security import Form
 
-LONGEST_NOTE, LONGEST_NAME = 2000, 100
+MAX_NOTE, MAX_NAME = 2000, 100
 READER = "reader"
-"""The cookie that remembers a reader's name until the browser is closed."""
-Number = Annotated[int, Path(ge=1, le=LARGEST)]
+"""Name of the cookie that remembers the reader's name until the browser is closed."""
+Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 router = APIRouter()
 
 
-def _case(number: Number, worklist: TheWorklist) -> Case:
+def _case(number: Number, worklist: WorklistParameter) -> Case:
     case = worklist.case(number)
     if case is None:
         raise HTTPException(404, f"There is no case {number} in this worklist.")
     return case
 
 
-async def _pictures(request: Request) -> Pictures:
-    pictures: Pictures = request.app.state.pictures
-    return pictures
+async def _images(request: Request) -> CaseImages:
+    images: CaseImages = request.app.state.images
+    return images
 
 
-TheCase = Annotated[Case, Depends(_case)]
-ThePictures = Annotated[Pictures, Depends(_pictures)]
+CaseParameter = Annotated[Case, Depends(_case)]
+ImagesParameter = Annotated[CaseImages, Depends(_images)]
 
 
 @router.get("/case/{number}")
 def show_case(
     request: Request,
     number: Number,
-    case: TheCase,
-    worklist: TheWorklist,
-    pictures: ThePictures,
-    asked: TheQuery,
-    kept: Kept = None,
+    case: CaseParameter,
+    worklist: WorklistParameter,
+    images: ImagesParameter,
+    worklist_filter: FilterParameter,
+    saved: SavedCase = None,
     picture: bool = False,
 ) -> Response:
     """Show a case.
 
     Args:
         request: The request.
-        number: Of the case.
+        number: Number of the case.
         case: The case.
         worklist: The worklist.
-        pictures: Makes the pictures.
-        asked: The cases that it stands among.
-        kept: The case whose verdict was kept just before.
-        picture: Show the picture of a refused case, too.
+        images: Images of the cases.
+        worklist_filter: Selection of cases that the case is one of.
+        saved: Case whose verdict the page before saved.
+        picture: Show the X-ray of a refused case, too.
     """
-    before, after = worklist.beside(number, asked.query)
+    previous, following = worklist.neighbors(number, worklist_filter.query)
     values = {
-        "asked": asked,
+        "worklist_filter": worklist_filter,
         "number": number,
         "case": case,
-        "before": before,
-        "after": after,
-        "kept": last_verdict(worklist, kept),
+        "previous": previous,
+        "following": following,
+        "saved": last_verdict(worklist, saved),
         "with_picture": picture or not case.why,
         "history": worklist.verdicts(number)[::-1],
         "verdicts": list(Verdict),
         "reader": unquote(request.cookies.get(READER, "")),
-        "longest_note": LONGEST_NOTE,
-        "longest_name": LONGEST_NAME,
+        "max_note": MAX_NOTE,
+        "max_name": MAX_NAME,
     }
-    answer = page(request, "case", values)
-    answer.background = BackgroundTask(_warm, pictures, worklist, after)
+    answer = render_page(request, "case", values)
+    answer.background = BackgroundTask(_prefetch, images, worklist, following)
     return answer
 
 
-def _warm(pictures: Pictures, worklist: Worklist, number: int | None) -> None:
-    """Make the picture that is most likely asked for next; what is wrong with it is told when it is asked for."""
+def _prefetch(images: CaseImages, worklist: Worklist, number: int | None) -> None:
+    """Render the X-ray that is most likely requested next; an error is shown when it is requested."""
     case = None if number is None else worklist.case(number)
     if case is not None and not case.why:
         try:
-            pictures.make("xray", case)
-        except (CxrError, PictureError):
+            images.render("xray", case)
+        except (CxrError, ImageUnavailableError):
             return
 
 
 @router.get("/case/{number}/{kind}.png")  # noqa: FAST003  # `_case` takes the number
-def show_picture(case: TheCase, kind: Literal["xray", "heat", "lungs", "thumbnail"], pictures: ThePictures) -> Response:
-    """Send a picture, or why there is none."""
+def send_image(
+    case: CaseParameter, kind: Literal["xray", "heat", "lungs", "thumbnail"], images: ImagesParameter
+) -> Response:
+    """Send an image, or the reason why there is none.
+
+    Args:
+        case: The case.
+        kind: Kind of image.
+        images: Images of the cases.
+    """
     try:
-        return Response(pictures.make(kind, case), media_type="image/png")
-    except (CxrError, PictureError) as error:
+        return Response(images.render(kind, case), media_type="image/png")
+    except (CxrError, ImageUnavailableError) as error:
         return PlainTextResponse(str(error), status_code=404)
 
 
 @router.post("/case/{number}/verdict", dependencies=[Depends(_case)])
-def keep_verdict(request: Request, number: Number, worklist: TheWorklist, asked: TheQuery, form: Form) -> Response:
-    """Keep a verdict, and go on to the next case."""
+def save_verdict(number: Number, worklist: WorklistParameter, worklist_filter: FilterParameter, form: Form) -> Response:
+    """Save a verdict, and go on to the next case.
+
+    Args:
+        number: Number of the case.
+        worklist: The worklist.
+        worklist_filter: Selection of cases that the case is one of.
+        form: Fields `verdict`, `reader` and `note`.
+    """
     verdict, note, reader = (str(form.get(name, "")).strip() for name in ("verdict", "note", "reader"))
-    if verdict not in {each.value for each in Verdict}:
-        raise HTTPException(400, "Choose normal, abnormal or unsure. Nothing was kept.")
-    if not 0 < len(reader) <= LONGEST_NAME or len(note) > LONGEST_NOTE:
+    if verdict not in {known.value for known in Verdict}:
+        raise HTTPException(400, "Choose normal, abnormal or unsure. Nothing was saved.")
+    if not 0 < len(reader) <= MAX_NAME or len(note) > MAX_NOTE:
         raise HTTPException(
             400,
-            f"A verdict needs the reader's name (at most {LONGEST_NAME} characters) and may have a note (at most "
-            f"{LONGEST_NOTE}). Nothing was kept. Go back and correct the form.",
+            f"A verdict needs the reader's name (at most {MAX_NAME} characters) and may have a note (at most "
+            f"{MAX_NOTE}). Nothing was saved. Go back and correct the form.",
         )
-    _, after = worklist.beside(number, asked.query)
+    _, following = worklist.neighbors(number, worklist_filter.query)
     worklist.give_verdict(number, Verdict(verdict), reader, note)
-    answer = RedirectResponse(_onwards(asked, number, after), status_code=303)
-    remember(request, answer, READER, quote(reader))
+    path = "/" if following is None else f"/case/{following}"
+    answer = RedirectResponse(worklist_filter.address(path, saved=number), status_code=303)
+    answer.set_cookie(READER, quote(reader), httponly=True, samesite="strict")
     return answer
-
-
-def _onwards(asked: Asked, number: int, after: int | None) -> str:
-    return asked.address("/", kept=number) if after is None else asked.address(f"/case/{after}", kept=number)

@@ -138,7 +138,7 @@ function missing() {
   const picture = byId("xray");
   const tell = async () => {
     const answer = await fetch(picture.src);
-    byId("missing").textContent = answer.ok ? "The picture could not be shown." : await answer.text();
+    byId("missing").textContent = answer.ok ? "The image could not be shown." : await answer.text();
     byId("missing").hidden = false;
     byId("stage").hidden = true;
   };
@@ -199,11 +199,11 @@ function upload() {
   const form = byId("upload");
   form.addEventListener("submit", (event) => {
     const file = byId("image").files[0];
-    const largest = Number(form.dataset.largest);
+    const largest = Number(form.dataset.max);
     const fits = file.size <= largest;
     if (!fits) event.preventDefault();
     byId("upload-state").textContent = fits
-      ? "Screening …" : `Too large: at most ${Math.floor(largest / 1024 ** 2)} MB are taken.`;
+      ? "Screening …" : `Too large: the limit is ${Math.floor(largest / 1024 ** 2)} MB.`;
   });
 }
 

@@ -7,7 +7,6 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from anomalib_cxr.errors import SettingError
 from anomalib_cxr.screening.calibration.probability import fit_probability, p_values, reliability
 
 
@@ -67,11 +66,6 @@ class TestProbability:
         found = curve(np.array([0.0, 0.5, 1.0]))
         assert np.isfinite(found).all()
         assert found[0] < 0.05 < found[1] < 0.95 < found[2]
-
-    @pytest.mark.parametrize("prevalence", [0, 1, -0.1, np.nan])
-    def test_no_prevalence(self, gaussians, prevalence):
-        with pytest.raises(SettingError, match=r"prevalence = .*\n.*between 0 and 1"):
-            fit_probability(*gaussians, prevalence)
 
 
 class TestReliability:

@@ -37,9 +37,9 @@ class TestGroups:
         assert group_name(grouping, "", "", None) == unknown
 
     def test_whoever_is_in_no_group_gets_the_lowest_threshold(self, calibration):
-        rule = calibration.rule_out[""]
+        rule = calibration.thresholds[""]
         rules = {sex: rule.model_copy(update={"threshold": at}) for sex, at in {"F": 0.3, "M": 0.2}.items()}
-        found = calibration.model_copy(update={"grouping": "sex", "rule_out": rules})
+        found = calibration.model_copy(update={"grouping": "sex", "thresholds": rules})
         assert [found.group_of("", sex, 50) for sex in ("F", "M", "")] == ["F", "M", "M"]
         assert found.label_threshold == 0.2
 
@@ -47,8 +47,8 @@ class TestGroups:
 class TestFile:
     def test_holds_for_what_lies_beside_it(self, calibrated, calibration):
         assert calibration.model == hash_of_model(calibrated / "model.xml")
-        assert calibration.beside == {
-            name: hash_of([calibrated / name]) for name in ("lungs.xml", "lungs.bin", "gate.npz")
+        assert calibration.files == {
+            name: hash_of([calibrated / name]) for name in ("lungs.xml", "lungs.bin", "input_check.npz")
         }
 
     def test_is_what_was_written(self, model, calibration):
@@ -60,12 +60,12 @@ class TestFile:
 
     def test_is_json_that_others_read(self, calibrated, calibration):
         found = json.loads((calibrated / "screening.json").read_text())
-        assert found["rule_out"][""]["threshold"] == calibration.rule_out[""].threshold
+        assert found["thresholds"][""]["threshold"] == calibration.thresholds[""].threshold
         assert found["healthy"] == list(calibration.healthy)
         assert {"anomalib", "torch"} <= set(found["versions"])
 
     @pytest.mark.parametrize(
-        "damage", [{"format": 2}, {"unknown": 1}, {"rule_out": {}}, {"model": None}, {"healthy": "many"}]
+        "damage", [{"format": 2}, {"unknown": 1}, {"thresholds": {}}, {"model": None}, {"healthy": "many"}]
     )
     def test_something_else(self, model, damage):
         file = model / "screening.json"
@@ -76,13 +76,13 @@ class TestFile:
     @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
     def test_no_json(self, model, content):
         (model / "screening.json").write_bytes(content)
-        with pytest.raises(ScreeningError, match=r"screening.json: (.*\n)+.*what a calibration wrote"):
+        with pytest.raises(ScreeningError, match=r"screening.json: (.*\n)+.*the record of a calibration"):
             read_calibration(model)
 
     def test_all_missing_files_at_once(self, model):
-        for name in ("lungs.xml", "gate.npz"):
+        for name in ("lungs.xml", "input_check.npz"):
             (model / name).unlink()
-        with pytest.raises(ScreeningError, match=r"no lungs.xml, gate.npz in "):
+        with pytest.raises(ScreeningError, match=r"no lungs.xml, input_check.npz in "):
             read_calibration(model)
 
     def test_a_threshold_that_was_changed_by_hand(self, model, calibration):
@@ -91,5 +91,5 @@ class TestFile:
         changed = calibration.model_copy(update={"model": hash_of_model(model / "model.xml")})
         write_calibration(changed, model)
         assert read_threshold(model / "model.xml") != changed.label_threshold
-        with pytest.raises(ScreeningError, match=r"model.xml.*not what was calibrated"):
+        with pytest.raises(ScreeningError, match=r"model.xml.*not the files that were calibrated"):
             read_calibration(model)

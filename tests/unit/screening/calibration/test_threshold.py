@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from anomalib_cxr.errors import ScreeningError, SettingError
-from anomalib_cxr.screening.calibration.threshold import lower_bound, misses_allowed, rule_out, sick_needed
+from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.screening.calibration.threshold import calibrate_threshold, lower_bound, misses_allowed, sick_needed
 
 
 def exact(n, missed, confidence):
@@ -73,7 +73,9 @@ class TestGuarantee:
         sensitivity, confidence, repeats = 0.9, 0.9, 2000
         rng = np.random.default_rng(n)
         draws = np.sqrt(rng.random((repeats, n)))
-        truth = np.array([1 - rule_out(*with_sick(draw), sensitivity, confidence).threshold ** 2 for draw in draws])
+        truth = np.array(
+            [1 - calibrate_threshold(*with_sick(draw), sensitivity, confidence).threshold ** 2 for draw in draws]
+        )
         failures = (truth < sensitivity).mean()
         margin = 4 * np.sqrt(confidence * (1 - confidence) / repeats)
         assert failures <= 1 - confidence + margin
@@ -84,49 +86,50 @@ class TestGuarantee:
     @pytest.mark.parametrize("n", [59, 93, 124, 300])
     def test_no_larger_threshold_has_it(self, n):
         scores = np.random.default_rng(n).random(n)
-        found = rule_out(*with_sick(scores), 0.95, 0.95)
-        assert found.lower_bound == pytest.approx(exact(n, found.n_missed, 0.95))
+        found = calibrate_threshold(*with_sick(scores), 0.95, 0.95)
+        assert found.lower_bound == pytest.approx(exact(n, found.n_sick_below, 0.95))
         assert found.lower_bound >= 0.95
-        assert (scores < found.threshold).sum() == found.n_missed
-        assert exact(n, found.n_missed + 1, 0.95) < 0.95
+        assert (scores < found.threshold).sum() == found.n_sick_below
+        assert exact(n, found.n_sick_below + 1, 0.95) < 0.95
         assert scores[scores >= found.threshold].min() - found.threshold < 1e-6
 
 
 class TestThreshold:
     def test_ties_are_read(self):
-        found = rule_out(*with_sick([0.2] * 30 + [0.9] * 70, healthy=[0.1, 0.2, 0.3]), 0.9, 0.9)
-        assert (found.threshold, found.n_missed, found.n_normal, found.n_freed) == (0.2, 0, 3, 1)
+        found = calibrate_threshold(*with_sick([0.2] * 30 + [0.9] * 70, healthy=[0.1, 0.2, 0.3]), 0.9, 0.9)
+        assert (found.threshold, found.n_sick_below, found.n_normal, found.n_normal_below) == (0.2, 0, 3, 1)
 
     @pytest.mark.parametrize("score", [0.1234567, 0.3, np.nextafter(0.3, 0), np.nextafter(0.3, 1), 1e-7, 1.0, 0.0])
     def test_is_rounded_down(self, score):
-        found = rule_out(*with_sick([score] * 10), 0.7, 0.8)
+        found = calibrate_threshold(*with_sick([score] * 10), 0.7, 0.8)
         assert found.threshold <= score < found.threshold + 1.01e-6
         assert found.threshold == float(f"{found.threshold:.6f}")
-        assert found.n_missed == 0
+        assert found.n_sick_below == 0
 
     def test_rounding_misses_none(self):
         steps = np.random.default_rng(0).integers(0, 10**6, 300) / 10**6
         for score in np.nextafter(steps, 0):
-            assert rule_out(*with_sick([score] * 3), 0.5, 0.5).n_missed == 0
+            assert calibrate_threshold(*with_sick([score] * 3), 0.5, 0.5).n_sick_below == 0
 
-    def test_freed_and_missed_are_counted(self):
+    def test_images_below_are_counted(self):
         scores = np.linspace(0.101, 1, 100)
-        found = rule_out(*with_sick(scores, healthy=np.linspace(0, 0.5, 11)), 0.9, 0.9)
+        found = calibrate_threshold(*with_sick(scores, healthy=np.linspace(0, 0.5, 11)), 0.9, 0.9)
         assert (found.n_sick, found.n_normal) == (100, 11)
-        assert found.n_freed == (np.linspace(0, 0.5, 11) < found.threshold).sum()
+        assert found.n_normal_below == (np.linspace(0, 0.5, 11) < found.threshold).sum()
 
 
 class TestRefused:
     @pytest.mark.parametrize(("n", "needed"), [(0, 299), (298, 299)])
     def test_too_few(self, n, needed):
         with pytest.raises(ScreeningError, match=rf"{n} sick images\n.*at least {needed}, none of them missed"):
-            rule_out(*with_sick(np.ones(n)), 0.99, 0.95)
+            calibrate_threshold(*with_sick(np.ones(n)), 0.99, 0.95)
 
     def test_the_group_is_named(self):
         with pytest.raises(ScreeningError, match="3 sick images of group F"):
-            rule_out(*with_sick(np.ones(3)), 0.99, 0.95, "F")
+            calibrate_threshold(*with_sick(np.ones(3)), 0.99, 0.95, "F")
 
-    @pytest.mark.parametrize(("sensitivity", "confidence"), [(1, 0.95), (0, 0.95), (0.99, 1), (0.99, 0), (np.nan, 0.9)])
-    def test_what_no_number_can_show(self, sensitivity, confidence):
-        with pytest.raises(SettingError, match="both between 0 and 1"):
-            rule_out(*with_sick(np.ones(500)), sensitivity, confidence)
+
+@pytest.mark.parametrize(("sensitivity", "share"), [(0.9, "10"), (0.95, "5"), (0.99, "1"), (0.995, "0.5")])
+def test_guarantee_as_a_sentence(sensitivity, share):
+    found = calibrate_threshold(*with_sick(np.ones(700)), sensitivity, 0.95)
+    assert found.guarantee == f"At most {share} % of sick people are expected below the threshold, at 95 % confidence."

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_cxr.screening.pipeline.explanation import draw_heatmap, write_picture
+from anomalib_cxr.screening.pipeline.explanation import describe, draw_heatmap, write_png
 
 OUTLINE = [89, 217, 242]
 NONE = np.zeros((16, 16))
@@ -54,21 +54,21 @@ def test_outline_of_the_lungs():
 def test_written_and_read_again(tmp_path, shape):
     path = tmp_path / "new" / "picture.png"
     levels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    write_picture(levels, path)
+    write_png(levels, path)
     assert np.array_equal(np.asarray(Image.open(path)), levels)
-    write_picture(np.clip(levels / 255, 0, 1), path)
+    write_png(np.clip(levels / 255, 0, 1), path)
     assert np.array_equal(np.asarray(Image.open(path)), levels)
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_beyond_black_and_white(tmp_path):
-    write_picture(np.array([[-0.5, 0.5, 1.5]]), tmp_path / "picture.png")
+    write_png(np.array([[-0.5, 0.5, 1.5]]), tmp_path / "picture.png")
     assert np.asarray(Image.open(tmp_path / "picture.png")).tolist() == [[0, 128, 255]]
 
 
 def test_a_full_disk_leaves_the_former(tmp_path, monkeypatch):
     path = tmp_path / "picture.png"
-    write_picture(np.zeros((4, 4)), path)
+    write_png(np.zeros((4, 4)), path)
     before = path.read_bytes()
 
     def fail(self, file, **_):
@@ -77,6 +77,56 @@ def test_a_full_disk_leaves_the_former(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(OSError, match="No space left"):
-        write_picture(np.ones((4, 4)), path)
+        write_png(np.ones((4, 4)), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+LUNGS = np.zeros((48, 48))
+LUNGS[6:42, 5:20] = LUNGS[6:42, 28:43] = 1
+
+
+def heat_at(row, column, side=48):
+    heat = np.zeros((side, side))
+    heat[row, column] = 1
+    return heat
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "place"),
+    [
+        (8, 12, "right lung, upper zone (left in the image)"),
+        (24, 12, "right lung, middle zone (left in the image)"),
+        (40, 12, "right lung, lower zone (left in the image)"),
+        (8, 36, "left lung, upper zone (right in the image)"),
+        (24, 36, "left lung, middle zone (right in the image)"),
+        (40, 36, "left lung, lower zone (right in the image)"),
+    ],
+)
+def test_place(row, column, place):
+    assert describe(0.5, heat_at(row, column), LUNGS).endswith(f"Most unusual: {place}.")
+
+
+def test_heat_of_another_size():
+    found = describe(0.5, heat_at(20, 3, side=24), LUNGS)
+    assert "right lung, lower zone" in found
+
+
+def test_heat_outside_the_lungs_does_not_count():
+    heat = heat_at(24, 24) + 0.2 * heat_at(40, 36)
+    assert "left lung, lower zone" in describe(0.5, heat, LUNGS)
+
+
+def test_one_hot_pixel_is_less_than_a_hot_region():
+    heat = heat_at(8, 12)
+    heat[36:42, 30:40] = 0.9
+    assert "left lung, lower zone" in describe(0.5, heat, LUNGS)
+
+
+def test_no_lungs():
+    assert describe(0.5, heat_at(8, 12), np.zeros((48, 48))).endswith("Most unusual: no lungs found.")
+
+
+@pytest.mark.parametrize(("share", "words"), [(1.0, "100 %"), (0.034, "3 %"), (0.01, "1 %"), (0.0033, "0.3 %")])
+def test_share(share, words):
+    assert describe(share, heat_at(8, 12), LUNGS).startswith(f"{words} of healthy images score as high.")

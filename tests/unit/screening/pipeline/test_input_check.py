@@ -1,4 +1,4 @@
-"""The gate on phantoms that it has not seen, and on what is no upright X-ray."""
+"""The input check on phantoms that it has not seen, and on what is no upright X-ray."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sklearn.datasets import load_sample_images
 
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.pipeline.input_check import Gate, fit_gate
+from anomalib_cxr.screening.pipeline.input_check import InputCheck, draw_patterns, fit_input_check
 
-UNLIKE, NO_LUNGS = "unlike any X-ray that the gate has learned from", "no two lungs of plausible size and place"
+UNLIKE, NO_LUNGS = "unlike the X-rays that the input check was fitted to", "no two lungs of plausible size and place"
 TURNED = {
     "turned by 90 degrees to the left": lambda image: image.rot90(1, (1, 2)),
     "turned by 180 degrees": lambda image: image.rot90(2, (1, 2)),
@@ -29,10 +29,10 @@ def unseen(labeled):
 
 
 @pytest.fixture(scope="module")
-def ask(gate, finder):
+def ask(input_check, lungs):
     def ask(image):
-        reduced = finder.reduce(image)
-        return gate.refusals(reduced, finder(reduced[None])[0])
+        reduced = lungs.reduce(image)
+        return input_check.refusals(reduced, lungs(reduced[None])[0])
 
     return ask
 
@@ -73,55 +73,56 @@ class TestNoXrays:
 
 
 class TestEachPart:
-    def test_lungs_alone(self, gate, finder, unseen):
-        reduced = finder.reduce(unseen[0])
+    def test_lungs_alone(self, input_check, lungs, unseen):
+        reduced = lungs.reduce(unseen[0])
         one_lung = np.zeros((32, 32))
         one_lung[8:24, 3:12] = 1
-        assert gate.refusals(reduced, one_lung) == [NO_LUNGS]
+        assert input_check.refusals(reduced, one_lung) == [NO_LUNGS]
         two_lungs = one_lung + one_lung[:, ::-1]
-        assert gate.refusals(reduced, two_lungs) == []
+        assert input_check.refusals(reduced, two_lungs) == []
 
-    def test_more_exposure_or_contrast_changes_nothing(self, gate, finder, unseen):
-        reduced = finder.reduce(unseen[0])
-        lungs = finder(reduced[None])[0]
-        assert gate.refusals(0.3 + 0.4 * reduced, lungs) == gate.refusals(reduced, lungs) == []
+    def test_more_exposure_or_contrast_changes_nothing(self, input_check, lungs, unseen):
+        reduced = lungs.reduce(unseen[0])
+        probability = lungs(reduced[None])[0]
+        brighter = 0.3 + 0.4 * reduced
+        assert input_check.refusals(brighter, probability) == input_check.refusals(reduced, probability) == []
 
 
 class TestFit:
     @pytest.fixture(scope="class")
-    def references(self, finder, labeled):
-        reduced = torch.stack([finder.reduce(read_radiograph(path)) for path in labeled.references[:24]])
-        return reduced, finder(reduced)
+    def references(self, lungs, labeled):
+        reduced = torch.stack([lungs.reduce(read_radiograph(path)) for path in labeled.references[:24]])
+        return reduced, lungs(reduced)
 
     def test_too_few(self, references):
-        reduced, lungs = references
+        reduced, probabilities = references
         with pytest.raises(ScreeningError, match=r"19 healthy X-rays .*\n.*at least 20"):
-            fit_gate(reduced[:19], lungs[:19], seed=0)
+            fit_input_check(reduced[:19], probabilities[:19], seed=0)
 
     def test_the_seed_tells_all(self, references):
-        first, again, other = (fit_gate(*references, seed=seed) for seed in (1, 1, 2))
+        first, again, other = (fit_input_check(*references, seed=seed) for seed in (1, 1, 2))
         np.testing.assert_allclose(first.weights, again.weights, rtol=1e-6, atol=1e-9)
         assert first.limit == pytest.approx(again.limit, rel=1e-9)
         assert not np.allclose(first.weights, other.weights, rtol=1e-3)
 
 
 class TestFile:
-    def test_a_gate_comes_back(self, gate, finder, unseen, tmp_path):
-        gate.save(tmp_path / "gate.npz")
-        again = Gate.load(tmp_path / "gate.npz")
+    def test_is_read_as_it_was_written(self, input_check, lungs, unseen, tmp_path):
+        input_check.save(tmp_path / "input_check.npz")
+        again = InputCheck.load(tmp_path / "input_check.npz")
         for image in (unseen[0], unseen[0].rot90(1, (1, 2)), torch.rand(1, 64, 64)):
-            reduced = finder.reduce(image)
-            lungs = finder(reduced[None])[0]
-            assert again.refusals(reduced, lungs) == gate.refusals(reduced, lungs)
+            reduced = lungs.reduce(image)
+            probability = lungs(reduced[None])[0]
+            assert again.refusals(reduced, probability) == input_check.refusals(reduced, probability)
 
     @pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "flipped", "array", "other"])
     def test_a_damaged_file(self, calibrated, tmp_path, damage):
-        path = tmp_path / "gate.npz"
-        whole = (calibrated / "gate.npz").read_bytes()
+        path = tmp_path / "input_check.npz"
+        whole = (calibrated / "input_check.npz").read_bytes()
         middle = len(whole) // 2
         contents = {
             "empty": b"",
-            "text": b"no gate at all",
+            "text": b"no archive at all",
             "truncated": whole[:middle],
             "flipped": whole[:middle]
             + bytes(255 - byte for byte in whole[middle : middle + 4000])
@@ -134,5 +135,28 @@ class TestFile:
                 np.save(file, np.ones(3))
         elif damage == "other":
             np.savez(path, kinds=np.ones(3))
-        with pytest.raises(ScreeningError, match=r"gate.npz: .*\n.*the gate that a calibration wrote"):
-            Gate.load(path)
+        with pytest.raises(ScreeningError, match=r"input_check.npz: .*\n.*the input check of a calibration"):
+            InputCheck.load(path)
+
+
+def test_span_from_black_to_white():
+    drawn = draw_patterns(40, 24, seed=3)
+    assert (drawn.shape, drawn.dtype) == ((40, 1, 24, 24), torch.float32)
+    np.testing.assert_allclose(drawn.amin((1, 2, 3)), 0)
+    np.testing.assert_allclose(drawn.amax((1, 2, 3)), 1, atol=1e-3)
+
+
+def test_no_two_alike_and_the_seed_tells_all():
+    drawn, again, other = (draw_patterns(40, 24, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(drawn, again)
+    assert not torch.equal(drawn, other)
+    assert len(torch.unique(drawn.flatten(1), dim=0)) == 40
+
+
+def test_kinds_differ_in_their_grain():
+    """Neighbors agree in clouds and hardly at all in noise."""
+    drawn = draw_patterns(80, 32, seed=0)[:, 0].numpy()
+    agree = [np.corrcoef(image[:, 1:].ravel(), image[:, :-1].ravel())[0, 1] for image in drawn]
+    noise, clouds = np.median(agree[::4]), np.median(agree[1::4])
+    assert abs(noise) < 0.1
+    assert clouds > 0.7

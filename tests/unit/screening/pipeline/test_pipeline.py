@@ -1,4 +1,4 @@
-"""Reading, gate and scores in one step, on files good and bad."""
+"""Reading, input check and scores in one step, on valid and invalid files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from anomalib_cxr.data.reading.radiograph import read_radiograph
-from anomalib_cxr.screening.pipeline import pipeline as station_module
-from anomalib_cxr.screening.pipeline.pipeline import picture_of, stamp_of
+from anomalib_cxr.screening.pipeline import pipeline as pipeline_module
+from anomalib_cxr.screening.pipeline.pipeline import display_image, fingerprint_of
 
 DICOM = "DICOM DX, anomalib_cxr phantom"
 
 
-def look_at(station, files):
-    return [look for batch in station.look(files) for look in batch]
+def run(pipeline, files):
+    return [result for batch in pipeline(files) for result in batch]
 
 
 @pytest.fixture
@@ -37,27 +37,27 @@ def edited(dicoms, tmp_path):
 
 
 class TestScores:
-    def test_are_those_of_the_model_in_the_order_of_the_files(self, station_of, scorer, images, stack):
+    def test_are_those_of_the_model_in_the_order_of_the_files(self, pipeline_of, scorer, images, stack):
         files = [images[number] for number in (70, 3, 61, 0, 33, 12, 79, 5, 50, 44, 8)]
-        looks = look_at(station_of(), files)
-        assert [look.path for look in looks] == files
-        passed = [look for look in looks if not look.refusals]
+        results = run(pipeline_of(), files)
+        assert [result.path for result in results] == files
+        passed = [result for result in results if not result.refusals]
         assert len(passed) >= 9
-        expected = [scorer(stack([look.path])) for look in passed]
-        assert [look.score for look in passed] == pytest.approx([float(one.score[0]) for one in expected], abs=1e-5)
-        assert [look.label for look in passed] == [bool(one.label[0]) for one in expected]
-        for look, one in zip(passed, expected, strict=True):
-            np.testing.assert_allclose(look.heat, one.heat[0], atol=1e-4)
+        expected = [scorer(stack([result.path])) for result in passed]
+        assert [result.score for result in passed] == pytest.approx([float(one.score[0]) for one in expected], abs=1e-5)
+        assert [result.label for result in passed] == [bool(one.label[0]) for one in expected]
+        for result, one in zip(passed, expected, strict=True):
+            np.testing.assert_allclose(result.heat, one.heat[0], atol=1e-4)
 
-    def test_sizes_mixed_in_a_batch_score_as_alone(self, station_of, images, tmp_path):
+    def test_sizes_mixed_in_a_batch_score_as_alone(self, pipeline_of, images, tmp_path):
         files = []
         for number, side in enumerate([(64, 64), (90, 70), (64, 64), (70, 90), (90, 70), (64, 64)]):
             files.append(tmp_path / f"{number}.png")
             Image.open(images[number]).resize(side).save(files[-1])
-        station = station_of()
-        together = look_at(station, files)
-        alone = [look_at(station, [file])[0] for file in files]
-        assert [(look.height, look.width) for look in together] == [
+        pipeline = pipeline_of()
+        together = run(pipeline, files)
+        alone = [run(pipeline, [file])[0] for file in files]
+        assert [(result.height, result.width) for result in together] == [
             (64, 64),
             (70, 90),
             (64, 64),
@@ -65,50 +65,50 @@ class TestScores:
             (70, 90),
             (64, 64),
         ]
-        assert [look.refusals for look in together] == [look.refusals for look in alone]
+        assert [result.refusals for result in together] == [result.refusals for result in alone]
         scores = [(one.score, other.score) for one, other in zip(together, alone, strict=True) if one.score is not None]
         assert len(scores) >= 4
         assert [one for one, _ in scores] == pytest.approx([other for _, other in scores], abs=1e-5)
 
-    def test_a_file_given_twice(self, station_of, images):
-        first, second = look_at(station_of(), [images[0], images[0]])
+    def test_a_file_given_twice(self, pipeline_of, images):
+        first, second = run(pipeline_of(), [images[0], images[0]])
         assert first.score == second.score is not None
 
-    def test_a_dicom_file_scores_as_its_picture(self, station_of, dicoms):
+    def test_a_dicom_file_scores_as_its_picture(self, pipeline_of, dicoms):
         picture = dicoms[0].parents[4] / "CXR_png" / "PHANTOM_0000_0.png"
-        looks = look_at(station_of(), [dicoms[0], picture])
-        assert looks[0].score == pytest.approx(looks[1].score, abs=1e-5)
-        assert looks[0].header.patient_id == "PHANTOM_0000_0"
+        results = run(pipeline_of(), [dicoms[0], picture])
+        assert results[0].score == pytest.approx(results[1].score, abs=1e-5)
+        assert results[0].header.patient_id == "PHANTOM_0000_0"
 
 
 class TestBatches:
-    def sizes(self, station, files):
-        return [len(batch) for batch in station.look(files)]
+    def sizes(self, pipeline, files):
+        return [len(batch) for batch in pipeline(files)]
 
     @pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (50, [7])])
-    def test_bounded_by_number(self, station_of, images, monkeypatch, most, sizes):
-        monkeypatch.setattr(station_module, "MOST_IN_BATCH", most)
-        assert self.sizes(station_of(), images[:7]) == sizes
+    def test_bounded_by_number(self, pipeline_of, images, monkeypatch, most, sizes):
+        monkeypatch.setattr(pipeline_module, "MAX_BATCH", most)
+        assert self.sizes(pipeline_of(), images[:7]) == sizes
 
     @pytest.mark.parametrize(("pixels", "sizes"), [(1, [1] * 5), (2 * 64 * 64, [2, 2, 1]), (2 * 64 * 64 + 1, [3, 2])])
-    def test_bounded_by_pixels(self, station_of, images, monkeypatch, pixels, sizes):
-        monkeypatch.setattr(station_module, "MOST_PIXELS", pixels)
-        assert self.sizes(station_of(), images[:5]) == sizes
+    def test_bounded_by_pixels(self, pipeline_of, images, monkeypatch, pixels, sizes):
+        monkeypatch.setattr(pipeline_module, "MAX_PIXELS", pixels)
+        assert self.sizes(pipeline_of(), images[:5]) == sizes
 
-    def test_reads_no_more_ahead_than_threads_can(self, station_of, images, monkeypatch):
+    def test_reads_no_more_ahead_than_threads_can(self, pipeline_of, images, monkeypatch):
         """Of an archive of any length a few images are in memory."""
         asked = []
-        monkeypatch.setattr(station_module.os, "cpu_count", lambda: 2)
-        monkeypatch.setattr(station_module, "MOST_IN_BATCH", 1)
-        station = station_of(sources=("none",))  # refused by their headers: quick
-        looks = station.look(asked.append(number) or images[0] for number in range(1000))
+        monkeypatch.setattr(pipeline_module.os, "cpu_count", lambda: 2)
+        monkeypatch.setattr(pipeline_module, "MAX_BATCH", 1)
+        pipeline = pipeline_of(sources=("none",))  # refused by their headers: quick
+        results = pipeline(asked.append(number) or images[0] for number in range(1000))
         for _ in range(10):
-            next(looks)
-        looks.close()
+            next(results)
+        results.close()
         assert 10 <= len(asked) <= 20
 
-    def test_nothing(self, station_of):
-        assert look_at(station_of(), []) == []
+    def test_nothing(self, pipeline_of):
+        assert run(pipeline_of(), []) == []
 
 
 class TestRefused:
@@ -121,86 +121,91 @@ class TestRefused:
             (bytes(128) + b"DICM" + bytes(40), "Rows (0028,0010)"),
         ],
     )
-    def test_unreadable(self, station_of, tmp_path, content, reason):
+    def test_unreadable(self, pipeline_of, tmp_path, content, reason):
         path = tmp_path / "file"
         path.write_bytes(content)
-        (look,) = look_at(station_of(), [path])
-        assert look.refusals[0].startswith("not readable as a frontal X-ray: ")
-        assert any(part in look.refusals[0] for part in reason.split("|"))
-        assert (look.score, look.height, look.picture, look.stamp.size) == (None, None, None, len(content))
+        (result,) = run(pipeline_of(), [path])
+        assert result.refusals[0].startswith("not readable as a frontal X-ray: ")
+        assert any(part in result.refusals[0] for part in reason.split("|"))
+        assert (result.score, result.height, result.display, result.fingerprint.size) == (
+            None,
+            None,
+            None,
+            len(content),
+        )
 
-    def test_a_file_that_went_away(self, station_of, tmp_path):
-        (look,) = look_at(station_of(), [tmp_path / "gone.png"])
-        assert "cannot be opened" in look.refusals[0]
-        assert look.stamp == (0, 0)
+    def test_a_file_that_went_away(self, pipeline_of, tmp_path):
+        (result,) = run(pipeline_of(), [tmp_path / "gone.png"])
+        assert "cannot be opened" in result.refusals[0]
+        assert result.fingerprint == (0, 0)
 
-    def test_a_truncated_one_among_good_ones(self, station_of, images, tmp_path):
+    def test_a_truncated_one_among_good_ones(self, pipeline_of, images, tmp_path):
         cut = tmp_path / "cut.png"
         cut.write_bytes(images[1].read_bytes()[:800])
-        looks = look_at(station_of(), [images[0], cut, images[2]])
-        assert [look.score is None for look in looks] == [False, True, False]
-        assert "truncated or damaged" in looks[1].refusals[0]
+        results = run(pipeline_of(), [images[0], cut, images[2]])
+        assert [result.score is None for result in results] == [False, True, False]
+        assert "truncated or damaged" in results[1].refusals[0]
 
     @pytest.mark.parametrize("view", ["LL", "LATERAL", "RL"])
-    def test_a_lateral_view(self, station_of, edited, view):
-        (look,) = look_at(station_of(sources=(DICOM,)), [edited(ViewPosition=view)])
-        assert look.refusals[0].startswith("not readable as a frontal X-ray: ")
-        assert view in look.refusals[0]
-        assert look.score is None
+    def test_a_lateral_view(self, pipeline_of, edited, view):
+        (result,) = run(pipeline_of(sources=(DICOM,)), [edited(ViewPosition=view)])
+        assert result.refusals[0].startswith("not readable as a frontal X-ray: ")
+        assert view in result.refusals[0]
+        assert result.score is None
 
     @pytest.mark.parametrize(("age", "accepted"), [("017Y", False), ("018Y", True), ("080Y", True), ("081Y", False)])
-    def test_ages(self, station_of, edited, age, accepted):
-        (look,) = look_at(station_of(sources=(DICOM,), ages=(18, 80)), [edited(PatientAge=age)])
+    def test_ages(self, pipeline_of, edited, age, accepted):
+        (result,) = run(pipeline_of(sources=(DICOM,), ages=(18, 80)), [edited(PatientAge=age)])
         expected = () if accepted else (f"age {int(age[:3])} outside the validated 18 to 80 years",)
-        assert look.refusals == expected
+        assert result.refusals == expected
 
-    def test_an_unknown_age_is_accepted(self, station_of, edited, images):
+    def test_an_unknown_age_is_accepted(self, pipeline_of, edited, images):
         for path in (edited(PatientAge=None), images[0]):
-            (look,) = look_at(station_of(sources=(DICOM, "picture"), ages=(18, 80)), [path])
-            assert look.refusals == ()
+            (result,) = run(pipeline_of(sources=(DICOM, "picture"), ages=(18, 80)), [path])
+            assert result.refusals == ()
 
-    def test_a_source_that_was_never_validated(self, station_of, dicoms):
-        station = station_of(sources=("picture",))
-        (look,) = look_at(station, dicoms[:1])
-        assert look.refusals == (f"never validated on this kind of source: {DICOM}",)
-        station.any_source = True
-        (look,) = look_at(station, dicoms[:1])
-        assert look.refusals == ()
-        assert look.score is not None
+    def test_a_source_that_was_never_validated(self, pipeline_of, dicoms):
+        pipeline = pipeline_of(sources=("picture",))
+        (result,) = run(pipeline, dicoms[:1])
+        assert result.refusals == (f"never validated on this kind of source: {DICOM}",)
+        pipeline.any_source = True
+        (result,) = run(pipeline, dicoms[:1])
+        assert result.refusals == ()
+        assert result.score is not None
 
-    def test_too_small(self, station_of, images):
-        (look,) = look_at(station_of(least_side=65), images[:1])
-        assert look.refusals == ("too small: 64 x 64 pixels, validated from 65",)
-        (look,) = look_at(station_of(least_side=64), images[:1])
-        assert look.refusals == ()
+    def test_too_small(self, pipeline_of, images):
+        (result,) = run(pipeline_of(least_side=65), images[:1])
+        assert result.refusals == ("too small: 64 x 64 pixels, validated from 65",)
+        (result,) = run(pipeline_of(least_side=64), images[:1])
+        assert result.refusals == ()
 
-    def test_by_the_gate(self, station_of, images, tmp_path):
+    def test_by_the_input_check(self, pipeline_of, images, tmp_path):
         Image.open(images[0]).rotate(180).save(tmp_path / "turned.png")
-        (look,) = look_at(station_of(), [tmp_path / "turned.png"])
-        assert "turned by 180 degrees" in look.refusals
-        assert (look.score, look.height) == (None, 64)
+        (result,) = run(pipeline_of(), [tmp_path / "turned.png"])
+        assert "turned by 180 degrees" in result.refusals
+        assert (result.score, result.height) == (None, 64)
 
 
-class TestPicture:
+class TestDisplayImage:
     @pytest.mark.parametrize(
         ("size", "expected"), [((64, 64), (64, 64)), ((1024, 512), (512, 256)), ((700, 3000), (119, 512))]
     )
     def test_size(self, size, expected):
-        found = picture_of(torch.rand(1, *size))
+        found = display_image(torch.rand(1, *size))
         assert found.shape == expected
         assert 0 <= found.min() <= found.max() <= 1
 
     def test_a_small_one_is_the_image_itself(self, images):
         image = read_radiograph(images[0])
-        assert np.array_equal(picture_of(image), image[0].numpy())
+        assert np.array_equal(display_image(image), image[0].numpy())
 
 
-def test_stamp_tells_a_change(images, tmp_path):
+def test_fingerprint_changes_with_the_file(images, tmp_path):
     path = tmp_path / "x.png"
     shutil.copy(images[0], path)
-    first = stamp_of(path)
+    first = fingerprint_of(path)
     assert first.size == images[0].stat().st_size
     path.write_bytes(path.read_bytes() + b" ")
-    assert stamp_of(path).size == first.size + 1
+    assert fingerprint_of(path).size == first.size + 1
     os.utime(path, ns=(0, 5))
-    assert stamp_of(path).modified == 5
+    assert fingerprint_of(path).modified == 5

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +17,21 @@ from PIL import Image
 from scipy.special import expit, logit
 
 from anomalib_cxr.deploy.runtime import ExportedModel
-from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.calibration.threshold import RuleOut
-from anomalib_cxr.screening.case import Decision
-from anomalib_cxr.screening.pipeline.pipeline import stamp_of
-from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings, refuse_hospital
+from anomalib_cxr.errors import DatasetError, ScreeningError
+from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold
+from anomalib_cxr.screening.case import Decision, Verdict
+from anomalib_cxr.screening.pipeline import screener as screener_module
+from anomalib_cxr.screening.pipeline.pipeline import fingerprint_of
+from anomalib_cxr.screening.pipeline.screener import (
+    LOCK,
+    Screener,
+    ScreenerSettings,
+    find_inputs,
+    refuse_hospital,
+    screen,
+    unscreened,
+)
+from anomalib_cxr.screening.worklist.store import Worklist
 
 
 def cases_of(screener, files):
@@ -32,7 +48,7 @@ class TestRows:
         scored = [case for case in cases if case.score is not None]
         found = ExportedModel(calibrated)(stack([case.path for case in scored]))
         assert [case.decision is Decision.TO_READ for case in scored] == found.label.tolist()
-        assert {case.decision for case in scored} == {Decision.TO_READ, Decision.RULED_OUT}
+        assert {case.decision for case in scored} == {Decision.TO_READ, Decision.BELOW_THRESHOLD}
         assert [case.score for case in scored] == pytest.approx(found.score.tolist(), abs=1e-5)
 
     def test_numbers(self, cases, calibration):
@@ -42,14 +58,19 @@ class TestRows:
                 continue
             odds = curve.intercept + curve.slope * case.score + logit(curve.prevalence) - logit(curve.share)
             assert case.probability == pytest.approx(expit(odds))
-            assert case.p_value == pytest.approx((1 + sum(each >= case.score for each in healthy)) / (len(healthy) + 1))
-            assert case.threshold == calibration.rule_out[""].threshold
-            assert (case.decision is Decision.RULED_OUT) == (case.score < case.threshold)
+            assert case.p_value == pytest.approx(
+                (1 + sum(score >= case.score for score in healthy)) / (len(healthy) + 1)
+            )
+            assert (case.threshold, case.guarantee) == (
+                calibration.thresholds[""].threshold,
+                "At most 30 % of sick people are expected below the threshold, at 80 % confidence.",
+            )
+            assert (case.decision is Decision.BELOW_THRESHOLD) == (case.score < case.threshold)
             assert "of healthy images score as high. Most unusual: " in case.findings
 
     def test_facts(self, cases, calibration, images):
         for case, path in zip(cases, images[50:70], strict=True):
-            assert (case.path, case.size, case.modified) == (str(path), *stamp_of(path))
+            assert (case.path, case.size, case.modified) == (str(path), *fingerprint_of(path))
             assert (case.height, case.width, case.source, case.model) == (64, 64, "picture", calibration.model)
             assert case.screened.endswith("+00:00")
 
@@ -62,16 +83,16 @@ class TestRows:
 
 
 class TestPictures:
-    def test_of_each_scored_one(self, cases, screener, scorer, finder, stack):
+    def test_of_each_scored_one(self, cases, screener, scorer, lungs, stack):
         out = screener.settings.output
         scored = [case for case in cases if case.score is not None]
         assert len(list((out / "heatmaps").iterdir())) == len({case.heatmap for case in scored}) == len(scored)
         for case in scored[:3]:
             assert np.asarray(Image.open(out / case.heatmap)).shape == (64, 64, 3)
-            heat, lungs = (np.asarray(Image.open(out / f"{case.layers}-{kind}.png")) for kind in ("heat", "lungs"))
+            heat, outline = (np.asarray(Image.open(out / f"{case.layers}-{kind}.png")) for kind in ("heat", "lungs"))
             assert np.abs(heat - 255 * scorer(stack([case.path])).heat[0]).max() <= 1
-            assert lungs.shape == (finder.side, finder.side)
-            assert lungs.max() > 200
+            assert outline.shape == (lungs.side, lungs.side)
+            assert outline.max() > 200
 
     def test_with_dicom(self, calibrated, dicoms, tmp_path):
         settings = ScreenerSettings(calibrated, tmp_path / "out", any_source=True, dicom=True)
@@ -86,24 +107,24 @@ class TestRefused:
         with pytest.raises(ScreeningError, match=r"no screening.json, lungs.xml.*\n.*\n.*anomalib-cxr calibrate"):
             Screener(ScreenerSettings(exported, tmp_path))
 
-    @pytest.mark.parametrize("name", ["lungs.bin", "lungs.xml", "gate.npz", "model.bin", "model.xml"])
+    @pytest.mark.parametrize("name", ["lungs.bin", "lungs.xml", "input_check.npz", "model.bin", "model.xml"])
     def test_a_file_that_is_not_what_was_calibrated(self, model, tmp_path, name):
         content = bytearray((model / name).read_bytes())
         content[len(content) // 2] ^= 1
         (model / name).write_bytes(content)
-        with pytest.raises(ScreeningError, match=rf"{name}.*not what was calibrated"):
+        with pytest.raises(ScreeningError, match=rf"{name}.*not the files that were calibrated"):
             Screener(ScreenerSettings(model, tmp_path / "out"))
 
     def test_all_of_them_at_once(self, model, tmp_path):
-        for name in ("lungs.bin", "gate.npz", "model.bin"):
+        for name in ("lungs.bin", "input_check.npz", "model.bin"):
             (model / name).write_bytes(b"else")
-        with pytest.raises(ScreeningError, match=r"model.bin.*lungs.bin.*gate.npz"):
+        with pytest.raises(ScreeningError, match=r"model.bin.*lungs.bin.*input_check.npz"):
             Screener(ScreenerSettings(model, tmp_path / "out"))
 
     @pytest.mark.parametrize("hospital", ["", "elsewhere"])
     def test_an_unknown_hospital(self, calibration, hospital):
         by_hospital = calibration.model_copy(
-            update={"grouping": "hospital", "rule_out": {"a": rule(0.1), "b": rule(0.2)}}
+            update={"grouping": "hospital", "thresholds": {"a": rule(0.1), "b": rule(0.2)}}
         )
         with pytest.raises(ScreeningError, match=rf"hospital '{hospital}'\n.*one of a, b"):
             refuse_hospital(by_hospital, hospital)
@@ -111,21 +132,210 @@ class TestRefused:
 
 
 def rule(threshold):
-    numbers = {"n_sick": 9, "n_missed": 0, "n_normal": 9, "n_freed": 0}
-    return RuleOut(threshold=threshold, sensitivity=0.9, confidence=0.9, lower_bound=0.9, **numbers)
+    numbers = {"n_sick": 9, "n_sick_below": 0, "n_normal": 9, "n_normal_below": 0}
+    return CalibratedThreshold(threshold=threshold, sensitivity=0.9, confidence=0.9, lower_bound=0.9, **numbers)
 
 
 def test_the_threshold_of_the_own_group(screener, images):
     score = next(case.score for case in cases_of(screener, images[:3]) if case.score is not None)
     groups = {"F": rule(0.0), "M": rule(score + 0.1)}
-    screener.calibration = screener.calibration.model_copy(update={"grouping": "sex", "rule_out": groups})
-    (look,) = next(screener.station.look(images[:1]))
-    for sex, decision in {"F": Decision.TO_READ, "M": Decision.RULED_OUT, "": Decision.TO_READ}.items():
-        case = screener._case(replace(look, header=look.header._replace(sex=sex), score=score))
+    screener.calibration = screener.calibration.model_copy(update={"grouping": "sex", "thresholds": groups})
+    (result,) = next(screener.pipeline(images[:1]))
+    for sex, decision in {"F": Decision.TO_READ, "M": Decision.BELOW_THRESHOLD, "": Decision.TO_READ}.items():
+        case = screener._case(replace(result, header=result.header._replace(sex=sex), score=score))
         assert (case.decision, case.subgroup) == (decision, sex or "F")
 
 
-def test_a_score_that_is_no_number_is_never_ruled_out(screener, images):
-    (look,) = next(screener.station.look(images[:1]))
-    case = screener._case(replace(look, score=float("nan")))
-    assert case.decision is not Decision.RULED_OUT
+def test_a_score_that_is_no_number_is_never_below_the_threshold(screener, images):
+    (result,) = next(screener.pipeline(images[:1]))
+    case = screener._case(replace(result, score=float("nan")))
+    assert case.decision is not Decision.BELOW_THRESHOLD
+
+
+@pytest.fixture
+def tree(images, dicoms, tmp_path):
+    """Pictures and a DICOM folder in a folder, with a text beside them."""
+    folder = tmp_path / "in"
+    (folder / "deep" / "er").mkdir(parents=True)
+    shutil.copy(images[0], folder / "b.png")
+    shutil.copy(images[1], folder / "deep" / "er" / "a.png")
+    shutil.copytree(dicoms[0].parents[3], folder / "DICOM")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def names(files, folder):
+    return [file.relative_to(folder.resolve()).as_posix() for file in files]
+
+
+def test_folders_with_all_in_them(tree, tmp_path):
+    found = find_inputs([tree], tmp_path / "out")
+    slices = [f"DICOM/PT00000{number}/ST000000/SE000000/IM000000" for number in (0, 1)]
+    assert names(found, tree) == [*slices, "b.png", "deep/er/a.png"]
+    assert all(file.is_absolute() for file in found)
+
+
+def test_dicomdir(tree, tmp_path):
+    found = find_inputs([tree / "DICOM" / "DICOMDIR"], tmp_path / "out")
+    assert [name.split("/")[1] for name in names(found, tree)] == ["PT000000", "PT000001"]
+
+
+def test_each_once_in_the_order_of_the_inputs(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tree)
+    given = [tree / "deep", tree / "b.png", tree / "deep" / "er" / "a.png", tree.relative_to(tree) / "b.png"]
+    assert names(find_inputs(given, tmp_path / "out"), tree) == ["deep/er/a.png", "b.png"]
+
+
+def test_pictures_of_the_worklist_are_no_inputs(tree):
+    output = tree / "out"
+    for place in ("heatmaps", "layers", "uploads"):
+        (output / place).mkdir(parents=True)
+        shutil.copy(tree / "b.png", output / place / "x.png")
+    assert names(find_inputs([tree / "out", tree / "b.png"], output), tree) == ["out/uploads/x.png", "b.png"]
+
+
+def test_all_missing_ones_at_once(tree, tmp_path):
+    given = [tmp_path / "none", tree, tmp_path / "neither.png"]
+    with pytest.raises(DatasetError, match="inputs that do not exist") as error:
+        find_inputs(given, tmp_path / "out")
+    assert error.value.offenders == {"no such path": [given[0], given[2]]}
+
+
+def test_nothing_to_screen(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DatasetError, match=r"no radiograph in .*in\n.*PNG"):
+        find_inputs([tmp_path / "in"], tmp_path / "out")
+
+
+@pytest.fixture
+def files(images, tmp_path):
+    """Copies of twenty phantoms, and a file that is no image."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in images[:12] + images[60:68]:
+        shutil.copy(path, folder)
+    (folder / "z.png").write_bytes(b"no image")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def run(screener, calibration):
+    def run(files, engine=screener.cases, **settings):
+        return screen(files, screener.settings.output, calibration, engine, **settings)
+
+    return run
+
+
+def idle(files):
+    """An engine that must not be needed."""
+    assert list(files) == []
+    return iter(())
+
+
+def tables(folder):
+    with (folder / "worklist.csv").open(newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert [row["path"] for row in json.loads((folder / "worklist.json").read_text())["rows"]] == paths
+    return paths
+
+
+class TestWhole:
+    def test_a_row_for_each_file(self, run, files):
+        worklist = run(files)
+        assert sorted(tables(worklist.folder)) == [str(file) for file in files]
+        assert worklist.counts()[Decision.REFUSED] >= 1
+        assert worklist.case(worklist.number_of(files[-1])).why.startswith("not readable")
+
+    def test_again_nothing_is_looked_at(self, run, files):
+        first = run(files).find()
+        second = run(files, idle).find()
+        assert second == first
+        assert len(second) == len(files)
+
+    def test_a_changed_file_is_screened_anew(self, run, files, screener):
+        worklist = run(files)
+        number = worklist.number_of(files[0])
+        worklist.give_verdict(number, Verdict.NORMAL, "Ada")
+        before = worklist.case(number)
+        shutil.copy(files[15], files[0])
+        seen = []
+        run(files, lambda given: seen.extend(given) or screener.cases(given))
+        assert seen == [files[0]]
+        assert worklist.number_of(files[0]) == number
+        assert worklist.case(number).score != before.score
+        assert worklist.case(number).score == pytest.approx(
+            worklist.case(worklist.number_of(files[15])).score, abs=1e-5
+        )
+        assert [record.reader for record in worklist.verdicts(number)] == ["Ada"]
+        assert worklist.count() == len(files)
+
+    def test_new_files_are_added(self, run, files):
+        run(files[:5])
+        assert len(tables(run(files[:9]).folder)) == 9
+
+    def test_unscreened(self, run, files):
+        worklist = run(files[:3])
+        os.utime(files[1], ns=(1, 1))
+        assert unscreened(files[:4], worklist) == [files[1], files[3]]
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("a worker died")])
+    def test_the_first_rows_stay_and_it_goes_on(self, run, files, screener, error):
+        def stopping(given):
+            yield next(screener.cases(given))
+            raise error
+
+        with pytest.raises(type(error) if isinstance(error, Exception) else error):
+            run(files, stopping)
+        folder = screener.settings.output
+        first = tables(folder)
+        assert len(first) == 8
+        seen = []
+        run(files, lambda given: seen.extend(given) or screener.cases(given))
+        assert set(map(str, seen)) == set(map(str, files)) - set(first)
+        assert sorted(tables(folder)) == [str(file) for file in files]
+
+    def test_a_full_disk(self, run, files, screener, monkeypatch):
+        run(files[:5])
+        before = Worklist(screener.settings.output).find()
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(screener_module, "write_png", full)
+            with pytest.raises(
+                ScreeningError, match=r"out: cannot be written \(.*No space left.*\)\n.*\n.*no row is lost"
+            ):
+                run(files)
+        assert Worklist(screener.settings.output).find() == before
+        assert len(tables(screener.settings.output)) == 5
+        assert run(files).count() == len(files)
+
+
+HOLD = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); input()"
+
+
+class TestOtherWriters:
+    def test_rows_of_another_model(self, run, files, calibration, screener):
+        run(files[:2])
+        other = calibration.model_copy(update={"model": "0" * 64})
+        with pytest.raises(ScreeningError, match=rf"rows of other models.*{calibration.model[:12]}"):
+            screen(files, screener.settings.output, other, idle)
+        assert len(tables(screener.settings.output)) == 2
+
+    def test_two_at_once(self, run, files, screener):
+        run(files[:2])
+        words = [sys.executable, "-c", HOLD, screener.settings.output / LOCK]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:  # noqa: S603
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(ScreeningError, match="another screening writes there"):
+                run(files)
+            other.communicate("\n")
+        assert run(files).count() == len(files)
+
+    def test_a_file_in_place_of_the_folder(self, run, files, screener):
+        screener.settings.output.write_text("a file")
+        with pytest.raises(ScreeningError, match=r"out: cannot be written"):
+            run(files)

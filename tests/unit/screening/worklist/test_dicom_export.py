@@ -19,10 +19,11 @@ from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.discovery import dicomdir_files
 from anomalib_cxr.data.reading.metadata import read_header
 from anomalib_cxr.errors import MissingExtraError, ScreeningError
-from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision
 from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects
 
 NOTICE = "For research, not a medical device. Not for decisions about patients."
+GUARANTEE = "At most 5 % of sick people are expected below the threshold, at 95 % confidence."
 MODEL = "ab" * 32
 HEATMAP = np.random.default_rng(0).integers(0, 256, (33, 21, 3), np.uint8)  # odd: the pixel data needs a byte more
 MEASURED = {"score": 0.71234567890123, "threshold": 0.4, "probability": 1.25e-7, "p_value": 1 / 301}
@@ -55,6 +56,7 @@ def case_of(path, **changes):
         Decision.TO_READ,
         **MEASURED,
         findings="Most unusual: right lung, upper zone.",
+        guarantee=GUARANTEE,
         model=MODEL,
         screened="2026-01-31T10:00:00+00:00",
     )
@@ -132,13 +134,18 @@ class TestReport:
         assert evaluation.value.meaning == decision.value
 
     def test_reasons_and_notice(self, written):
-        assert set(comments(written[1])) == {"Most unusual: right lung, upper zone.", NOTICE}
+        assert set(comments(written[1])) == {
+            "Most unusual: right lung, upper zone.",
+            GUARANTEE,
+            NOTICE,
+            BELOW_THRESHOLD_NOTICE,
+        }
 
     def test_a_refused_case_has_its_reason_and_no_measurements(self, source, tmp_path):
         case = Case("/a", 1, 1, Decision.REFUSED, why="not a chest X-ray", screened="2026-01-31T10:00:00+00:00")
         _, path = write_dicom_objects(case, source, HEATMAP, tmp_path)
         assert group_of(path).get_measurements() == []
-        assert set(comments(path)) == {"not a chest X-ray", NOTICE}
+        assert set(comments(path)) == {"not a chest X-ray", NOTICE, BELOW_THRESHOLD_NOTICE}
 
     def test_who_observed_by_which_algorithm(self, written):
         report = hd.sr.srread(written[1])

@@ -15,8 +15,8 @@ from dataclasses import replace
 import pytest
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.case import Case, Decision, Verdict
-from anomalib_cxr.screening.worklist.store import DATABASE, Agreement, Query, Worklist
+from anomalib_cxr.screening.case import Agreement, Case, Decision, Verdict
+from anomalib_cxr.screening.worklist.store import DATABASE, CaseQuery, Worklist
 
 
 @pytest.fixture
@@ -34,14 +34,17 @@ def names(found):
 
 class TestCases:
     def test_come_back_as_they_were(self, tmp_path):
-        texts = {name: f"{name} 'of' \"x\" ü %" for name in ("why", "findings", "subgroup", "source", "study_uid")}
+        texts = {
+            name: f"{name} 'of' \"x\" ü %"
+            for name in ("why", "guarantee", "findings", "subgroup", "source", "study_uid")
+        }
         more = {name: name for name in ("sop_uid", "patient_id", "patient_name", "sex", "heatmap", "layers", "model")}
         numbers = {"score": 0.1 + 0.2, "threshold": 1e-6, "probability": 1.0, "p_value": 1 / 3, "age": 0.5}
         case = Case(
             "/ü/a b.png",
             2**40,
             2**62 + 1,
-            Decision.RULED_OUT,
+            Decision.BELOW_THRESHOLD,
             **texts,
             **more,
             **numbers,
@@ -58,7 +61,7 @@ class TestCases:
         worklist.add([case_of("c", 0.1, modified=7), case_of("f", 0.3)])
         assert worklist.case(4) == case_of("c", 0.1, modified=7)
         assert worklist.count() == 6
-        assert [given.verdict for given in worklist.verdicts(4)] == [Verdict.ABNORMAL]
+        assert [record.verdict for record in worklist.verdicts(4)] == [Verdict.ABNORMAL]
         assert worklist.number_of("/xrays/c.png") == 4
 
     def test_all_or_none(self, worklist, case_of):
@@ -67,10 +70,10 @@ class TestCases:
             worklist.add([case_of("f", 0.9), broken])
         assert worklist.count() == 5
 
-    def test_stamps_models_and_numbers(self, worklist, case_of):
+    def test_fingerprints_models_and_numbers(self, worklist, case_of):
         worklist.add([case_of("a", 0.5, size=10, modified=20, model="0" * 64)])
-        stamps = worklist.stamps()
-        assert (len(stamps), stamps["/xrays/a.png"]) == (5, (10, 20))
+        fingerprints = worklist.fingerprints()
+        assert (len(fingerprints), fingerprints["/xrays/a.png"]) == (5, (10, 20))
         assert worklist.models() == {"f" * 64, "0" * 64}
         assert (worklist.number_of("/xrays/e.png"), worklist.number_of("/xrays/z.png")) == (5, None)
 
@@ -90,22 +93,24 @@ class TestOrder:
         )
         assert names(worklist.find()) == ["d", "b", "a", "c"]
 
-    def test_beside(self, worklist):
-        assert [worklist.beside(number) for number in (4, 3, 2, 1, 5, 9)] == [
+    def test_neighbors(self, worklist):
+        assert [worklist.neighbors(number) for number in (4, 3, 2, 1, 5, 9)] == [
             (None, 3), (4, 2), (3, 1), (2, 5), (1, None), (None, None),
         ]  # fmt: skip
 
-    def test_beside_by_the_place_in_a_query(self, worklist):
-        refused = Query(Decision.REFUSED)
-        assert [worklist.beside(number, refused) for number in (1, 5, 4)] == [(None, 5), (1, None), (None, 1)]
+    def test_neighbors_by_the_place_in_a_query(self, worklist):
+        refused = CaseQuery(Decision.REFUSED)
+        assert [worklist.neighbors(number, refused) for number in (1, 5, 4)] == [(None, 5), (1, None), (None, 1)]
 
 
 class TestQueries:
     @pytest.mark.parametrize("decision", Decision)
     def test_by_decision(self, worklist, decision):
-        expected = {Decision.TO_READ: ["c", "a"], Decision.RULED_OUT: ["d"], Decision.REFUSED: ["b", "e"]}[decision]
-        assert names(worklist.find(Query(decision))) == expected
-        assert worklist.count(Query(decision)) == len(expected)
+        expected = {Decision.TO_READ: ["c", "a"], Decision.BELOW_THRESHOLD: ["d"], Decision.REFUSED: ["b", "e"]}[
+            decision
+        ]
+        assert names(worklist.find(CaseQuery(decision))) == expected
+        assert worklist.count(CaseQuery(decision)) == len(expected)
 
     @pytest.mark.parametrize(
         ("search", "expected"),
@@ -126,19 +131,19 @@ class TestQueries:
         worklist = Worklist(tmp_path, create=True)
         worklist.add([case_of(name, 0.5) for name in ("100%_x", "o'hara", '"q"', "back\\slash")])
         worklist.add([case_of("uid", 0.5, sop_uid="1.9.8.7.6")])
-        assert names(worklist.find(Query(search=search))) == expected
-        assert worklist.count(Query(search=search)) == len(expected)
+        assert names(worklist.find(CaseQuery(search=search))) == expected
+        assert worklist.count(CaseQuery(search=search)) == len(expected)
 
     def test_search_in_a_decision(self, worklist):
-        assert names(worklist.find(Query(Decision.REFUSED, "e.png"))) == ["e"]
-        assert names(worklist.find(Query(Decision.TO_READ, "e.png"))) == []
+        assert names(worklist.find(CaseQuery(Decision.REFUSED, "e.png"))) == ["e"]
+        assert names(worklist.find(CaseQuery(Decision.TO_READ, "e.png"))) == []
 
     def test_counts_by_day(self, worklist, case_of):
         worklist.add([case_of("f", 0.9, screened="2026-02-01T00:00:00+00:00")])
-        to_read, ruled_out, refused = Decision.TO_READ, Decision.RULED_OUT, Decision.REFUSED
-        assert worklist.counts() == {ruled_out: 1, to_read: 3, refused: 2}
-        assert worklist.counts("2026-02-01") == {ruled_out: 0, to_read: 1, refused: 0}
-        assert worklist.counts("2026-01-31") == {ruled_out: 1, to_read: 2, refused: 2}
+        to_read, below, refused = Decision.TO_READ, Decision.BELOW_THRESHOLD, Decision.REFUSED
+        assert worklist.counts() == {below: 1, to_read: 3, refused: 2}
+        assert worklist.counts("2026-02-01") == {below: 0, to_read: 1, refused: 0}
+        assert worklist.counts("2026-01-31") == {below: 1, to_read: 2, refused: 2}
         assert sum(worklist.counts("2025-01-01").values()) == 0
 
 
@@ -147,24 +152,24 @@ class TestVerdicts:
         for verdict in (Verdict.UNSURE, Verdict.NORMAL):
             worklist.give_verdict(3, verdict, " Ada ", "a 'note'")
         worklist.give_verdict(4, Verdict.ABNORMAL, "Bob")
-        assert [(given.case_id, given.verdict, given.reader, given.note) for given in worklist.verdicts()] == [
+        assert [(record.case_id, record.verdict, record.reader, record.note) for record in worklist.verdicts()] == [
             (3, Verdict.UNSURE, "Ada", "a 'note'"),
             (3, Verdict.NORMAL, "Ada", "a 'note'"),
             (4, Verdict.ABNORMAL, "Bob", ""),
         ]
         assert len(worklist.verdicts(3)) == 2
         assert worklist.verdicts(1) == []
-        assert all(given.given.endswith("+00:00") for given in worklist.verdicts())
+        assert all(record.given_at.endswith("+00:00") for record in worklist.verdicts())
 
     def test_latest(self, worklist):
         for number, verdict in ((3, Verdict.UNSURE), (4, Verdict.ABNORMAL), (3, Verdict.NORMAL)):
             worklist.give_verdict(number, verdict, "Ada")
         found = worklist.latest_verdicts([3, 4, 5])
-        assert {number: given.verdict for number, given in found.items()} == {3: Verdict.NORMAL, 4: Verdict.ABNORMAL}
+        assert {number: record.verdict for number, record in found.items()} == {3: Verdict.NORMAL, 4: Verdict.ABNORMAL}
         assert worklist.latest_verdicts([]) == {}
 
     def test_first_unread_is_the_first_in_the_order_without_a_verdict(self, worklist):
-        for query in (Query(), Query(Decision.TO_READ)):
+        for query in (CaseQuery(), CaseQuery(Decision.TO_READ)):
             for number, _ in worklist.find(query):
                 if not worklist.verdicts(number):
                     assert worklist.first_unread(query) == number
@@ -180,7 +185,7 @@ class TestVerdicts:
         assert set(worklist.agreement()) == {
             Agreement(Decision.TO_READ, Verdict.ABNORMAL, 2),
             Agreement(Decision.TO_READ, Verdict.NORMAL, 1),
-            Agreement(Decision.RULED_OUT, Verdict.NORMAL, 1),
+            Agreement(Decision.BELOW_THRESHOLD, Verdict.NORMAL, 1),
         }
 
     @pytest.mark.parametrize(("number", "reader"), [(99, "Ada"), (3, "  ")])
@@ -199,8 +204,8 @@ class TestRefused:
     @pytest.mark.parametrize("create", [True, False])
     def test_of_a_newer_version(self, worklist, create):
         with sqlite3.connect(worklist.file) as database:
-            database.execute("PRAGMA user_version = 2")
-        with pytest.raises(ScreeningError, match=r"format 2\n.*format 1"):
+            database.execute("PRAGMA user_version = 3")
+        with pytest.raises(ScreeningError, match=r"format 3\n.*format 2"):
             Worklist(worklist.folder, create=create)
 
     @pytest.mark.parametrize("create", [True, False])
@@ -238,8 +243,8 @@ class TestSeveral:
         writers = [subprocess.Popen([*words, name]) for name in "ab"]  # noqa: S603  # this interpreter
         assert [writer.wait(120) for writer in writers] == [0, 0]
         worklist = Worklist(tmp_path)
-        assert set(worklist.stamps()) == {f"/{name}/{number}.png" for name in "ab" for number in range(30)}
-        readers = [given.reader for given in worklist.verdicts()]
+        assert set(worklist.fingerprints()) == {f"/{name}/{number}.png" for name in "ab" for number in range(30)}
+        readers = [record.reader for record in worklist.verdicts()]
         assert (readers.count("a"), readers.count("b")) == (30, 30)
 
     def test_threads_that_begin_at_once(self, tmp_path):

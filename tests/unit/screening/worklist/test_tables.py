@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from anomalib_cxr.screening.case import Decision
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision
 from anomalib_cxr.screening.worklist import tables
 from anomalib_cxr.screening.worklist.store import Worklist
-from anomalib_cxr.screening.worklist.tables import write_tables
+from anomalib_cxr.screening.worklist.tables import escape_csv_formula, write_tables
 
 
 @pytest.fixture
@@ -41,8 +41,20 @@ def test_both_hold_the_rows_of_the_database(worklist, calibration, names):
     assert [{name: as_text(value) for name, value in row.items()} for row in record["rows"]] == rows
     expected = [case for _, case in worklist.find()]
     assert [row["path"] for row in rows] == [case.path for case in expected]
-    assert [row["decision"] for row in rows] == ["to be read"] * 5 + ["normal, ruled out"] * 2 + ["refused: blank"]
-    for name in ("score", "threshold", "probability", "p_value", "findings", "source", "model", "screened"):
+    assert [row["decision"] for row in rows] == ["to be read"] * 5 + ["below the calibrated threshold"] * 2 + [
+        "refused: blank"
+    ]
+    for name in (
+        "score",
+        "threshold",
+        "guarantee",
+        "probability",
+        "p_value",
+        "findings",
+        "source",
+        "model",
+        "screened",
+    ):
         assert [row[name] for row in record["rows"]] == [getattr(case, name) for case in expected]
 
 
@@ -57,8 +69,9 @@ def test_the_head_tells_the_model_and_its_guarantee(worklist, calibration):
     write_tables(worklist, calibration)
     _, record = read(worklist.folder)
     assert (record["model"], record["prevalence"]) == (calibration.model, 0.1)
-    assert record["rule_out"][""]["threshold"] == calibration.rule_out[""].threshold
+    assert record["thresholds"][""]["threshold"] == calibration.thresholds[""].threshold
     assert "not a medical device" in record["notice"]
+    assert BELOW_THRESHOLD_NOTICE in record["notice"]
 
 
 def test_no_rows(tmp_path, calibration):
@@ -102,3 +115,13 @@ def test_an_interruption_leaves_the_former_tables(worklist, calibration, monkeyp
     with pytest.raises(OSError, match="No space left"):
         write_tables(worklist, calibration)
     assert {path.name: path.read_bytes() for path in worklist.folder.glob("worklist.[cj]s*")} == before
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_formulas_become_text(start):
+    assert escape_csv_formula(f"{start}1+1") == f"'{start}1+1"
+
+
+@pytest.mark.parametrize("cell", ["", "a=1", " =1", "1-2", -0.5, 3, None])
+def test_all_else_stays(cell):
+    assert escape_csv_formula(cell) == cell

@@ -75,7 +75,7 @@ class TestAgreement:
             worklist.give_verdict(number, verdict, reader)
         text = client.get("/agreement").text
         # Wilson's interval of 1 in 4 is 4.6 % to 69.9 %.
-        expected = "readers called 1 of 4 abnormal (25 %; 95 % interval 4.6 % to 70 %), and were unsure of 1."
-        assert f"Normal, ruled out: {expected}" in text
+        expected = "readers called 1 of 4 abnormal (25 %; 95 % interval 4.6 % to 70 %) and were unsure of 1."
+        assert f"Below the calibrated threshold: {expected}" in text
         assert "To be read: readers called 1 of 1 abnormal" in text
         assert "Refused: readers" not in text

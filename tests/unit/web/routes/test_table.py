@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from anomalib_cxr.screening.case import Case, Decision, Verdict
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision, Verdict
 from anomalib_cxr.screening.worklist.store import Worklist
 
 
@@ -17,12 +17,12 @@ def numbers(text):
 
 @pytest.fixture
 def many(tmp_path, browse):
-    """120 cases: 70 to be read, 50 ruled out; 7 of them today."""
+    """120 cases: 70 to be read, 50 below the threshold; 7 of them today."""
     worklist = Worklist(tmp_path / "many", create=True)
     day = datetime.now(timezone.utc).date().isoformat()
     cases = []
     for index in range(120):
-        decision = Decision.TO_READ if index < 70 else Decision.RULED_OUT
+        decision = Decision.TO_READ if index < 70 else Decision.BELOW_THRESHOLD
         screened = f"{day}T00:00:01+00:00" if index < 7 else "2001-01-01T00:00:00+00:00"
         share = 1 - index / 120
         cases.append(Case(f"/x/{index}.png", 1, 1, decision, probability=share, score=share, screened=screened))
@@ -34,7 +34,7 @@ def test_rows_are_ordered_by_probability_and_the_refused_come_last(client):
     assert numbers(client.get("/?decision=all").text) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("decision", "found"), [("to_read", [1, 2]), ("ruled_out", [3]), ("refused", [4])])
+@pytest.mark.parametrize(("decision", "found"), [("to_read", [1, 2]), ("below_threshold", [3]), ("refused", [4])])
 def test_filters(client, decision, found):
     assert numbers(client.get(f"/?decision={decision}").text) == found
 
@@ -64,7 +64,7 @@ def test_search(client, search):
 def test_search_without_a_hit(client):
     text = client.get("/", params={"search": '"><script>'}).text
     assert numbers(text) == []
-    assert "Look among all cases" in text
+    assert "Search all cases" in text
     assert '"><script>' not in text
 
 
@@ -89,7 +89,7 @@ class TestPaging:
 def test_counts_of_the_day_and_in_all(many):
     text = re.sub(r"<[^>]+>", "", many.get("/").text)
     assert re.search(r"To be read\s+70 · today 7", text)
-    assert re.search(r"Normal, ruled out\s+50 · today 0", text)
+    assert re.search(r"Below the calibrated threshold\s+50 · today 0", text)
     assert re.search(r"All\s+120 · today 7", text)
 
 
@@ -102,7 +102,14 @@ class TestNextUnread:
 
     def test_none_is_left(self, client):
         client.give(4, query="decision=refused")
-        assert "Each of these cases has a verdict" in client.get("/next-unread?decision=refused").text
+        assert "All of these cases have a verdict" in client.get("/next-unread?decision=refused").text
+
+
+def test_the_guarantee_stands_below_the_rows(client):
+    guarantee = "At most 5 % of sick people are expected below the threshold, at 95 % confidence."
+    assert client.get("/?decision=all").text.count(guarantee) == 1
+    assert guarantee not in client.get("/?decision=refused").text
+    assert BELOW_THRESHOLD_NOTICE in client.get("/?decision=refused").text
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_one_that_the_screener_cannot_take(browse, worklist, folder):
 
     answer = send(browse(worklist, screen), png())
     assert answer.status_code == 422
-    assert "was not kept" in answer.text
+    assert "was not saved" in answer.text
     assert list(folder.iterdir()) == []
 
 
@@ -147,7 +147,7 @@ def test_no_form_without_a_screener(client):
     assert send(client, png(), page="/case/1").status_code == 404
 
 
-def test_needs_the_word_of_the_page(sender, folder):
+def test_needs_the_token_of_the_page(sender, folder):
     sender.get("/")
     assert sender.post("/upload", files={"image": ("a.png", png())}).status_code == 403
     assert not folder.exists()

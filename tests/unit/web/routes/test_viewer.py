@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_cxr.screening.case import Verdict
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Verdict
 
-CASE_AND_QUERY = "/case/{}?decision=all&kept={}"
+CASE_AND_QUERY = "/case/{}?decision=all&saved={}"
 
 
 class TestPage:
@@ -21,6 +21,8 @@ class TestPage:
             "0.11",
             "Unusual in the left upper zone.",
             "to be read",
+            "At most 5 % of sick people are expected below the threshold, at 95 % confidence.",
+            BELOW_THRESHOLD_NOTICE,
             "ffffffffffff",
         ):
             assert part in text
@@ -46,17 +48,17 @@ class TestPage:
 
 
 class TestVerdict:
-    def test_is_kept_and_the_next_case_comes(self, client, worklist):
+    def test_is_saved_and_the_next_case_comes(self, client, worklist):
         answer = client.give(1, "abnormal", "seen <b>", "Ada")
         assert (answer.status_code, answer.headers["Location"]) == (303, CASE_AND_QUERY.format(2, 1))
-        (given,) = worklist.verdicts(1)
-        assert given[:4] == (1, Verdict.ABNORMAL, "seen <b>", "Ada")
-        assert "Kept: abnormal" in client.get(answer.headers["Location"]).text
+        (record,) = worklist.verdicts(1)
+        assert record[:4] == (1, Verdict.ABNORMAL, "seen <b>", "Ada")
+        assert "Saved: abnormal" in client.get(answer.headers["Location"]).text
 
     def test_of_the_last_case_leads_to_the_list(self, client):
         answer = client.give(2, query="decision=to_read&search=c2")
-        assert answer.headers["Location"] == "/?decision=to_read&search=c2&kept=2"
-        assert "Kept: abnormal" in client.get(answer.headers["Location"]).text
+        assert answer.headers["Location"] == "/?decision=to_read&search=c2&saved=2"
+        assert "Saved: abnormal" in client.get(answer.headers["Location"]).text
 
     def test_history_is_shown_the_last_one_first(self, client):
         client.give(1, "unsure", "first look", "Ada")
@@ -96,7 +98,7 @@ class TestVerdict:
         worklist.file.write_bytes(b"no database" * 100)
         answer = client.post("/case/1/verdict", data={"csrf": "0"})
         assert answer.status_code == 503
-        assert "not kept" in answer.text
+        assert "nothing was saved" in answer.text
         worklist.file.write_bytes(content)
 
 
