@@ -288,7 +288,7 @@ def serve(
         port: Port to listen on; 0 for any free port.
         token_file: File with the token that readers sign in with, at least 16 characters.
     """
-    for module in ("fastapi", "uvicorn", "python_multipart"):
+    for module in ("fastapi", "uvicorn", "python_multipart", "itsdangerous"):
         require_extra(module, "serve")
     from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
     from anomalib_cxr.web.routes.upload import screening_into  # noqa: PLC0415

@@ -1,12 +1,12 @@
-"""What the gate before scoring keeps and refuses, on real X-rays and on what is none.
+"""Acceptance and refusal rates of the input quality check, on real X-rays and on other images.
 
-    python benchmarks/gate.py MODEL datasets/montgomery_shenzhen --output results/gate
+    python benchmarks/input_check.py MODEL datasets/montgomery_shenzhen --output results/input_check
 
-MODEL is the folder of a calibrated model, whose lung finder is taken. For each of the five splits of
-`configs/data/detection_splits.csv` a gate learns from the healthy training images; all other images, sick ones too, are
-to pass, and the same ones turned, inverted or cropped to a quarter are to be refused, and so are parts of photographs
-(those that come with scikit-learn and scikit-image), noise, and blank pictures. Then each hospital's images by a gate
-that knows the other hospital only. Writes `gate.csv` and `gate.json`.
+MODEL is the folder of a calibrated model, whose lung segmenter is used. For each of the five splits of
+`configs/data/detection_splits.csv` a check is fitted to the healthy training images. It should accept all other images,
+sick ones too, and refuse the same ones turned, inverted or cropped to a quarter, parts of photographs (those that come
+with scikit-learn and scikit-image), noise, and blank images. In addition, each hospital's images are checked by one
+that was fitted to the other hospital alone. Writes `input_check.csv` and `input_check.json`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.evaluation.metrics.intervals import wilson_interval
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.screening.pipeline.input_check import Gate, fit_gate
+from anomalib_cxr.screening.pipeline.input_check import InputCheck, fit_input_check
 from anomalib_cxr.segmentation.deployed import LUNGS, LungFinder
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 SPLITS = range(5)
 PARTS = 20
-"""Of each photograph."""
+"""Number of parts of each photograph."""
 _BUNDLED = [
     "astronaut",
     "brick",
@@ -79,7 +79,7 @@ def quarters(images: torch.Tensor) -> torch.Tensor:
 
 
 def variants(real: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield each kind of picture by its name, `(N, 1, S, S)`; the first one is to pass."""
+    """Yield the kinds of images by name, `(N, 1, S, S)`; the first one should pass."""
     side = real.shape[-1]
     yield "real", real
     yield "turned by 90 degrees", torch.cat([real.rot90(1, (-2, -1)), real.rot90(3, (-2, -1))])
@@ -92,19 +92,19 @@ def variants(real: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     yield "blank", torch.linspace(0, 1, 20).reshape(-1, 1, 1, 1).expand(-1, 1, side, side)
 
 
-def measure(gate: Gate, finder: LungFinder, real: torch.Tensor) -> list[dict[str, Any]]:
-    """Return how many of each kind are refused."""
+def measure(input_check: InputCheck, segmenter: LungFinder, real: torch.Tensor) -> list[dict[str, Any]]:
+    """Return the number of refused images of each kind, with its share and 95 % interval."""
     rows = []
     for kind, images in variants(real):
-        lungs = np.concatenate([finder(part) for part in torch.split(images, 16)])
-        refused = sum(bool(gate.refusals(*pair)) for pair in zip(images, lungs, strict=True))
+        lungs = np.concatenate([segmenter(part) for part in torch.split(images, 16)])
+        refused = sum(bool(input_check.refusals(*pair)) for pair in zip(images, lungs, strict=True))
         low, high = wilson_interval(refused, len(images))
         rows.append({"kind": kind, "n": len(images), "refused": refused, "share": refused / len(images), "low": low,
                      "high": high})  # fmt: skip
     return rows
 
 
-def run(model: Path, root: Path, output: Path = Path("results/gate")) -> None:
+def run(model: Path, root: Path, output: Path = Path("results/input_check")) -> None:
     """Measure, print and write.
 
     Args:
@@ -112,27 +112,27 @@ def run(model: Path, root: Path, output: Path = Path("results/gate")) -> None:
         root: Folder with the X-rays.
         output: Folder of the results.
     """
-    finder = LungFinder(model / LUNGS)
+    segmenter = LungFinder(model / LUNGS)
     samples = make_samples(root)
     names = samples.image_path.map(lambda path: Path(path).name)
     table = pd.read_csv(Path(__file__).parents[1] / "configs/data/detection_splits.csv").set_index("image")
     samples, names = samples[names.isin(table.index)].reset_index(drop=True), names[names.isin(table.index)]
-    images = torch.stack([finder.reduce(read_radiograph(path)) for path in track(samples.image_path, "Reading")])
-    lungs = np.concatenate([finder(part) for part in torch.split(images, 16)])
+    images = torch.stack([segmenter.reduce(read_radiograph(path)) for path in track(samples.image_path, "Reading")])
+    lungs = np.concatenate([segmenter(part) for part in torch.split(images, 16)])
     healthy = (samples.label_index == 0).to_numpy()
     ways: Mapping[str, np.ndarray] = {
         **{f"split {split}": (table.loc[names, str(split)] == "train").to_numpy() for split in SPLITS},
         **{f"{source} unknown": healthy & (samples.source != source).to_numpy() for source in samples.source.unique()},
     }
     rows = []
-    for way, references in track(ways.items(), "Gates"):
-        gate = fit_gate(images[references], lungs[references], seed=0)
+    for way, references in track(ways.items(), "Input checks"):
+        input_check = fit_input_check(images[references], lungs[references], seed=0)
         others = ~references if way.startswith("split") else (samples.source == way.split()[0]).to_numpy()
-        rows += [{"references": way, **row} for row in measure(gate, finder, images[others])]
+        rows += [{"references": way, **row} for row in measure(input_check, segmenter, images[others])]
     found = pd.DataFrame(rows)
     output.mkdir(parents=True, exist_ok=True)
-    found.to_csv(output / "gate.csv", index=False, float_format="%.4f")
-    write_record({**code_record(), "rows": rows}, output / "gate.json")
+    found.to_csv(output / "input_check.csv", index=False, float_format="%.4f")
+    write_record({**code_record(), "rows": rows}, output / "input_check.json")
     print(found.pivot_table(index="kind", columns="references", values="share", sort=False).round(4).to_string())  # noqa: T201
 
 
