@@ -1,10 +1,10 @@
-"""The five splits that `docs/benchmarks/detection.md` measures by, as a table for `data.init_args.split_table`.
+"""Write the five splits of `docs/benchmarks/detection.md` as a table for `data.init_args.split_table`.
 
     python benchmarks/detection_splits.py --root datasets/montgomery_shenzhen --output configs/data/detection_splits.csv
 
 Of each hospital's normal images 70 % train, 10 % validate and 20 % test; of the sick ones 30 of Shenzhen and 5 of
-Montgomery validate, and all others test. Drawn of the 674 X-rays with a lung mask that are shared reduced to 256
-pixels; another choice of images gives another draw.
+Montgomery validate, and all others test. The splits are of the 674 X-rays with a lung mask that are published at 256
+pixels; another choice of images gives other splits.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ from anomalib_cxr.utils.files import atomic_path
 
 SEEDS = range(5)
 VALIDATING = {"CHNCXR": 30, "MCUCXR": 5}
-"""Sick images of each hospital that validate, by the beginning of their names; in the order of the draw."""
+"""Sick images that validate, by the prefix of the file name; the splits depend on the order of the hospitals."""
 
 
 def draw_splits(names: pd.Series[str], seed: int) -> npt.NDArray[np.str_]:
-    """Draw where each image goes, by its name; the names are sorted, since the draw depends on their order."""
+    """Return the split of each image.
+
+    Args:
+        names: Sorted names of the images; the splits depend on their order.
+        seed: Seed, one of :data:`SEEDS`.
+    """
     splits = np.full(len(names), "train")
     rng = np.random.RandomState(1000 + seed)  # the generator that the splits were drawn by
 

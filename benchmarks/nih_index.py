@@ -1,10 +1,10 @@
-"""How long a set of the size of NIH ChestX-ray14 takes to index, and how long to check what is drawn of it.
+"""Measure indexing of a set of the size of NIH ChestX-ray14, and verification of its files.
 
     python benchmarks/nih_index.py --output results/nih_index
 
-Writes a phantom tree with as many files (empty ones), patients and rows as the set, and times the draw of both kinds.
-Then times three ways to check a file on phantoms of the set's 1024 x 1024 pixels: its header, its checksums (what
-`NihChestXray14` does) and decoding it. Writes `index.csv`, `check.csv` and `run.json`.
+Writes a tree with as many (empty) files, patients and rows as the set, and times both values of `draw`. Then times 3
+ways to check a file on phantoms of the set's 1024 x 1024 pixels: its header, its checksums (as `NihChestXray14` does)
+and decoding it. Writes `index.csv`, `check.csv` and `run.json`.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ def write_tree(root: Path) -> None:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Time an action."""
+    """Return the duration of an action in seconds."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
 def main(output: Path = Path("results/nih_index"), repetitions: int = 3, images: int = 20) -> None:
-    """Measure index and checks.
+    """Measure indexing and verification.
 
     Args:
         output: Folder for the figures.
-        repetitions: How often each draw is timed.
+        repetitions: Repetitions of each value of `draw`.
         images: Phantoms to check.
     """
     output.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anomalib_cxr.data.datamodules.nih_chest_xray14 import NihChestXray14
     from anomalib_cxr.data.datasets.dataclasses import RoiImageBatch, RoiImageItem
     from anomalib_cxr.data.datasets.detector_noise import DetectorNoise
-    from anomalib_cxr.data.datasets.radiograph_folder import RadiographFolder
+    from anomalib_cxr.data.datasets.dataset import RadiographFolder
     from anomalib_cxr.data.reading.radiograph import read_radiograph
     from anomalib_cxr.evaluation.report import TrainingReport
     from anomalib_cxr.models.fanogan.lightning_model import Fanogan
@@ -48,7 +48,7 @@ _HOMES = {
     "LungAtlas": "models.lung_atlas.lightning_model",
     "MontgomeryShenzhen": "data.datamodules.montgomery_shenzhen",
     "NihChestXray14": "data.datamodules.nih_chest_xray14",
-    "RadiographFolder": "data.datasets.radiograph_folder",
+    "RadiographFolder": "data.datasets.dataset",
     "RoiImageBatch": "data.datasets.dataclasses",
     "RoiImageItem": "data.datasets.dataclasses",
     "RoiSureGanomaly": "models.roi_sure_ganomaly.lightning_model",

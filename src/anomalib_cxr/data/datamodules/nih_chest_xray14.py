@@ -16,7 +16,7 @@ from jsonargparse.typing import PositiveInt
 
 from anomalib_cxr.data.reading.radiograph import intact_size
 from anomalib_cxr.data.sources.nih_files import FINDINGS, HEALTHY, find_images, read_entries
-from anomalib_cxr.data.sources.nih_splits import sample_images, split_at_random, split_by_lists
+from anomalib_cxr.data.sources.nih_splits import PATIENT_SHARES, sample_images, split_by_lists, split_patients
 from anomalib_cxr.data.sources.samples import with_predicted_masks
 from anomalib_cxr.data.sources.splits import PROTOCOLS
 from anomalib_cxr.errors import DatasetError, refuse_settings
@@ -125,7 +125,7 @@ class NihChestXray14(RoiDataModule):
         if self.draw == "official":
             groups = split_by_lists(entries, self.root, self.seed)
         else:
-            groups = split_at_random(entries, self.seed)
+            groups = split_patients(entries.patient, PATIENT_SHARES, self.seed)
         samples = _as_samples(self._chosen(self._on_disk(entries)))
         counts = {"train": self.n_train, "val": self.n_val, "test": self.n_test}
         if self.protocol == "dissertation":

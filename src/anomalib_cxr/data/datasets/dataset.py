@@ -1,20 +1,29 @@
-"""Dataset of X-rays and lung masks."""
+"""Datasets: X-rays of a samples table with lung masks, and X-rays of a folder without labels."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from anomalib import TaskType
 from anomalib.data.datasets.base import AnomalibDataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_cxr.data.reading.discovery import radiograph_files
+from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.errors import DatasetError
+
 from .dataclasses import RoiImageBatch, RoiImageItem
 from .image_cache import ImageCache, split_off_resize
-from .verification import SamplePaths, SampleTensors, read_sample
+from .verification import SamplePaths, SampleTensors, read_sample, verify_radiographs
+
+logger = logging.getLogger(__name__)
 
 
 class RoiDataset(AnomalibDataset):
@@ -25,6 +34,7 @@ class RoiDataset(AnomalibDataset):
         augmentations: Applied to image, lung mask and lesion mask together. The image has ONE channel there.
 
     Attributes:
+        has_roi_masks: True if items have `roi_mask`: all or none do, since a batch cannot hold both.
         cache: Cache that is read if augmentations begin with its resizing; None to read the files.
 
     Example:
@@ -53,12 +63,7 @@ class RoiDataset(AnomalibDataset):
     def samples(self, samples: pd.DataFrame) -> None:
         AnomalibDataset.samples.__set__(self, samples)  # type: ignore[attr-defined]  # a property of the base
         # Once for the table: counted for each item, an epoch would grow with the square of the number of images.
-        self._has_roi_masks = bool((samples.roi_mask_paths.map(len) > 0).all())
-
-    @property
-    def has_roi_masks(self) -> bool:
-        """True if items have `roi_mask`: all or none do, since a batch cannot hold both."""
-        return self._has_roi_masks
+        self.has_roi_masks = bool((samples.roi_mask_paths.map(len) > 0).all())
 
     def __getitem__(self, index: int) -> RoiImageItem:
         """Return one X-ray: image `(3, H, W)` in [0, 1], masks `(H, W)`."""
@@ -99,3 +104,63 @@ class RoiDataset(AnomalibDataset):
     def collate_fn(self) -> Callable[..., Any]:
         """Collate into :class:`RoiImageBatch`."""
         return RoiImageBatch.collate
+
+
+class RadiographFolder(Dataset[RoiImageItem]):
+    """X-rays without labels, for `anomalib predict`: PNG and TIFF of 8 and 16 bits, JPEG, BMP, DICOM.
+
+    anomalib's own reader turns a 16-bit PNG white and does not read DICOM. This class is used by
+    `anomalib predict --config ... --data anomalib_cxr.RadiographFolder --data.init_args.path FILE_OR_FOLDER`.
+
+    A folder is searched recursively. Texts, tables and reports by their suffix (`.txt`, `.csv`, `.pdf` and the like),
+    hidden files and a `DICOMDIR` are skipped; every other file, whatever its name, has to be a radiograph. All are read
+    once at construction, so that a broken file cannot stop a prediction halfway.
+
+    Args:
+        path: A file or a folder.
+
+    Raises:
+        DatasetError: If there is no file, or if some files are no radiographs; names all of those.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from anomalib_cxr.data.phantom.files import write_phantoms
+        >>> with TemporaryDirectory() as folder:
+        ...     root = write_phantoms(Path(folder, "phantoms"), n_normal=1, n_sick=1, size=32, bits=16)
+        ...     dataset = RadiographFolder(root / "CXR_png")
+        ...     len(dataset), dataset[0].image.shape
+        (2, torch.Size([3, 32, 32]))
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.paths = _find_files(Path(path))
+        verify_radiographs(self.paths)
+
+    def __len__(self) -> int:
+        """Return the number of X-rays."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> RoiImageItem:
+        """Return one X-ray: image `(3, H, W)` in [0, 1]."""
+        image = read_radiograph(self.paths[index])  # (1, H, W)
+        return RoiImageItem(image=Image(image.expand(3, -1, -1)), image_path=str(self.paths[index]))
+
+    @property
+    def collate_fn(self) -> Callable[..., Any]:
+        """Collate into :class:`RoiImageBatch`."""
+        return RoiImageBatch.collate
+
+
+def _find_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    paths, skipped = radiograph_files(path)
+    if not paths:
+        raise DatasetError(
+            f"no radiograph in {path}" if path.exists() else f"no file or folder {path}",
+            "a radiograph or a folder of radiographs",
+            "correct data.init_args.path",
+        )
+    if skipped:
+        logger.info("%s: skipped %d files that are no images", path, skipped)
+    return paths

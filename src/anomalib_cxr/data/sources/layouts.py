@@ -11,8 +11,7 @@ import filecmp
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from anomalib_cxr.errors import DatasetError
@@ -35,6 +34,8 @@ _SUFFIXES = {
     "lesion": {".png"},
     "reading": {".txt"},
 }
+_Files = dict[str, defaultdict[str, list[Path]]]
+"""Files by role and by the name of their X-ray."""
 _LISTED = 12  # entries of a folder that an error lists
 _LAYOUTS = """one of
     MontgomerySet/ with CXR_png/, ManualMask/leftMask/, ManualMask/rightMask/, ClinicalReadings/: the official archive
@@ -68,14 +69,6 @@ class RadiographFiles:
     reading: Path | None = None
 
 
-@dataclass
-class _Scan:
-    """Files of a folder by role and by the name of their X-ray, and X-rays whose name does not fit."""
-
-    files: dict[str, dict[str, list[Path]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-    unnamed: list[Path] = field(default_factory=list)
-
-
 def _refuse_unreadable(error: OSError) -> None:
     """Refuse a folder without read permission, which `os.walk` would skip; a missing one is reported later."""
     if isinstance(error, PermissionError):
@@ -86,27 +79,22 @@ def _refuse_unreadable(error: OSError) -> None:
         ) from error
 
 
-def _files_by_role(root: Path) -> Iterator[tuple[str, Path]]:
+def _scan(root: Path) -> tuple[_Files, list[Path]]:
+    """Return the files of a folder, and the X-rays whose name has no hospital, number and label."""
+    files: _Files = {role: defaultdict(list) for role in _SUFFIXES}
+    unnamed = []
     for folder, subfolders, names in os.walk(root, onerror=_refuse_unreadable, followlinks=True):
         subfolders.sort()
         role = ROLES.get(Path(folder).name.lower())
-        if role is not None:
-            yield from ((role, Path(folder, name)) for name in sorted(names) if _has_suffix_of_role(role, name))
-
-
-def _has_suffix_of_role(role: str, name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES[role]
-
-
-def _scan(root: Path) -> _Scan:
-    scan = _Scan()
-    for role, path in _files_by_role(root):
-        stem = path.stem.removesuffix("_mask") if role == "mask" else path.stem
-        if _NAME.fullmatch(stem):
-            scan.files[role][stem].append(path)
-        elif role == "image":
-            scan.unnamed.append(path)
-    return scan
+        for path in (Path(folder, name) for name in sorted(names) if role and not name.startswith(".")):
+            if role is None or path.suffix.lower() not in _SUFFIXES[role]:
+                continue
+            stem = path.stem.removesuffix("_mask") if role == "mask" else path.stem
+            if _NAME.fullmatch(stem):
+                files[role][stem].append(path)
+            elif role == "image":
+                unnamed.append(path)
+    return files, unnamed
 
 
 def _may_share_name(role: str, paths: list[Path]) -> bool:
@@ -117,30 +105,15 @@ def _may_share_name(role: str, paths: list[Path]) -> bool:
     return role == "image" and folders == ["cxr_png", "test"] and filecmp.cmp(paths[0], paths[1], shallow=False)
 
 
-def _ambiguous(scan: _Scan) -> list[Path]:
-    return [
-        path
-        for role, by_stem in scan.files.items()
-        for paths in by_stem.values()
-        if len(paths) > 1 and not _may_share_name(role, paths)
-        for path in paths
-    ]
-
-
-def _one_sided(scan: _Scan) -> list[Path]:
-    """Return masks of one lung without the other lung's."""
-    return [
-        paths[0]
-        for paths in scan.files["mask"].values()
-        if len(paths) == 1 and paths[0].parent.name.lower() in {"leftmask", "rightmask"}
-    ]
-
-
-def _refuse_offenders(root: Path, scan: _Scan) -> None:
+def _refuse_offenders(root: Path, files: _Files, unnamed: list[Path]) -> None:
+    groups = [(role, paths) for role, by_stem in files.items() for paths in by_stem.values()]
+    single = [paths[0] for role, paths in groups if role == "mask" and len(paths) == 1]
     offenders = {
-        "name without hospital, number and label": scan.unnamed,
-        "the same name twice": _ambiguous(scan),
-        "mask of one lung only": _one_sided(scan),
+        "name without hospital, number and label": unnamed,
+        "the same name twice": [
+            path for role, paths in groups if len(paths) > 1 and not _may_share_name(role, paths) for path in paths
+        ],
+        "mask of one lung only": [path for path in single if path.parent.name.lower() in {"leftmask", "rightmask"}],
     }
     offenders = {reason: paths for reason, paths in offenders.items() if paths}
     if offenders:
@@ -201,21 +174,21 @@ def find_radiographs(root: Path | str) -> list[RadiographFiles]:
         ('shenzhen', False, ['CHNCXR_0001_0_mask.png'])
     """
     root = Path(root)
-    scan = _scan(root)
-    _refuse_offenders(root, scan)
-    if not scan.files["image"]:
+    files, unnamed = _scan(root)
+    _refuse_offenders(root, files, unnamed)
+    if not files["image"]:
         raise DatasetError(describe_folder(root, "X-ray in a folder CXR_png"), _LAYOUTS, _HOW_TO_GET)
-    return [_group_files(scan, stem, images[0]) for stem, images in sorted(scan.files["image"].items())]
+    return [_group_files(files, stem) for stem in sorted(files["image"])]
 
 
-def _group_files(scan: _Scan, stem: str, image: Path) -> RadiographFiles:
+def _group_files(files: _Files, stem: str) -> RadiographFiles:
     prefix, _, label = stem.split("_")
-    masks, lesions, readings = (scan.files[role].get(stem, []) for role in ("mask", "lesion", "reading"))
+    lesions, readings = (files[role].get(stem, [None]) for role in ("lesion", "reading"))
     return RadiographFiles(
-        image=image,
+        image=files["image"][stem][0],
         source=SOURCES[prefix],
         abnormal=label == "1",
-        masks=tuple(masks),
-        lesion=next(iter(lesions), None),
-        reading=next(iter(readings), None),
+        masks=tuple(files["mask"].get(stem, ())),
+        lesion=lesions[0],
+        reading=readings[0],
     )

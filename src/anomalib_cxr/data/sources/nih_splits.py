@@ -18,6 +18,8 @@ from anomalib_cxr.errors import DatasetError
 from .nih_files import TEST_LIST, TRAIN_VAL_LIST, read_list
 from .splits import TEST_SHARE, VALIDATION_SHARE, count_of_share
 
+PATIENT_SHARES = {"val": VALIDATION_SHARE, "test": TEST_SHARE}
+"""Shares of the patients without the official lists."""
 _LABELS = {"train": (0,), "val": (0, 1), "test": (0, 1)}
 _LABEL_NAMES = ("healthy", "sick")
 
@@ -47,19 +49,6 @@ def split_patients(patients: pd.Series[str], shares: Mapping[str, float], seed: 
         split_of |= dict.fromkeys(order[start:end], split)
         start = end
     return patients.map(split_of)
-
-
-def split_at_random(entries: pd.DataFrame, seed: int) -> pd.Series[str]:
-    """Assign a tenth of the patients to validation, two tenths to test, and the rest to training.
-
-    Args:
-        entries: A table from :func:`anomalib_cxr.data.sources.nih_files.read_entries`.
-        seed: Seed, at least 0.
-
-    Returns:
-        Split of the patient of each X-ray.
-    """
-    return split_patients(entries.patient, {"val": VALIDATION_SHARE, "test": TEST_SHARE}, seed)
 
 
 def split_by_lists(entries: pd.DataFrame, root: Path | str, seed: int) -> pd.Series[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 IMAGE = "image"
 """Name of the first column of a split table."""
 _NEXT_STEP = "correct the table, or choose another seed (data.init_args.seed; a benchmark's `splits`)"
-_REQUIRED = {"train": ("normal",), "val": ("normal", "sick"), "test": ("normal", "sick")}
+_REQUIRED = {"train": {"normal": 0}, "val": {"normal": 0, "sick": 1}, "test": {"normal": 0, "sick": 1}}
 
 
 def read_split_table(path: Path | str, seed: int) -> pd.Series[str]:
@@ -107,7 +107,8 @@ def assign_by_table(
     names = file_names(samples.image_path)
     splits = read_split_table(path, seed)
     if sources is not None:
-        splits = splits[splits.index.map(_source_of).isin(sources)]
+        hospitals = splits.index.map(lambda name: SOURCES.get(name.partition("_")[0]))
+        splits = splits[hospitals.isin(sources)]
     assigned: pd.DataFrame = samples.assign(split=names.map(splits).fillna("unused"))
     training = assigned.split == "train"
     unmasked = training & (assigned.roi_mask_paths.map(len) == 0) & require_masks
@@ -117,19 +118,11 @@ def assign_by_table(
         "without a lung mask, and would train": list(names[unmasked]),
     }
     _refuse(offenders, f"column {seed} of {path}", "images that are there, of which normal ones with a lung mask train")
-    _warn_of_unlisted(names[~names.isin(splits.index)], path)
+    unlisted = names[~names.isin(splits.index)]
+    if len(unlisted):
+        logger.warning("Unused, since they are not in %s: %d images, such as %s", path, len(unlisted), unlisted.iloc[0])
     in_order: pd.DataFrame = assigned.sort_values("image_path", key=file_names, ignore_index=True)
     return in_order
-
-
-def _source_of(name: str) -> str | None:
-    """Return the hospital by the prefix of a file name."""
-    return SOURCES.get(name.partition("_")[0])
-
-
-def _warn_of_unlisted(names: pd.Series[str], path: Path | str) -> None:
-    if len(names):
-        logger.warning("Unused, since they are not in %s: %d images, such as %s", path, len(names), names.iloc[0])
 
 
 def check_filled(samples: pd.DataFrame, path: Path | str, seed: int) -> None:
@@ -143,18 +136,15 @@ def check_filled(samples: pd.DataFrame, path: Path | str, seed: int) -> None:
     Raises:
         DatasetError: If no normal image trains, or validation or test has no normal or no sick one.
     """
-    empty = list(_describe_empty(samples))
+    empty = [
+        f"no {label} images in {split}"
+        for split, labels in _REQUIRED.items()
+        for label, index in labels.items()
+        if not ((samples.split == split) & (samples.label_index == index)).any()
+    ]
     if empty:
         raise DatasetError(
             f"column {seed} of {path}, by which there are {'; '.join(empty)}",
             "normal images to train, and normal and sick ones to validate and to test",
             _NEXT_STEP,
         )
-
-
-def _describe_empty(samples: pd.DataFrame) -> Iterator[str]:
-    for split, labels in _REQUIRED.items():
-        sick = samples.label_index[samples.split == split] == 1
-        missing = [label for label in labels if not (sick == (label == "sick")).any()]
-        if missing:
-            yield f"no {' and no '.join(missing)} images in {split}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from anomalib_cxr.data.sources.nih_splits import sample_images, split_at_random, split_by_lists, split_patients
+from anomalib_cxr.data.sources.nih_splits import PATIENT_SHARES, sample_images, split_by_lists, split_patients
 from anomalib_cxr.errors import DatasetError
 
 COUNTS = {"train": 60, "val": 8, "test": 15}
@@ -40,21 +40,25 @@ def splits_of_patients(splits):
 
 class TestPatients:
     def test_a_patient_is_in_one_split(self):
-        splits = split_at_random(ENTRIES, 0)
+        splits = split_patients(ENTRIES.patient, PATIENT_SHARES, 0)
         assert splits_of_patients(splits).map(len).eq(1).all()
 
     def test_tenth_and_two_tenths_of_the_patients(self):
-        splits = split_at_random(ENTRIES, 0)
+        splits = split_patients(ENTRIES.patient, PATIENT_SHARES, 0)
         assert ENTRIES.patient.groupby(splits).nunique().to_dict() == {"train": 140, "val": 20, "test": 40}
 
     def test_seeds(self):
-        assert split_at_random(ENTRIES, 1).equals(split_at_random(ENTRIES, 1))
-        assert not split_at_random(ENTRIES, 1).equals(split_at_random(ENTRIES, 2))
+        assert split_patients(ENTRIES.patient, PATIENT_SHARES, 1).equals(
+            split_patients(ENTRIES.patient, PATIENT_SHARES, 1)
+        )
+        assert not split_patients(ENTRIES.patient, PATIENT_SHARES, 1).equals(
+            split_patients(ENTRIES.patient, PATIENT_SHARES, 2)
+        )
 
     def test_the_order_of_the_table_and_the_images_of_a_patient_do_not_matter(self):
-        splits = split_at_random(ENTRIES, 0)
+        splits = split_patients(ENTRIES.patient, PATIENT_SHARES, 0)
         shuffled = ENTRIES.sample(frac=1, random_state=0).drop_duplicates("patient")
-        assert split_at_random(shuffled, 0).equals(splits[shuffled.index])
+        assert split_patients(shuffled.patient, PATIENT_SHARES, 0).equals(splits[shuffled.index])
 
     def test_each_patient_as_often_as_any_other(self):
         patients = pd.Series([str(number) for number in range(20)])
@@ -95,7 +99,7 @@ class TestLists:
 
 
 class TestImages:
-    PATIENT_SPLITS = split_at_random(ENTRIES, 0)
+    PATIENT_SPLITS = split_patients(ENTRIES.patient, PATIENT_SHARES, 0)
 
     def sample(self, counts, seed=0):
         return sample_images(ENTRIES, self.PATIENT_SPLITS, counts, seed)

@@ -134,8 +134,8 @@ class TestRefused:
             ({NAMES[6]: "train"}, "no normal images in val"),
             ({NAMES[10]: "test"}, "no sick images in val"),
             (dict.fromkeys(NAMES[11:], "unused"), "no sick images in test"),
-            (dict.fromkeys([*NAMES[7:9], *NAMES[11:]], "unused"), "no normal and no sick images in test"),
-            ({NAMES[6]: "test", NAMES[10]: "test"}, "no normal and no sick images in val"),
+            (dict.fromkeys([*NAMES[7:9], *NAMES[11:]], "unused"), "no normal images in test; no sick images in test"),
+            ({NAMES[6]: "test", NAMES[10]: "test"}, "no normal images in val; no sick images in val"),
         ],
     )
     def test_splits_that_lack_a_kind(self, phantom_root, write, changes, found):
