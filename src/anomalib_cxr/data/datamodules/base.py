@@ -25,10 +25,10 @@ from anomalib_cxr.data.datasets.verification import (
     verify_samples,
 )
 from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
-from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.data.sources.samples import check_normal_images, make_samples, select_sources
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
 from anomalib_cxr.data.sources.splits import Protocol, assign_splits, describe_splits
-from anomalib_cxr.errors import DatasetError, refuse_settings
+from anomalib_cxr.errors import refuse_settings
 from anomalib_cxr.utils.settings import check_settings
 
 logger = logging.getLogger(__name__)
@@ -159,8 +159,8 @@ class RoiDataModule(AnomalibDataModule):
             logger.warning("No lung mask for %d images: %s; such as %s", len(images), reason, images[0])
 
     def list_samples(self) -> pd.DataFrame:
-        """Return the samples table with predicted masks, neither verified nor split."""
-        return self._of_sources(make_samples(self.root, self.predicted_masks))
+        """Return the samples table of the chosen hospitals with predicted masks, neither verified nor split."""
+        return select_sources(make_samples(self.root, self.predicted_masks), self.sources, self.root)
 
     def make_samples(self) -> pd.DataFrame:
         """Return the samples table, verified and split.
@@ -172,7 +172,7 @@ class RoiDataModule(AnomalibDataModule):
             DatasetError: If the folder or its files cannot be used, or do not suffice for the protocol.
         """
         samples = self.list_samples()
-        self._check_normal(samples)
+        check_normal_images(samples, self.root, require_masks=self.needs_masks)
         if self.protocol == TABLE:
             return self._split_by_table(samples)
         samples = self.verify(samples)
@@ -223,41 +223,6 @@ class RoiDataModule(AnomalibDataModule):
             cache.fill(list(dict.fromkeys(files for subset in subsets for files in sample_paths(subset.samples))))
         for subset in subsets:
             subset.cache = cache
-
-    def _of_sources(self, samples: pd.DataFrame) -> pd.DataFrame:
-        """Keep the X-rays of the chosen hospitals; refuse a table without any."""
-        if self.sources is None:
-            return samples
-        chosen: pd.DataFrame = samples[samples.source.isin(self.sources)]
-        if chosen.empty:
-            counts = samples.source.value_counts(sort=False)
-            raise DatasetError(
-                f"{self.root} with X-rays of {', '.join(f'{name} ({count})' for name, count in counts.items())} only",
-                f"X-rays of {' or '.join(self.sources)}",
-                "choose another source, or complete the data",
-            )
-        return chosen
-
-    def _check_normal(self, samples: pd.DataFrame) -> None:
-        """Refuse samples without images to train on, before any file is read."""
-        normal = samples[samples.label_index == 0]
-        if normal.empty:
-            raise DatasetError(
-                f"{len(samples)} X-rays in {self.root}, none of them normal",
-                "normal images to learn from (a name that ends in _0)",
-                "choose another source, or complete the data",
-            )
-        with_mask = normal.roi_mask_paths.map(len).groupby(normal.source).any()
-        without = ", ".join(map(str, with_mask.index[~with_mask]))
-        if self.needs_masks and without:
-            raise DatasetError(
-                f"{int(normal.source.isin(with_mask.index[~with_mask]).sum())} normal X-rays of {without} in "
-                f"{self.root}, none of them with a lung mask",
-                f"lung masks for the images that train (masks: {self.masks})",
-                "for Shenzhen, fetch yoctoman/shcxr-lung-mask from Kaggle (it needs an account) and unpack its folder "
-                "mask/ into the root; or have them predicted (data.init_args.masks: predict, and segmenter); or choose "
-                "another source; or set data.init_args.masks to optional and model.init_args.target to image",
-            )
 
     def _setup(self, _stage: str | None = None) -> None:
         samples = self.make_samples()

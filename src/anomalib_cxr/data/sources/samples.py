@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -10,6 +11,7 @@ import pandas as pd
 from anomalib import TaskType
 
 from anomalib_cxr.data.reading.metadata import read_clinical_reading
+from anomalib_cxr.errors import DatasetError
 
 from .layouts import RadiographFiles, find_radiographs
 from .mask_folder import MaskFolder
@@ -124,3 +126,61 @@ def with_predicted_masks(samples: pd.DataFrame, folder: Path | str) -> pd.DataFr
     if changed:
         logger.info("%d of %d lung masks are predicted ones, of %s", changed, len(samples), folder)
     return completed
+
+
+def select_sources(samples: pd.DataFrame, sources: Sequence[str] | None, root: Path) -> pd.DataFrame:
+    """Select the X-rays of some hospitals.
+
+    Args:
+        samples: A samples table.
+        sources: Hospitals; None for all.
+        root: Folder with the data, for the error.
+
+    Returns:
+        The rows of these hospitals.
+
+    Raises:
+        DatasetError: If there is no such row.
+    """
+    if sources is None:
+        return samples
+    selected: pd.DataFrame = samples[samples.source.isin(sources)]
+    if selected.empty:
+        counts = samples.source.value_counts(sort=False)
+        raise DatasetError(
+            f"{root} with X-rays of {', '.join(f'{name} ({count})' for name, count in counts.items())} only",
+            f"X-rays of {' or '.join(sources)}",
+            "choose another source, or complete the data",
+        )
+    return selected
+
+
+def check_normal_images(samples: pd.DataFrame, root: Path, *, require_masks: bool) -> None:
+    """Refuse samples without normal images to train on, before any file is read.
+
+    Args:
+        samples: A samples table.
+        root: Folder with the data, for the error.
+        require_masks: True if training needs lung masks; then each hospital must have some.
+
+    Raises:
+        DatasetError: If normal images or their lung masks are missing.
+    """
+    normal = samples[samples.label_index == 0]
+    if normal.empty:
+        raise DatasetError(
+            f"{len(samples)} X-rays in {root}, none of them normal",
+            "normal images to learn from (a name that ends in _0)",
+            "choose another source, or complete the data",
+        )
+    with_mask = normal.roi_mask_paths.map(len).groupby(normal.source).any()
+    unmasked = list(with_mask.index[~with_mask])
+    if require_masks and unmasked:
+        raise DatasetError(
+            f"{normal.source.isin(unmasked).sum()} normal X-rays of {', '.join(unmasked)} in {root}, none of them "
+            "with a lung mask",
+            "lung masks for the images that train (data.init_args.masks is not optional)",
+            "for Shenzhen, download yoctoman/shcxr-lung-mask from Kaggle (it needs an account) and unpack its folder "
+            "mask/ into the root; or have masks predicted (data.init_args.masks: predict, and segmenter); or choose "
+            "another source; or set data.init_args.masks to optional and model.init_args.target to image",
+        )
