@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
-from anomalib_cxr.benchmark.plan.grid import Data, Plain, System
+from anomalib_cxr.benchmark.plan.grid import DataConfig, SystemConfig, YamlDict, with_root
 from anomalib_cxr.utils.command_line import Parser, verb_parser
 
 from ._version import __version__
@@ -70,13 +71,13 @@ def phantom(
 
 
 def benchmark(
-    systems: dict[str, System],
-    data: dict[str, Data],
+    systems: dict[str, SystemConfig],
+    data: dict[str, DataConfig],
     title: str = "Benchmark",
     output: Path = Path("results/benchmark"),
     seeds: tuple[int, ...] = (0,),
     splits: tuple[int, ...] = (0,),
-    trainer: Plain | None = None,
+    trainer: YamlDict | None = None,
     threads: int = 1,
     n_jobs: int = 1,
     root: Path | None = None,
@@ -100,7 +101,7 @@ def benchmark(
 
     grid = Grid(
         systems=systems,
-        data={name: part.placed(root) for name, part in data.items()},
+        data={name: replace(part, data=with_root(part.data, root)) for name, part in data.items()},
         title=title,
         seeds=seeds,
         splits=splits,
@@ -157,7 +158,7 @@ def segment_predict(segmenter: Path, root: Path, predicted_masks: Path | None = 
 
 def calibrate(
     model: Path,
-    data: Plain | None = None,
+    data: YamlDict | None = None,
     table: Path | None = None,
     root: Path | None = None,
     parts: tuple[Literal["val", "test"], ...] = ("val",),
@@ -207,7 +208,7 @@ def calibrate(
             "one of the two",
             "give --config with a file of configs/data, or --table",
         )
-    settings = None if data is None else Data(data=data).placed(root).data
+    settings = None if data is None else with_root(data, root)
     labeled = labeled_by_table(table) if table else labeled_by_datamodule(settings or {}, parts)
     folder = ensure_exported(model)
     calibration = calibrate_exported(

@@ -1,1 +1,1 @@
-"""What a training and a test leave behind for readers: curves, tables, pictures, and where they come from."""
+"""Evaluation of trained models: scores, metrics, plots, and the report of a training."""

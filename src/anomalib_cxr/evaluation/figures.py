@@ -1,4 +1,4 @@
-"""Figures of a training and a test, each made from plain tables without any global state of matplotlib."""
+"""Plots of a training and a test, drawn from tables without global state of matplotlib."""
 
 from __future__ import annotations
 
@@ -16,14 +16,7 @@ from sklearn.metrics import roc_curve
 
 from anomalib_cxr.utils.files import atomic_path
 
-from .scores import NORMAL, SICK, auroc, count_labels, obstacle_to_roc
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    with atomic_path(path) as unfinished:
-        figure.savefig(unfinished, format="png")
-
+from .scores import NORMAL, SICK, auroc, count_labels, no_roc_reason
 
 CAPTION = "For research, not a medical device."
 BLUE, RED, GREEN, GRAY = "#1f77b4", "#d62728", "#2ca02c", "#777777"
@@ -31,7 +24,7 @@ DPI = 110
 
 
 class BestEpoch(NamedTuple):
-    """The epoch with the highest AUROC on validation; the first of several."""
+    """First epoch with the highest AUROC on validation."""
 
     epoch: int
     metric: str
@@ -39,10 +32,13 @@ class BestEpoch(NamedTuple):
 
 
 def best_epoch(history: pd.DataFrame) -> BestEpoch | None:
-    """Return the best epoch of a training; None where no AUROC was measured.
+    """Return the best epoch of a training.
 
     Args:
-        history: A row for each epoch, a column `epoch` and one for each scalar; missing where it was not measured.
+        history: One row per epoch, with a column `epoch` and one per scalar; missing where it was not measured.
+
+    Returns:
+        The epoch; None if no AUROC was measured.
 
     Example:
         >>> best_epoch(pd.DataFrame({"epoch": [0, 1, 2], "val_image_AUROC": [0.5, 0.8, 0.7]}))
@@ -52,20 +48,30 @@ def best_epoch(history: pd.DataFrame) -> BestEpoch | None:
     if not measured:
         return None
     values = history[measured[0]].to_numpy(dtype=float)
-    place = int(np.nanargmax(values))
-    return BestEpoch(int(history["epoch"].iloc[place]), measured[0], float(values[place]))
+    row = int(np.nanargmax(values))
+    return BestEpoch(int(history["epoch"].iloc[row]), measured[0], float(values[row]))
 
 
 def is_auroc(name: str) -> bool:
-    """Tell a measured AUROC among logged scalars by its name."""
+    """Return whether a logged scalar is an AUROC, by its name.
+
+    Args:
+        name: Name of the scalar.
+
+    Returns:
+        Whether the name contains AUROC.
+    """
     return "AUROC" in name
 
 
 def loss_curves(history: pd.DataFrame) -> Figure:
-    """Draw each logged scalar over the epochs in a panel of its own.
+    """Plot the logged scalars against epochs, a panel per scalar.
 
     Args:
         history: As for :func:`best_epoch`, with one scalar at least.
+
+    Returns:
+        The figure.
     """
     names = sorted((name for name in history.columns if name != "epoch"), key=is_auroc)
     n_columns = min(4, len(names))
@@ -110,14 +116,17 @@ def _draw_scalar(panel: Axes, points: pd.DataFrame, name: str, best: BestEpoch |
 
 
 def roc_figure(table: pd.DataFrame, tested: str = "") -> Figure:
-    """Draw the ROC curve of all scores and of each hospital, with AUROC and numbers of images.
+    """Plot the ROC curve of all images and of each hospital, with AUROC and numbers of images.
 
-    anomalib's own `image_AUROC` of a test is measured on probabilities, which its post-processor clips to [0, 1]:
-    scores beyond the range of validation are ties there, and the two figures may differ.
+    anomalib computes `image_AUROC` of a test from probabilities, which its post-processor clips to [0, 1]. Scores
+    beyond the range of validation are ties there, so that the two values may differ.
 
     Args:
-        table: From :func:`anomalib_cxr.evaluation.scores.score_table`, without an obstacle to a ROC curve.
-        tested: Which weights were tested, for the title.
+        table: From :func:`anomalib_cxr.evaluation.scores.score_table`, with finite scores of both classes.
+        tested: Description of the tested weights, for the title.
+
+    Returns:
+        The figure.
     """
     figure = new_figure(5.6, 6.1)
     axes = figure.subplots()
@@ -125,7 +134,7 @@ def roc_figure(table: pd.DataFrame, tested: str = "") -> Figure:
     hospitals = sorted(table.source.dropna().unique())
     for source in hospitals if len(hospitals) > 1 else []:
         part = table[table.source == source]
-        if obstacle_to_roc(part) is None:
+        if no_roc_reason(part) is None:
             _draw_roc(axes, part, source, linewidth=1.1)
         else:
             axes.plot([], [], " ", label=f"{source}: no curve ({_counts(part)})")
@@ -151,21 +160,24 @@ def _draw_roc(axes: Axes, table: pd.DataFrame, name: str, **style: Any) -> None:
 
 
 def _mark_threshold(axes: Axes, table: pd.DataFrame) -> None:
-    """Mark where the post-processor's threshold lies, which is what `predicted` comes from."""
+    """Mark the threshold of the post-processor, from the column `predicted`."""
     known = table[table.label.notna() & table.predicted.notna()]
-    if obstacle_to_roc(known) is not None:
+    if no_roc_reason(known) is not None:
         return
-    called = known.predicted == SICK
-    sensitivity, fall_out = called[known.label == SICK].mean(), called[known.label == NORMAL].mean()
-    label = f"threshold: sensitivity {sensitivity:.2f}, specificity {1 - fall_out:.2f}"
-    axes.plot([fall_out], [sensitivity], "o", color=RED, markersize=6, label=label, zorder=5)
+    positive = known.predicted == SICK
+    sensitivity, false_positive_rate = positive[known.label == SICK].mean(), positive[known.label == NORMAL].mean()
+    label = f"threshold: sensitivity {sensitivity:.2f}, specificity {1 - false_positive_rate:.2f}"
+    axes.plot([false_positive_rate], [sensitivity], "o", color=RED, markersize=6, label=label, zorder=5)
 
 
 def score_histogram(table: pd.DataFrame) -> Figure:
-    """Draw how the scores of normal and of sick images are distributed.
+    """Plot histograms of the scores of normal and of sick images.
 
     Args:
         table: From :func:`anomalib_cxr.evaluation.scores.score_table`, with finite scores.
+
+    Returns:
+        The figure.
     """
     figure = new_figure(6.0, 3.8)
     axes = figure.subplots()
@@ -173,7 +185,7 @@ def score_histogram(table: pd.DataFrame) -> Figure:
     for label, color in ((NORMAL, BLUE), (SICK, RED)):
         scores = table.score[table.label == label]
         axes.hist(scores, bins=list(bins), color=color, alpha=0.5, label=f"{label} ({len(scores)})")
-    axes.set(xlabel="anomaly score, as the model gives it", ylabel="images")
+    axes.set(xlabel="anomaly score, output of the model", ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     figure.suptitle("Scores of the test set", fontsize=10)
@@ -181,8 +193,27 @@ def score_histogram(table: pd.DataFrame) -> Figure:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of a size in inches, with the caption that each one bears."""
+    """Return an empty figure with the disclaimer as its caption.
+
+    Args:
+        width: In inches.
+        height: In inches.
+
+    Returns:
+        The figure.
+    """
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.supxlabel(CAPTION, fontsize=8, color=GRAY)
     return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically.
+
+    Args:
+        figure: The figure.
+        path: File to write.
+    """
+    with atomic_path(path) as unfinished:
+        figure.savefig(unfinished, format="png")

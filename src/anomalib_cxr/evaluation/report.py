@@ -1,4 +1,4 @@
-"""A callback that leaves curves, tables and pictures of a training and a test in the results folder."""
+"""Callback that writes curves, tables and images of a training and a test to the results folder."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.provenance import read_config, run_record, write_model_config, write_record
 
 from .figures import best_epoch, is_auroc, loss_curves, roc_figure, save_figure, score_histogram
-from .scores import COLUMNS, Scored, choose_ranks, obstacle_to_roc, score_table, scores_of
-from .sheets import residual_sheet, score_images, test_dataset
+from .residual_sheet import residual_sheet, score_images, test_dataset
+from .scores import COLUMNS, ImageScore, choose_examples, no_roc_reason, score_table, scores_of_batch
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingReport(Callback):
-    """Draws loss curves, ROC curve and residual sheet into `report/` in the results folder.
+    """Callback that writes loss curves, ROC curve and residual sheet to `report/` in the results folder.
 
-    - From the start: `run.json` (`run_test.json` for a test alone) with seed, versions, machine and settings, and
-      `model.yaml`, the configuration that `anomalib export` takes.
+    - At the start: `run.json` (`run_test.json` for a test without training) with seed, versions, machine and settings,
+      and `model.yaml`, the configuration for `anomalib export`.
     - After each epoch: `losses.csv` and `loss_curves.png`.
-    - After a test: `scores.csv`, and where the test set allows, `roc_curve.png`, `score_histogram.png` and
-      `residuals.png`. Then a message says where all this lies, which weights were tested, and what to do next.
+    - After a test: `scores.csv`, and if the test set has both classes, `roc_curve.png`, `score_histogram.png` and
+      `residuals.png`. A log message lists these files, the tested weights, and the command for the next step.
 
-    It works with each `AnomalibModule`, as far as its data go. Every file is whole or not there at all.
+    It works with every `AnomalibModule`. Files are written atomically.
 
     Example:
         In a configuration::
@@ -51,30 +51,34 @@ class TrainingReport(Callback):
         self._epoch_of_weights: int | None = None
         self._trained_here = False
         self._checkpoint: Path | None = None
-        self._scored: list[Scored] = []
+        self._scores: list[ImageScore] = []
         self._message: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scalars of all epochs, which a checkpoint keeps for a resumed training."""
+        """Return the scalars of all epochs, for the checkpoint of a resumed training."""
         return {"epochs": self._epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on after the epochs of a checkpoint; a test after a training must not forget those trained since."""
+        """Restore the epochs of a checkpoint, except for a test after a training in the same process.
+
+        Args:
+            state_dict: From :meth:`state_dict`.
+        """
         if not self._trained_here:
             self._epochs = list(state_dict["epochs"])
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember how long the weights of a checkpoint were trained."""
+        """Remember the epoch of the weights of a checkpoint."""
         del trainer, pl_module
         self._epoch_of_weights = checkpoint.get("epoch")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write down where the results will come from; by now a model has seeded its training."""
+        """Write the provenance record, after the model has seeded its training."""
         self._write_provenance(trainer, pl_module, "run.json")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier test; write down where a test without a training comes from."""
-        self._scored = []
+        """Drop the scores of an earlier test, and write the provenance record of a test without training."""
+        self._scores = []
         if not self._trained_here:
             self._write_provenance(trainer, pl_module, "run_test.json")
 
@@ -87,12 +91,12 @@ class TrainingReport(Callback):
             write_model_config(config, _folder(trainer) / "model.yaml")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the scalars of an epoch, and draw all so far."""
+        """Add the scalars of an epoch, and plot all so far."""
         logged = dict(trainer.callback_metrics)
-        # Lightning keeps showing the last validation's values where an epoch had none: these are the very same tensors.
+        # After an epoch without validation Lightning repeats the last validation's values, as the same tensors.
         fresh = {name: value for name, value in logged.items() if value is not self._logged_before.get(name)}
         self._logged_before = logged
-        if trainer.current_epoch < getattr(pl_module, "first_scoring_epoch", 0):  # until then a score means nothing
+        if trainer.current_epoch < getattr(pl_module, "first_scoring_epoch", 0):  # scores are meaningless before
             fresh = {name: value for name, value in fresh.items() if not is_auroc(name)}
         self._epoch_of_weights, self._trained_here = trainer.current_epoch, True
         self._epochs.append({"epoch": trainer.current_epoch, **{name: value.item() for name, value in fresh.items()}})
@@ -106,7 +110,7 @@ class TrainingReport(Callback):
             save_figure(loss_curves(history), folder / "loss_curves.png")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the checkpoint of this training: testing another one makes Lightning forget it."""
+        """Remember the checkpoint of this training, which Lightning drops when another one is tested."""
         del pl_module
         saved = getattr(trainer.checkpoint_callback, "best_model_path", "")
         self._checkpoint = Path(saved) if saved else None
@@ -120,55 +124,52 @@ class TrainingReport(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the scores of a batch, not its pictures.
-
-        The trainer's callbacks run before the model's own: the post-processor has not yet touched the scores.
-        """
+        """Keep the scores of a batch, before the post-processor (a callback of the model) changes them."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
-        self._scored += scores_of(outputs)
+        self._scores += scores_of_batch(outputs)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write tables and figures of the test."""
-        scored = _gather(self._scored)
+        """Write tables and plots of the test."""
+        scores = _gather(self._scores)
         if not trainer.is_global_zero:
             return
-        if scored:
-            self._write_test(trainer, pl_module, scored)
+        if scores:
+            self._write_test(trainer, pl_module, scores)
         else:
-            logger.warning("The test gave no scores with image paths: no scores.csv and no figures of the test.")
-        self._message = self._closing_words(trainer, pl_module)
+            logger.warning("The test gave no scores with image paths: no scores.csv and no plots of the test.")
+        self._message = self._closing_message(trainer, pl_module)
 
-    def _write_test(self, trainer: Trainer, pl_module: Any, scored: list[Scored]) -> None:
+    def _write_test(self, trainer: Trainer, pl_module: Any, scores: list[ImageScore]) -> None:
         folder, dataset = _folder(trainer), test_dataset(trainer)
         samples = getattr(dataset, "samples", pd.DataFrame())
         sources = dict(zip(samples.image_path.map(str), samples.source, strict=True)) if "source" in samples else {}
-        table = score_table(scored, pl_module.post_processor, sources)
+        table = score_table(scores, pl_module.post_processor, sources)
         _write_table(table[COLUMNS], folder / "scores.csv")
         tested = self._tested_weights(trainer)
-        obstacle = obstacle_to_roc(table)
-        if obstacle is None:
+        no_roc = no_roc_reason(table)
+        if no_roc is None:
             save_figure(roc_figure(table, tested), folder / "roc_curve.png")
             save_figure(score_histogram(table), folder / "score_histogram.png")
         else:
-            logger.warning("No ROC curve and no histogram of the test: %s.", obstacle)
-        chosen = choose_ranks(table)
+            logger.warning("No ROC curve and no histogram of the test: %s.", no_roc)
+        chosen = choose_examples(table)
         if "image_path" in samples and len(chosen):
-            cases = score_images(trainer, pl_module, dataset, chosen)
-            save_figure(residual_sheet(cases, tested), folder / "residuals.png")
+            examples = score_images(trainer, pl_module, dataset, chosen)
+            save_figure(residual_sheet(examples, tested), folder / "residuals.png")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Say, as the last word of a test, where the results lie."""
+        """Log the closing message, as the last one of a test."""
         del trainer, pl_module, stage
         if self._message is not None:
             logger.info(self._message)
         self._message = None
 
-    def _closing_words(self, trainer: Trainer, pl_module: LightningModule) -> str:
+    def _closing_message(self, trainer: Trainer, pl_module: LightningModule) -> str:
         folder, results = _folder(trainer), Path(trainer.default_root_dir)
         checkpoint = self._checkpoint or (Path(trainer.ckpt_path) if trainer.ckpt_path else None)
         lines = [
             f"Results of {type(pl_module).__name__}:",
-            f"  curves, tables, pictures: {_short(folder)}",
+            f"  curves, tables, images:   {_short(folder)}",
             f"  each test image:          {_short(results / 'images')}" if (results / "images").is_dir() else "",
             f"  checkpoint:               {_short(checkpoint)}" if checkpoint else "",
             f"  {self._tested_weights(trainer)}",
@@ -179,7 +180,7 @@ class TrainingReport(Callback):
         return "\n".join(line for line in lines if line.strip())
 
     def _tested_weights(self, trainer: Trainer) -> str:
-        """Say which weights were tested: by `anomalib train` the last ones, or, resumed, those it was resumed from."""
+        """Describe the tested weights: the last ones, or those of the checkpoint that a training was resumed from."""
         epoch = "" if self._epoch_of_weights is None else f" after epoch {self._epoch_of_weights}"
         if trainer.ckpt_path is None:
             return f"Tested: the last weights,{epoch}." if epoch else "Tested: the weights of the model as given."
@@ -188,7 +189,7 @@ class TrainingReport(Callback):
         return f"{tested}{others}."
 
     def _best_weights(self) -> str:
-        """Say which epoch was best on validation, where that was measured."""
+        """Describe the best epoch on validation, if AUROC was measured."""
         best = best_epoch(pd.DataFrame(self._epochs)) if self._epochs else None
         if best is None:
             return ""
@@ -197,11 +198,11 @@ class TrainingReport(Callback):
 
 
 def _export_command(model_config: Path, checkpoint: Path, results: Path) -> str:
-    """Return the command that exports, or its equal in Python where no command left a configuration."""
+    """Return the export command, or the call in Python if there is no configuration of a command."""
     if not model_config.is_file():
         return f'Engine().export(model, "openvino", export_root="{_short(results)}", ckpt_path="{_short(checkpoint)}")'
-    words = ["anomalib", "export", "--config", _short(model_config), "--ckpt_path", _short(checkpoint)]
-    return shlex.join([*words, "--export_type", "openvino", "--export_root", _short(results)])
+    command = ["anomalib", "export", "--config", _short(model_config), "--ckpt_path", _short(checkpoint)]
+    return shlex.join([*command, "--export_type", "openvino", "--export_root", _short(results)])
 
 
 def _folder(trainer: Trainer) -> Path:
@@ -209,7 +210,7 @@ def _folder(trainer: Trainer) -> Path:
 
 
 def _short(path: Path) -> str:
-    """Return a path as seen from the working directory, where it lies below."""
+    """Return a path relative to the working directory, if it lies below."""
     path, here = path.absolute(), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
@@ -219,10 +220,10 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(unfinished, index=False)
 
 
-def _gather(scored: list[Scored]) -> list[Scored]:
-    """Bring the scores of all processes together; each image once, though a sampler may have handed out some twice."""
+def _gather(scores: list[ImageScore]) -> list[ImageScore]:
+    """Gather the scores of all processes, each image once, as a distributed sampler may repeat some."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return scored
-    parts: list[list[Scored]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(parts, scored)
-    return list({each.image_path: each for part in parts for each in part}.values())
+        return scores
+    parts: list[list[ImageScore]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, scores)
+    return list({score.image_path: score for part in parts for score in part}.values())

@@ -1,4 +1,4 @@
-"""The scores of a test set as a table, and which of its images are worth a reader's look."""
+"""Tables of the scores of a test set, and the choice of example images for a residual sheet."""
 
 from __future__ import annotations
 
@@ -17,45 +17,49 @@ NORMAL, SICK = "normal", "sick"
 COLUMNS = ["image", "source", "label", "score", "probability", "predicted"]
 
 
-class Scored(NamedTuple):
-    """One test image as the model left it, before any post-processing."""
+class ImageScore(NamedTuple):
+    """Score of one test image, before post-processing."""
 
     image_path: str
     label: str | None
-    """`normal`, `sick`, or None where the data do not say."""
+    """`normal`, `sick`, or None if unknown."""
     score: float
 
 
-def scores_of(batch: Any) -> list[Scored]:
-    """Return the scores of a batch that a model has scored; none of one without scores or paths.
+def scores_of_batch(batch: Any) -> list[ImageScore]:
+    """Return the scores of a batch.
 
     Args:
-        batch: anomalib's `ImageBatch`, before any post-processing.
+        batch: anomalib's `ImageBatch` with predictions, before post-processing.
+
+    Returns:
+        One per image; none for a batch without scores or paths.
 
     Example:
         >>> from anomalib.data import ImageBatch
         >>> images, labels = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
         >>> batch = ImageBatch(image=images, gt_label=labels, image_path=["a.png", "b.png"])
-        >>> scores_of(batch.update(pred_score=torch.tensor([0.5, 2.0])))
-        [Scored(image_path='a.png', label='normal', score=0.5), Scored(image_path='b.png', label='sick', score=2.0)]
+        >>> scores_of_batch(batch.update(pred_score=torch.tensor([0.5, 2.0])))
+        [ImageScore(image_path='a.png', label='normal', score=0.5),
+         ImageScore(image_path='b.png', label='sick', score=2.0)]
     """
     if batch.pred_score is None or batch.image_path is None:
         return []
     scores = batch.pred_score.detach().float().flatten().tolist()
     labels = [None] * len(scores) if batch.gt_label is None else batch.gt_label.flatten().tolist()
     names = [None if label is None else (SICK if label else NORMAL) for label in labels]
-    return list(map(Scored, map(str, batch.image_path), names, scores))
+    return list(map(ImageScore, map(str, batch.image_path), names, scores))
 
 
 def score_table(
-    scored: Sequence[Scored], post_processor: PostProcessor | None = None, sources: Mapping[str, str] | None = None
+    scores: Sequence[ImageScore], post_processor: PostProcessor | None = None, sources: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """Tabulate the scores of a test set.
+    """Return the scores of a test set as a table.
 
     Args:
-        scored: The images.
-        post_processor: What turns scores into probabilities and labels; also inside an exported model.
-        sources: Hospital by path.
+        scores: Score of each image.
+        post_processor: anomalib's post-processor, which normalizes scores and applies the threshold.
+        sources: Hospital by image path.
 
     Returns:
         A table with the columns
@@ -63,26 +67,32 @@ def score_table(
         - `image_path`, and `image`: its last two parts.
         - `source`: hospital, missing where unknown.
         - `label`: `normal` or `sick`, missing where unknown.
-        - `score`: as the model gives it.
-        - `probability`: after the post-processor, in [0, 1], its threshold at 0.5; missing where it does not normalize.
-        - `predicted`: `normal` or `sick`, missing where there is no threshold.
+        - `score`: output of the model.
+        - `probability`: normalized by the post-processor to [0, 1], threshold at 0.5; missing without normalization.
+        - `predicted`: `normal` or `sick`, missing without a threshold.
 
     Example:
-        >>> scored = [Scored("xrays/a_0.png", "normal", 0.5), Scored("xrays/b_1.png", "sick", 2.0)]
-        >>> score_table(scored)[["image", "score"]]
+        >>> scores = [ImageScore("xrays/a_0.png", "normal", 0.5), ImageScore("xrays/b_1.png", "sick", 2.0)]
+        >>> score_table(scores)[["image", "score"]]
                    image  score
         0  xrays/a_0.png    0.5
         1  xrays/b_1.png    2.0
     """
-    table: pd.DataFrame = pd.DataFrame(scored, columns=list(Scored._fields))
+    table: pd.DataFrame = pd.DataFrame(scores, columns=list(ImageScore._fields))
     table["image"] = [image_name(path) for path in table.image_path]
     table["source"] = table.image_path.map(dict(sources or {}))
-    table["probability"], table["predicted"] = _after(post_processor, table.score.to_numpy(dtype=np.float32))
+    table["probability"], table["predicted"] = _post_process(post_processor, table.score.to_numpy(dtype=np.float32))
     return table
 
 
 def image_name(path: str) -> str:
-    """Return what tables call an image: the last two parts of its path.
+    """Return the name of an image in tables: the last two parts of its path.
+
+    Args:
+        path: Path of the image.
+
+    Returns:
+        Folder and file name.
 
     Example:
         >>> image_name("/data/CXR_png/CHNCXR_0001_0.png")
@@ -91,58 +101,79 @@ def image_name(path: str) -> str:
     return "/".join(PurePath(path).parts[-2:])
 
 
-def _after(post_processor: PostProcessor | None, scores: np.ndarray) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Return probability and predicted label of each score."""
+def _post_process(post_processor: PostProcessor | None, scores: np.ndarray) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Return the probability and the predicted label of each score."""
     missing = [None] * len(scores)
     if post_processor is None:
         return missing, missing
-    done = post_processor(InferenceBatch(pred_score=torch.from_numpy(scores).to(post_processor.image_min.device)))
-    probability, label = done.pred_score, done.pred_label
+    batch = InferenceBatch(pred_score=torch.from_numpy(scores).to(post_processor.image_min.device))
+    processed = post_processor(batch)
+    probability, label = processed.pred_score, processed.pred_label
     normalizes = post_processor.enable_normalization and bool(torch.isfinite(probability).any())
-    # Without a threshold anomalib hands the scores through in place of labels.
-    thresholds = label is not None and label.dtype == torch.bool
+    # Without a threshold anomalib returns the scores in place of labels.
+    has_threshold = label is not None and label.dtype == torch.bool
     return (
         probability.tolist() if normalizes else missing,
         [SICK if sick else NORMAL for sick in label.tolist()]
-        if thresholds and (normalizes or not post_processor.enable_normalization)
+        if has_threshold and (normalizes or not post_processor.enable_normalization)
         else missing,
     )
 
 
-def obstacle_to_roc(table: pd.DataFrame) -> str | None:
-    """Return why there can be no ROC curve of a table of scores; None where there can.
-
-    Example:
-        >>> obstacle_to_roc(score_table([Scored("a.png", "normal", 0.5)]))
-        '1 normal and 0 sick images: a ROC curve needs both'
-    """
-    normal, sick = count_labels(table)
-    if not normal or not sick:
-        return f"{normal} normal and {sick} sick images: a ROC curve needs both"
-    broken = int((~np.isfinite(table.score)).sum())
-    return f"{broken} of {len(table)} scores are not finite" if broken else None
-
-
-def count_labels(table: pd.DataFrame) -> tuple[int, int]:
-    """Return how many normal and how many sick images a table has."""
-    return int((table.label == NORMAL).sum()), int((table.label == SICK).sum())
-
-
-def auroc(table: pd.DataFrame) -> float:
-    """Return the area under the ROC curve of the scores, for tables without an obstacle to it."""
-    known = table[table.label.notna()]
-    return float(roc_auc_score(known.label == SICK, known.score))
-
-
-def choose_ranks(table: pd.DataFrame) -> pd.DataFrame:
-    """Choose up to four images of each class, evenly over the order of its scores, extremes included.
+def no_roc_reason(table: pd.DataFrame) -> str | None:
+    """Return the reason why a table of scores has no ROC curve.
 
     Args:
         table: From :func:`score_table`.
 
     Returns:
-        Rows of the table, normal ones first, by rising score, with one column more, `rank`: the place among its
-        class, from "1 of 45" for the lowest score.
+        The reason; None if a ROC curve can be computed.
+
+    Example:
+        >>> no_roc_reason(score_table([ImageScore("a.png", "normal", 0.5)]))
+        '1 normal and 0 sick images: a ROC curve needs both'
+    """
+    normal, sick = count_labels(table)
+    if not normal or not sick:
+        return f"{normal} normal and {sick} sick images: a ROC curve needs both"
+    not_finite = int((~np.isfinite(table.score)).sum())
+    return f"{not_finite} of {len(table)} scores are not finite" if not_finite else None
+
+
+def count_labels(table: pd.DataFrame) -> tuple[int, int]:
+    """Return the numbers of normal and of sick images.
+
+    Args:
+        table: With a column `label`.
+
+    Returns:
+        Normal images, sick images.
+    """
+    return int((table.label == NORMAL).sum()), int((table.label == SICK).sum())
+
+
+def auroc(table: pd.DataFrame) -> float:
+    """Return the area under the ROC curve.
+
+    Args:
+        table: Scores of images of both classes; images without a label are left out.
+
+    Returns:
+        AUROC in [0, 1].
+    """
+    known = table[table.label.notna()]
+    return float(roc_auc_score(known.label == SICK, known.score))
+
+
+def choose_examples(table: pd.DataFrame) -> pd.DataFrame:
+    """Choose up to four example images of each class, at even steps of its ranked scores, both extremes included.
+
+    Args:
+        table: From :func:`score_table`.
+
+    Returns:
+        Rows of the table, normal ones first, by rising score, with the additional column `rank` within the class, such
+        as "1 of 45" for the lowest score.
     """
     chosen = [_evenly(table[table.label == label].sort_values("score")) for label in (NORMAL, SICK)]
     return pd.concat(chosen)

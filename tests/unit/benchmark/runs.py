@@ -50,6 +50,7 @@ def settings(root, class_path="anomalib_cxr.RoiSureGanomaly", epochs=3, **change
         "data": {"class_path": "anomalib_cxr.data.datamodules.base.RoiDataModule", "init_args": data},
         "trainer": {"max_epochs": epochs, "accelerator": "cpu", "devices": 1},
         "shifts": {},
+        "exposure": False,
         "threads": 1,
         **changes,
     }

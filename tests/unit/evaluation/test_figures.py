@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from anomalib_cxr.evaluation.figures import CAPTION, best_epoch, loss_curves, roc_figure, save_figure, score_histogram
-from anomalib_cxr.evaluation.scores import Scored, choose_ranks, obstacle_to_roc, score_table
-from anomalib_cxr.evaluation.sheets import Case, residual_sheet
+from anomalib_cxr.evaluation.residual_sheet import SheetExample, residual_sheet
+from anomalib_cxr.evaluation.scores import ImageScore, choose_examples, no_roc_reason, score_table
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def history():
 def table():
     rng = np.random.default_rng(0)
     scored = [
-        Scored(f"data/{source}/{label}_{i}.png", label, float(rng.normal(shift)))
+        ImageScore(f"data/{source}/{label}_{i}.png", label, float(rng.normal(shift)))
         for source, label, count, shift in (
             ("montgomery", "normal", 20, 0),
             ("montgomery", "sick", 10, 1),
@@ -144,23 +144,23 @@ class TestScores:
         assert table.predicted.isna().all()
 
     def test_obstacles(self, table):
-        assert obstacle_to_roc(table) is None
-        assert obstacle_to_roc(table[table.label == "sick"]).startswith("0 normal and 35 sick images")
-        assert obstacle_to_roc(table.assign(score=np.nan)) == "73 of 73 scores are not finite"
+        assert no_roc_reason(table) is None
+        assert no_roc_reason(table[table.label == "sick"]).startswith("0 normal and 35 sick images")
+        assert no_roc_reason(table.assign(score=np.nan)) == "73 of 73 scores are not finite"
 
     @pytest.mark.parametrize(
         ("count", "ranks"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 3, 4]), (10, [1, 4, 7, 10])]
     )
     def test_ranks_are_even_with_both_extremes(self, count, ranks):
-        scored = [Scored(f"{i}.png", "sick", float(-i)) for i in range(count)]
-        chosen = choose_ranks(score_table(scored))
+        scored = [ImageScore(f"{i}.png", "sick", float(-i)) for i in range(count)]
+        chosen = choose_examples(score_table(scored))
         assert list(chosen["rank"]) == [f"{rank} of {count}" for rank in ranks]
         assert list(chosen.score) == [float(rank - count) for rank in ranks]
 
 
 def case(table, label, place=0, **pictures):
-    chosen = choose_ranks(table)
-    return Case(chosen[chosen.label == label].iloc[place], np.full((40, 50), 0.5, dtype=np.float32), **pictures)
+    chosen = choose_examples(table)
+    return SheetExample(chosen[chosen.label == label].iloc[place], np.full((40, 50), 0.5, dtype=np.float32), **pictures)
 
 
 def drawn(figure):
@@ -169,13 +169,13 @@ def drawn(figure):
 
 class TestResidualSheet:
     def test_normal_left_sick_right(self, table):
-        small = {"anomaly_map": np.eye(8), "painting": np.ones((8, 8))}
+        small = {"anomaly_map": np.eye(8), "reconstruction": np.ones((8, 8))}
         lesion = np.zeros((40, 50), dtype=bool)
         lesion[5:20, 5:20] = True
         figure = residual_sheet([case(table, "normal", **small), case(table, "sick", 3, **small, lesion=lesion)])
         panels = drawn(figure)
         assert [panel.get_title() for panel in panels] == [
-            "X-ray", "painted by the model", "anomaly map, true lesion outlined"
+            "X-ray", "reconstruction", "anomaly map, true lesion outlined"
         ] * 2  # fmt: skip
         words = [text.get_text() for panel in panels for text in panel.texts]
         assert words[0].startswith("normal_")
@@ -184,7 +184,7 @@ class TestResidualSheet:
         assert "35 of 35" in words[1]
 
     def test_pictures_of_any_resolution_cover_one_field(self, table):
-        figure = residual_sheet([case(table, "sick", anomaly_map=np.eye(8), painting=np.ones((4, 4)))])
+        figure = residual_sheet([case(table, "sick", anomaly_map=np.eye(8), reconstruction=np.ones((4, 4)))])
         assert {tuple(image.get_extent()) for panel in drawn(figure) for image in panel.images} == {(0, 50, 40, 0)}
 
     def test_one_scale_for_all(self, table):

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from anomalib_cxr import ChestPhantom, RoiSureGanomaly, TrainingReport
 from anomalib_cxr.evaluation import figures as files
 from anomalib_cxr.evaluation import report
-from anomalib_cxr.evaluation.scores import Scored
+from anomalib_cxr.evaluation.scores import ImageScore
 
 LOGGER = "anomalib_cxr.evaluation.report"
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
@@ -174,17 +174,17 @@ class TestTraining:
         legend = [text.get_text() for text in trained.figures["roc_curve.png"].axes[0].get_legend().get_texts()]
         assert legend[1] == f"phantom: AUROC {auroc:.3f} ({counts['normal']} normal, {counts['sick']} sick)"
 
-    def test_sheet_shows_both_classes_with_paintings(self, trained):
+    def test_sheet_shows_both_classes_with_reconstructions(self, trained):
         panels = [panel for panel in trained.figures["residuals.png"].axes if panel.images]
         counts = read(trained.engine, "scores.csv").label.value_counts().clip(upper=4)
-        titles = ["X-ray", "painted by the model", "anomaly map, true lesion outlined"]
+        titles = ["X-ray", "reconstruction", "anomaly map, true lesion outlined"]
         assert [panel.get_title() for panel in panels[:6]] == 2 * titles
         assert len(panels) == 3 * counts.sum()
 
     def test_one_message_says_what_is_where(self, trained):
         (message,) = trained.messages
         results = Path(trained.engine.trainer.default_root_dir)
-        assert f"curves, tables, pictures: {results / 'report'}\n" in message
+        assert f"curves, tables, images:   {results / 'report'}\n" in message
         assert f"checkpoint:               {results / 'weights' / 'lightning' / 'model.ckpt'}\n" in message
         assert "Tested: the last weights, after epoch 1.\n" in message
         assert "Best on validation: epoch" in message
@@ -248,8 +248,8 @@ def test_only_process_zero_writes(root, tmp_path, monkeypatch, caplog):
 
 def test_scores_of_all_processes_come_together(monkeypatch):
     mine, others = (
-        [Scored("a", "sick", 1.0), Scored("b", "normal", 2.0)],
-        [Scored("c", "sick", 3.0), Scored("a", "sick", 1.0)],
+        [ImageScore("a", "sick", 1.0), ImageScore("b", "normal", 2.0)],
+        [ImageScore("c", "sick", 3.0), ImageScore("a", "sick", 1.0)],
     )
 
     def all_gather_object(parts, own):

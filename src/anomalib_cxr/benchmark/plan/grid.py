@@ -1,114 +1,122 @@
-"""What a benchmark is asked to run: systems, data, seeds and splits. Light to import: the command's help needs it."""
+"""Configuration of a benchmark: systems, data sets, seeds and splits. Light to import, for the command's help."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from jsonargparse.typing import Path_fr
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
-"""What has become of a run."""
+"""Status of a run."""
 SCORE_COLUMNS = ("image", "source", "label", "subset", "weights", "shift", "score")
 """Columns of the `scores.csv` of a run."""
 
 Settings = dict[str, Any]
-# As a configuration has them: of what is `Any`, jsonargparse would make an object wherever there is a class_path.
-Plain = dict[str, bool | int | float | str | list | dict | None]  # type: ignore[type-arg]
+# Not `Any`: jsonargparse would instantiate an object wherever such a value has a class_path.
+YamlDict = dict[str, bool | int | float | str | list | dict | None]  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
-class System:
-    """A system of the grid, as a configuration file has it, or such a file with some settings changed.
+class SystemConfig:
+    """System of the grid: a model and its training.
 
     Args:
-        config: File with `model`, and perhaps `trainer`.
-        model: `class_path` and `init_args`, before those of the file.
-        trainer: Arguments of the trainer for this system, before all others.
-        data: Settings of all data for this system as far as their classes have them, such as `train_batch_size`.
-        reported: The AUROC that its authors report, for the table.
-        note: A few words for the table.
+        config: Configuration file with `model`, and perhaps `trainer`.
+        model: `class_path` and `init_args`, which override those of the file.
+        trainer: Arguments of the trainer for this system, which override all others.
+        data: Arguments of the data modules for this system, such as `train_batch_size`, where their class has them.
+        reported: AUROC that its authors report, for the table.
+        note: Short remark for the table.
     """
 
     config: Path_fr | None = None
-    model: Plain = field(default_factory=dict)
-    trainer: Plain = field(default_factory=dict)
-    data: Plain = field(default_factory=dict)
+    model: YamlDict = field(default_factory=dict)
+    trainer: YamlDict = field(default_factory=dict)
+    data: YamlDict = field(default_factory=dict)
     reported: float | None = None
     note: str = ""
 
 
 @dataclass(frozen=True)
-class Data:
-    """Data of the grid, as a configuration file has them, or such a file with some settings changed.
+class DataConfig:
+    """Data set of the grid.
 
     Args:
-        config: File with `data`.
-        data: `class_path` and `init_args`, before those of the file.
-        model: Settings of all systems on these data as far as their classes have them, such as the strength of a noise
-            that is known here.
-        systems: The same for single systems, by name, before `model`.
-        shifts: Transforms of the test images by name, each scored too by the weights chosen on validation. For noise at
-            the network's resolution, a `Compose` of a resize and :class:`anomalib_cxr.DetectorNoise`.
-        exposure: Whether to give AUROC among images of similar exposure too, which needs a true lung mask of each image
-            that validates or tests; see :mod:`anomalib_cxr.evaluation.metrics.exposure_adjusted`.
-        note: A few words for the table.
+        config: Configuration file with `data`.
+        data: `class_path` and `init_args`, which override those of the file.
+        model: Arguments of the models on this data set, such as a known noise level, where their class has them.
+        systems: The same for single systems, by name; overrides `model`.
+        shifts: Transforms of the test images by name. The weights chosen on validation are also scored on each of them.
+            For noise at the network's resolution, a `Compose` of a resize and :class:`anomalib_cxr.DetectorNoise`.
+        exposure: Whether to add the AUROC among images of similar exposure, which needs a true lung mask of each
+            validation and test image; see :mod:`anomalib_cxr.evaluation.metrics.exposure_adjusted`.
+        note: Short remark for the table.
     """
 
     config: Path_fr | None = None
-    data: Plain = field(default_factory=dict)
-    model: Plain = field(default_factory=dict)
-    systems: dict[str, Plain] = field(default_factory=dict)
-    shifts: dict[str, Plain] = field(default_factory=dict)
+    data: YamlDict = field(default_factory=dict)
+    model: YamlDict = field(default_factory=dict)
+    systems: dict[str, YamlDict] = field(default_factory=dict)
+    shifts: dict[str, YamlDict] = field(default_factory=dict)
     exposure: bool = False
     note: str = ""
 
-    def placed(self, root: Path | None) -> Data:
-        """Return the data in another folder; None leaves them where they are.
 
-        Example:
-            >>> Data(data={"init_args": {"root": "here"}}).placed(Path("there")).data
-            {'init_args': {'root': 'there'}}
-        """
-        if root is None:
-            return self
-        given = cast("Settings", self.data)
-        return replace(self, data={**given, "init_args": {**given.get("init_args", {}), "root": str(root)}})
+def with_root(settings: YamlDict, root: Path | None) -> YamlDict:
+    """Return the settings of a data module with another root folder.
+
+    Args:
+        settings: `class_path` and `init_args` of the data module.
+        root: Folder with the data; None changes nothing.
+
+    Returns:
+        The settings.
+
+    Example:
+        >>> with_root({"init_args": {"root": "here"}}, Path("there"))
+        {'init_args': {'root': 'there'}}
+    """
+    arguments = cast("Settings", settings.get("init_args") or {})
+    return settings if root is None else {**settings, "init_args": {**arguments, "root": str(root)}}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Systems x data x splits x seeds.
+    """Benchmark: systems x data sets x splits x seeds.
 
     Args:
-        systems: The systems by name.
-        data: The data by name.
+        systems: Systems by name.
+        data: Data sets by name.
         title: Title of the report.
         seeds: Seeds of the trainings.
         splits: Seeds of the draw that splits the data.
-        trainer: Arguments of the trainer for all systems, before those of their files.
-        threads: Threads of one run; the same figures need the same number.
+        trainer: Arguments of the trainer for all systems, which override those of their files.
+        threads: CPU threads of one run. Exact repetition of results needs the same number.
     """
 
-    systems: dict[str, System]
-    data: dict[str, Data]
+    systems: dict[str, SystemConfig]
+    data: dict[str, DataConfig]
     title: str = "Benchmark"
     seeds: tuple[int, ...] = (0,)
     splits: tuple[int, ...] = (0,)
-    trainer: Plain = field(default_factory=dict)
+    trainer: YamlDict = field(default_factory=dict)
     threads: int = 1
 
-    def record(self) -> Settings:
-        """Return the grid as plain values, for `benchmark.yaml`.
+    def to_yaml(self) -> Settings:
+        """Return the grid as values that YAML knows, for `benchmark.yaml`.
+
+        Returns:
+            Nested dictionaries and lists.
 
         Example:
-            >>> Grid({"a": System(note="ours")}, {}, seeds=(1,)).record()["seeds"]
+            >>> Grid({"a": SystemConfig(note="ours")}, {}, seeds=(1,)).to_yaml()["seeds"]
             [1]
         """
-        return dict(_plain(asdict(self)))
+        return dict(_to_yaml(asdict(self)))
 
 
 @dataclass(frozen=True)
@@ -120,23 +128,22 @@ class Run:
     split: int
     seed: int
     settings: Settings
-    """`model` and `data` (`class_path`, `init_args`), `trainer`, `shifts`, `threads`; `exposure` where it is measured:
-    all that the figures need."""
+    """All that the results depend on: `model` and `data` (`class_path`, `init_args`), `trainer`, `shifts`, `exposure`
+    and `threads`."""
 
     @property
-    def place(self) -> Path:
-        """Folder of the run below that of the benchmark."""
+    def folder(self) -> Path:
+        """Folder of the run, relative to that of the benchmark."""
         return Path("runs", self.data, self.system, f"split{self.split}-seed{self.seed}")
 
     def __str__(self) -> str:
-        """Return the run's name for messages."""
+        """Return the name of the run for messages."""
         return f"{self.system} on {self.data}, split {self.split}, seed {self.seed}"
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as YAML knows it."""
+def _to_yaml(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _to_yaml(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_to_yaml(part) for part in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,148 +1,277 @@
-"""From a grid to its runs: files read, settings merged, and everything that is wrong told before the first run."""
+"""Resolve a benchmark's grid to its runs: read files, merge settings, and check all names before the first run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
+import anomalib.models
 import yaml
+from anomalib.data import AnomalibDataModule
+from anomalib.models.components import AnomalibModule
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from lightning.pytorch import Trainer
+from torchvision.transforms.v2 import Transform
 
+import anomalib_cxr
 from anomalib_cxr.errors import SettingError
 
-from .checks import Refusals, arguments_of
-from .grid import Data, Grid, Run, Settings, System
+from .grid import DataConfig, Grid, Run, Settings, SystemConfig
 
 RESERVED = ("callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_checkpointing", "barebones")
 """Arguments of the trainer that the benchmark sets itself."""
+BASES: dict[str, type] = {"model": AnomalibModule, "data": AnomalibDataModule}
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def resolve_grid(grid: Grid) -> list[Run]:
-    """Return the runs of a grid; those on the same images follow each other.
+    """Return the runs of a grid; runs on the same images are adjacent.
 
     Args:
         grid: The grid.
 
+    Returns:
+        One run per data set, split, seed and system.
+
     Raises:
-        SettingError: If a file, a class or an argument is unknown, or a value of the wrong type; tells all of them at
-            once, with the nearest names.
+        SettingError: If a file, a class or an argument is unknown, or a value of the wrong type; names all of them,
+            with the nearest known names.
     """
-    refusals = Refusals()
+    errors = _ConfigErrors()
     for name in ("systems", "data", "seeds", "splits"):
         if not getattr(grid, name):
-            refusals.add(f"{name} is empty", "at least one")
-    systems = {name: _resolve(system, "model", f"systems.{name}", refusals) for name, system in grid.systems.items()}
-    data = {name: _resolve(part, "data", f"data.{name}", refusals) for name, part in grid.data.items()}
-    resolved = {"model": systems, "data": data}
+            errors.add(f"{name} is empty", "at least one")
+    systems = {name: _resolve(system, "model", f"systems.{name}", errors) for name, system in grid.systems.items()}
+    data = {name: _resolve(part, "data", f"data.{name}", errors) for name, part in grid.data.items()}
+    trainers = {name: _trainer(grid, name, errors) for name in grid.systems}
     for name, part in grid.data.items():
-        refusals.check_systems(part.systems, grid.systems, f"data.{name}.systems")
-    trainers = {name: _trainer(grid, name, refusals) for name in grid.systems}
-    _check_splits(grid, data, refusals)
-    refusals.raise_if_any()
+        for system in part.systems:
+            if system not in grid.systems:
+                errors.add(f"data.{name}.systems.{system}", _nearest(system, grid.systems))
+        class_path = data[name].get("class_path")
+        if len(grid.splits) > 1 and class_path and "seed" not in arguments_of(class_path):
+            errors.add(f"data.{name}: {len(grid.splits)} splits", f"one, as {class_path} takes no seed")
+    errors.raise_if_any()
+
+    def settings(name: str, system: str, split: int, seed: int) -> Settings:
+        part = grid.data[name]
+        # Images and metrics after each epoch take time, and the benchmark has its own.
+        model = {**part.model, **part.systems.get(system, {}), "seed": seed, "visualizer": False, "evaluator": False}
+        return {
+            "model": _override(systems[system], model),
+            "data": _override(data[name], {**grid.systems[system].data, "seed": split}),
+            "trainer": trainers[system],
+            "shifts": part.shifts,
+            "exposure": part.exposure,
+            "threads": grid.threads,
+        }
+
     runs = [
-        Run(name, system, split, seed, _settings(grid, resolved, trainers, (name, system, split, seed)))
+        Run(name, system, split, seed, settings(name, system, split, seed))
         for name, split, seed, system in product(grid.data, grid.splits, grid.seeds, grid.systems)
     ]
     for run in {(run.data, run.system): run for run in runs}.values():
-        refusals.check_values(run.settings, f"{run.system} on {run.data}")
-    refusals.raise_if_any()
+        _check_values(run, errors)
+    errors.raise_if_any()
     return runs
 
 
-def _resolve(part: System | Data, section: str, place: str, refusals: Refusals) -> Settings:
-    """Return `class_path` and `init_args` of a part, its own before its file's; note what is wrong with them."""
-    refusals.check_name(place)
-    own = cast("Settings", part.model if isinstance(part, System) else part.data)
-    from_file = _section(part, section)
+def _check_values(run: Run, errors: _ConfigErrors) -> None:
+    try:
+        _run_parser().parse_object(_parts(run.settings))
+    except ArgumentError as error:
+        errors.add(f"{run.system} on {run.data}: {error}", "values of the types that the classes declare")
+
+
+def instantiate(settings: Mapping[str, Any]) -> Namespace:
+    """Instantiate the model, the data module and the shifts of a run.
+
+    Args:
+        settings: `model` and `data`, each with `class_path` and `init_args`; `shifts`, such settings by name.
+
+    Returns:
+        A namespace with `model`, `data` and `shifts`.
+    """
+    parser = _run_parser()
+    return parser.instantiate_classes(parser.parse_object(_parts(settings)))
+
+
+def _run_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    for section, base in BASES.items():
+        parser.add_subclass_arguments(base, section)
+    parser.add_argument("--shifts", type=dict[str, Transform])
+    return parser
+
+
+def _parts(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: deepcopy(settings[name]) for name in (*BASES, "shifts")}  # the parser changes its input
+
+
+@cache
+def import_class(class_path: str) -> type | None:
+    """Import a class by its path.
+
+    Args:
+        class_path: Module and name.
+
+    Returns:
+        The class; None if there is no such class.
+
+    Example:
+        >>> import_class("anomalib_cxr.RoiSureGanomaly").__name__, import_class("anomalib_cxr.RoiSure")
+        ('RoiSureGanomaly', None)
+    """
+    module, _, name = class_path.rpartition(".")
+    try:
+        value = getattr(import_module(module), name, None) if module else None
+    except ImportError:
+        return None
+    return value if inspect.isclass(value) else None
+
+
+@cache
+def arguments_of(class_path: str) -> frozenset[str]:
+    """Return the names of the arguments of a class, those passed on to its base included.
+
+    Args:
+        class_path: Module and name.
+
+    Returns:
+        The names; none for an unknown class.
+
+    Example:
+        >>> sorted(arguments_of("anomalib_cxr.ChestPhantom") & {"size", "protocol", "image_size"})
+        ['protocol', 'size']
+    """
+    imported = import_class(class_path)
+    if imported is None:
+        return frozenset()
+    parser = ArgumentParser()
+    parser.add_class_arguments(imported, "of", sub_configs=True)
+    return frozenset(vars(parser.get_defaults().of))
+
+
+class _ConfigErrors:
+    """Collects everything that is wrong with a grid, to report it at once."""
+
+    def __init__(self) -> None:
+        self._expected: dict[str, str] = {}
+
+    def add(self, found: str, expected: str) -> None:
+        """Note one error; the same one is kept once."""
+        self._expected.setdefault(found, expected)
+
+    def raise_if_any(self) -> None:
+        """Raise a `SettingError` if any error was noted."""
+        if self._expected:
+            raise SettingError(
+                "".join(f"\n    {found}" for found in self._expected),
+                "".join(f"\n    {expected}" for expected in self._expected.values()),
+                "correct the configuration of the benchmark; nothing was run",
+            )
+
+
+def _resolve(part: SystemConfig | DataConfig, section: str, place: str, errors: _ConfigErrors) -> Settings:
+    """Return `class_path` and `init_args` of a part, over those of its file, and note their errors."""
+    if not _FOLDER_NAME.fullmatch(place):
+        errors.add(place, "a name of letters, digits, '_', '-' and '.'")
+    own = cast("Settings", part.model if isinstance(part, SystemConfig) else part.data)
+    from_file = _read_section(part, section)
     class_path = own.get("class_path", from_file.get("class_path"))
     if class_path is None:
-        refusals.add(f"{place} without a class", f"config: a file with a section {section!r}, or {section}.class_path")
+        errors.add(f"{place} without a class", f"config: a file with a section {section!r}, or {section}.class_path")
         return {}
     init_args = {**from_file.get("init_args", {}), **own.get("init_args", {})}
-    for key in own.keys() - {"class_path", "init_args"}:
-        refusals.add(f"{place}.{section}.{key}", "class_path or init_args")
-    refusals.check_class(class_path, init_args, section, f"{place}.{section}")
+    for key in own:
+        if key not in {"class_path", "init_args"}:
+            errors.add(f"{place}.{section}.{key}", "class_path or init_args")
+    base, imported = BASES[section], import_class(class_path)
+    if imported is None:
+        errors.add(f"{place}.{section}: class {class_path}", _nearest(class_path, _public_classes(base)))
+    elif not issubclass(imported, base):
+        errors.add(f"{place}.{section}: class {class_path}", f"a subclass of {base.__name__}")
+    else:
+        known = arguments_of(class_path)
+        for name in (name for name in init_args if name not in known):
+            errors.add(f"{place}.{section}.init_args.{name}", f"{_nearest(name, known)} ({class_path})")
     return {"class_path": class_path, "init_args": init_args}
 
 
-def _section(part: System | Data, section: str) -> Settings:
-    """Return a section of the part's file; empty where there is no file or no such section."""
+def _read_section(part: SystemConfig | DataConfig, section: str) -> Settings:
+    """Return a section of the part's file; empty without a file or such a section."""
     if part.config is None:
         return {}
     content = yaml.safe_load(Path(part.config).read_text(encoding="utf-8"))
     return dict((content or {}).get(section) or {})
 
 
-def _trainer(grid: Grid, name: str, refusals: Refusals) -> Settings:
+def _trainer(grid: Grid, name: str, errors: _ConfigErrors) -> Settings:
     """Return the trainer's arguments: those of the system's file, under the benchmark's, under the system's own."""
-    part = grid.systems[name]
-    refusals.check_trainer(grid.trainer, "trainer", RESERVED)
-    refusals.check_trainer(part.trainer, f"systems.{name}.trainer", RESERVED)
-    from_file = {key: value for key, value in _section(part, "trainer").items() if key not in RESERVED}
-    return {**from_file, **grid.trainer, **part.trainer}
+    system = grid.systems[name]
+    known = set(inspect.signature(Trainer.__init__).parameters) - {"self", *RESERVED}
+    for place, arguments in (("trainer", grid.trainer), (f"systems.{name}.trainer", system.trainer)):
+        for key in (key for key in arguments if key not in known):
+            expected = "an argument that the benchmark does not set itself" if key in RESERVED else _nearest(key, known)
+            errors.add(f"{place}.{key}", expected)
+    from_file = {key: value for key, value in _read_section(system, "trainer").items() if key not in RESERVED}
+    return {**from_file, **grid.trainer, **system.trainer}
 
 
-def _check_splits(grid: Grid, data: Mapping[str, Settings], refusals: Refusals) -> None:
-    """Note several splits of data that take no seed."""
-    for name, part in data.items() if len(grid.splits) > 1 else ():
-        if part and "seed" not in arguments_of(part["class_path"]):
-            refusals.add(f"data.{name}: {len(grid.splits)} splits", f"one, as {part['class_path']} takes no seed")
-
-
-def _settings(
-    grid: Grid,
-    resolved: Mapping[str, Mapping[str, Settings]],
-    trainers: Mapping[str, Settings],
-    key: tuple[str, str, int, int],
-) -> Settings:
-    data, system, split, seed = key
-    here = grid.data[data]
-    # Pictures and metrics of each epoch cost time; the benchmark has its own.
-    fixed = {"seed": seed, "visualizer": False, "evaluator": False}
-    return {
-        "model": _with(resolved["model"][system], {**here.model, **here.systems.get(system, {}), **fixed}),
-        "data": _with(resolved["data"][data], {**grid.systems[system].data, "seed": split}),
-        "trainer": trainers[system],
-        "shifts": here.shifts,
-        "threads": grid.threads,
-        # Left out where it is not asked for, so that runs that finished before there was this setting stay valid.
-        **({"exposure": True} if here.exposure else {}),
-    }
-
-
-def _with(part: Settings, more: Settings) -> Settings:
-    """Add settings to a resolved class, as far as it takes them."""
+def _override(part: Settings, arguments: Settings) -> Settings:
+    """Override arguments of a resolved class, as far as it takes them."""
     known = arguments_of(part["class_path"])
-    taken = {name: value for name, value in more.items() if name in known}
+    taken = {name: value for name, value in arguments.items() if name in known}
     return {**part, "init_args": {**part["init_args"], **taken}}
 
 
-def refuse_other_settings(found: Mapping[str, tuple[Settings, Settings]], folder: Path) -> None:
-    """Refuse to go on in a folder whose runs were made by other settings.
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return f"one of {', '.join(get_close_matches(name, list(known), n=3, cutoff=0.4) or sorted(known))}"
+
+
+def _public_classes(base: type) -> list[str]:
+    packages = [anomalib_cxr, anomalib.models if base is AnomalibModule else import_module("anomalib.data")]
+    return [
+        f"{package.__name__}.{name}"
+        for package in packages
+        for name in getattr(package, "__all__", ())
+        if inspect.isclass(value := getattr(package, name, None)) and issubclass(value, base)
+    ]
+
+
+def check_unchanged(settings: Mapping[str, tuple[Settings, Settings]], folder: Path) -> None:
+    """Refuse to resume in a folder with finished runs of other settings.
 
     Args:
-        found: By run, the settings of the finished run and those that are asked for.
-        folder: The folder of the benchmark.
+        settings: Settings of the finished run and of the planned one, by run.
+        folder: Folder of the benchmark.
 
     Raises:
-        SettingError: If some differ; it names each run with what differs.
+        SettingError: If some differ; names each run with the differences.
     """
-    differing = {name: _differences(*pair) for name, pair in found.items()}
-    lines = [f"\n    {name}: {'; '.join(words)}" for name, words in differing.items() if words]
+    differences = {name: _differences(*pair) for name, pair in settings.items()}
+    lines = [f"\n    {name}: {'; '.join(parts)}" for name, parts in differences.items() if parts]
     if lines:
         raise SettingError(
             f"{folder} with {len(lines)} finished runs of another configuration:{''.join(lines)}",
-            "runs of the settings that are asked for",
+            "finished runs of the planned settings",
             "choose another --output, restore the former settings, or delete these runs",
         )
 
 
-def _differences(found: Any, asked: Any, place: str = "") -> list[str]:
-    if isinstance(found, Mapping) and isinstance(asked, Mapping):
+def _differences(finished: Any, planned: Any, place: str = "") -> list[str]:
+    if isinstance(finished, Mapping) and isinstance(planned, Mapping):
         return [
-            words
-            for key in sorted({*found, *asked})
-            for words in _differences(found.get(key), asked.get(key), f"{place}.{key}".strip("."))
+            difference
+            for key in sorted({*finished, *planned})
+            for difference in _differences(finished.get(key), planned.get(key), f"{place}.{key}".strip("."))
         ]
-    return [] if found == asked else [f"{place} = {found!r}, asked for is {asked!r}"]
+    return [] if finished == planned else [f"{place} = {finished!r}, planned is {planned!r}"]

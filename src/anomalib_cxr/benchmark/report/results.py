@@ -1,11 +1,11 @@
-"""A benchmark's folder, read back: what was planned, what each run left behind, and what is missing."""
+"""Read the output folder of a benchmark: its configuration and the result of every planned run."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,233 +18,258 @@ from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, MISSING, SCORE_COLUMN
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.evaluation.scores import NORMAL, SICK
 
-CONFIG, RECORD, EPOCHS, SCORES, EXPOSURE = "benchmark.yaml", "run.json", "epochs.csv", "scores.csv", "exposure.csv"
-SHEET = "residuals.png"
 VAL, TEST = "val", "test"
 BEST, LAST = "best", "last"
-AS_IS = ""
-"""The shift of test images that were left as they are."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One run of the grid, as far as it got."""
-
-    run: Run
-    status: str
-    """:data:`DONE`, :data:`FAILED` or :data:`MISSING`."""
-    reason: str
-    """Why it is not done; empty where it is."""
-    record: Mapping[str, Any]
-    """What `run.json` says; empty where there is none."""
-    epochs: pd.DataFrame
-    """A row for each epoch: `epoch`, `val_auroc` and the losses; empty where the run is not done."""
-    scores: pd.DataFrame
-    """A row for each image and choice of weights, see :func:`read_results`; empty where the run is not done."""
-    exposure: pd.DataFrame
-    """See :func:`anomalib_cxr.evaluation.metrics.exposure_adjusted.measure_exposure`; empty where it was not measured."""
-    sheet: Path | None
-    """Its residual sheet, which may show patients."""
-
-    def part(self, subset: str, weights: str, shift: str = AS_IS) -> pd.DataFrame:
-        """Return the scores of one subset, one choice of weights and one noise level."""
-        table = self.scores
-        chosen: pd.DataFrame = table[
-            (table.subset == subset) & (table.weights == weights) & (table["shift"] == shift)
-        ].reset_index(drop=True)
-        return chosen
-
-
-@dataclass(frozen=True)
-class Results:
-    """A benchmark's folder: its configuration, and an outcome for each run of the grid."""
-
-    folder: Path
-    config: Mapping[str, Any]
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def done(self) -> list[Outcome]:
-        """The runs that have scores."""
-        return [outcome for outcome in self.outcomes if outcome.status == DONE]
-
-    @property
-    def not_done(self) -> list[Outcome]:
-        """The runs that failed or are missing."""
-        return [outcome for outcome in self.outcomes if outcome.status != DONE]
-
-    def of(self, data: str, system: str) -> list[Outcome]:
-        """Return the runs with scores of one system on one data set."""
-        return [each for each in self.done if (each.run.data, each.run.system) == (data, system)]
-
-    def systems(self, data: str) -> list[str]:
-        """Return the systems that have scores on a data set, in the order of the configuration."""
-        return [system for system in self.config["systems"] if self.of(data, system)]
-
-    def reported(self, system: str) -> float | None:
-        """Return the AUROC that the authors of a system report."""
-        value: float | None = (self.config["systems"][system] or {}).get("reported")
-        return value
-
-    def shifts(self, data: str) -> list[str]:
-        """Return the shifts that test images of some data were scored at, in the order of the configuration.
-
-        :data:`AS_IS` is none of them.
-        """
-        scored = {shift for each in self.done if each.run.data == data for shift in each.scores["shift"]} - {AS_IS}
-        named = [name for name in self._shift_settings(data) if name in scored]
-        return named + sorted(scored - set(named))
-
-    def _shift_settings(self, data: str) -> Mapping[str, Any]:
-        return (self.config["data"][data] or {}).get("shifts") or {}
-
-    def noise_of_shift(self, data: str, shift: str) -> Noise | None:
-        """Return the noise that a shift adds to the test images; None of a shift that does other things."""
-        return NO_NOISE if shift == AS_IS else find_noise(self._shift_settings(data).get(shift))
-
-    def noise_of_data(self, data: str) -> Noise:
-        """Return the noise that a data set adds to its images, by the settings of its first run."""
-        settings = (each.record.get("config") or {} for each in self.done if each.run.data == data)
-        return find_noise(next(settings, {}).get("data")) or NO_NOISE
-
-    def differ_in_noise(self, data: Sequence[str]) -> bool:
-        """Return whether some data sets differ in the noise that they add to their images."""
-        return len({self.noise_of_data(name) for name in data}) > 1
-
-
-def read_results(folder: Path) -> Results:
-    """Read a benchmark's folder, finished or not.
-
-    A run that says it is done and whose files cannot be used counts as failed, with the reason: one damaged run does
-    not hide the others.
-
-    Args:
-        folder: As `anomalib-cxr benchmark` writes it: `benchmark.yaml`, and for each run
-            `runs/<data>/<system>/split<k>-seed<j>/` with `run.json`, `epochs.csv`, `scores.csv` and perhaps
-            `exposure.csv` and `residuals.png`.
-
-    Returns:
-        The benchmark. The scores of a run have the columns
-
-        - `image`, `source` (hospital, missing where unknown), `label` (`normal` or `sick`).
-        - `subset`: `val` or `test`.
-        - `weights`: `best` (the epoch chosen on validation) or `last`.
-        - `shift`: empty, or the name of the shift, such as added noise, that the test images went through.
-        - `score`: finite.
-
-    Raises:
-        CxrError: If the folder has no `benchmark.yaml`, or one without the grid.
-    """
-    config = _read_config(folder / CONFIG)
-    grid = product(config["data"], config["systems"], config["splits"], config["seeds"])
-    return Results(folder, config, tuple(_read_run(folder, Run(*place, settings={})) for place in grid))
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    expected = "benchmark.yaml with title, systems, data, splits and seeds, as `anomalib-cxr benchmark` writes it"
-    next_step = "name the output folder of a benchmark"
-    if not path.is_file():
-        raise CxrError(f"no {CONFIG} in {path.parent}", expected, next_step)
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    needed = ("title", "systems", "data", "splits", "seeds")
-    absent = [name for name in needed if name not in (config if isinstance(config, dict) else {})]
-    if absent:
-        raise CxrError(f"{path} without {', '.join(absent)}", expected, next_step)
-    return dict(config)
-
-
-def _read_run(benchmark: Path, run: Run) -> Outcome:
-    folder = benchmark / run.place
-    if not folder.is_dir():
-        return _not_done(run, MISSING, "not run yet")
-    if not (folder / RECORD).is_file():
-        return _not_done(run, MISSING, "begun, not finished")
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record["status"] != DONE:
-            return _not_done(run, FAILED, str(record.get("reason") or "no reason given"), record)
-        scores, epochs = _read_scores(folder / SCORES), _read_epochs(folder / EPOCHS)
-        exposure = _read_exposure(folder / EXPOSURE)
-    except (OSError, KeyError, ValueError) as error:  # JSON and CSV errors are ValueErrors
-        return _not_done(run, FAILED, f"its files cannot be used: {type(error).__name__}: {error}")
-    sheet = folder / SHEET
-    return Outcome(run, DONE, "", record, epochs, scores, exposure, sheet if sheet.is_file() else None)
-
-
-def _not_done(run: Run, status: str, reason: str, record: Mapping[str, Any] | None = None) -> Outcome:
-    scores = pd.DataFrame(columns=list(SCORE_COLUMNS))
-    return Outcome(run, status, reason, record or {}, pd.DataFrame(), scores, pd.DataFrame(), None)
-
-
-def _read_scores(path: Path) -> pd.DataFrame:
-    words = {name: str for name in SCORE_COLUMNS if name != "score"}
-    table = pd.read_csv(path, dtype=words, keep_default_na=False, na_values={"score": [""], "source": [""]})
-    absent = [name for name in SCORE_COLUMNS if name not in table]
-    if absent:
-        raise ValueError(f"{path.name} has no column {', '.join(absent)}")
-    strange = sorted(set(table.label) - {NORMAL, SICK})
-    if strange:
-        raise ValueError(f"{path.name} has the labels {', '.join(map(repr, strange))}: normal or sick are known")
-    broken = int((~np.isfinite(table.score.astype(float))).sum())
-    if broken:
-        raise ValueError(f"{broken} of {len(table)} scores in {path.name} are not finite")
-    return table
-
-
-def _read_exposure(path: Path) -> pd.DataFrame:
-    """Return the exposure of the images; nothing where it was not measured."""
-    table: pd.DataFrame = pd.read_csv(path, dtype={"image": str}) if path.is_file() else pd.DataFrame()
-    return table
-
-
-def _read_epochs(path: Path) -> pd.DataFrame:
-    """Return what was logged by epoch; nothing of a model that logs nothing."""
-    table: pd.DataFrame = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["epoch"])
-    if "epoch" not in table:
-        raise ValueError(f"{path.name} has no column epoch")
-    return table
-
-
+UNSHIFTED = ""
+"""Value of `shift` for test images without an added transform."""
 MID_GRAY = 0.5
+CONFIG_KEYS = ("title", "systems", "data", "splits", "seeds")
 
 
-class Noise(NamedTuple):
-    """Noise of variance `gain * x + sigma ** 2` at the gray value x, on the scale [0, 1] of the image."""
+class NoiseLevel(NamedTuple):
+    """Noise of variance `gain * x + sigma ** 2` at the gray value x, image in [0, 1]."""
 
-    gain: float
-    sigma: float
+    gain: float = 0.0
+    sigma: float = 0.0
 
     @property
     def kind(self) -> str:
-        """Gaussian or Poisson-Gaussian."""
+        """`Gaussian` or `Poisson-Gaussian`."""
         return "Poisson-Gaussian" if self.gain else "Gaussian"
 
     @property
-    def spread(self) -> float:
-        """Standard deviation at mid-gray, which puts both kinds on one axis.
+    def deviation(self) -> float:
+        """Standard deviation at mid-gray, the common scale of both kinds.
 
         Example:
-            >>> round(Noise(gain=0.01, sigma=0.02).spread, 3)
+            >>> round(NoiseLevel(gain=0.01, sigma=0.02).deviation, 3)
             0.073
         """
         return math.sqrt(self.gain * MID_GRAY + self.sigma**2)
 
 
-NO_NOISE = Noise(0.0, 0.0)
+def find_noise(settings: Any) -> NoiseLevel | None:
+    """Return the level of the first noise transform within nested settings.
 
+    Args:
+        settings: Settings of a shift or of a data module, as YAML holds them.
 
-def find_noise(settings: Any) -> Noise | None:
-    """Return the first noise transform within the settings of a shift or of data; None where there is none.
+    Returns:
+        The level; None without a class path that ends in `Noise`.
 
     Example:
         >>> noise = {"class_path": "anomalib_cxr.DetectorNoise", "init_args": {"sigma": 0.1}}
         >>> find_noise({"class_path": "Compose", "init_args": {"transforms": [{"class_path": "Resize"}, noise]}})
-        Noise(gain=0.0, sigma=0.1)
+        NoiseLevel(gain=0.0, sigma=0.1)
         >>> find_noise({"class_path": "Resize"}) is None
         True
     """
     if isinstance(settings, Mapping) and str(settings.get("class_path", "")).endswith("Noise"):
-        given = settings.get("init_args") or {}
-        return Noise(float(given.get("gain", 0)), float(given.get("sigma", 0)))
+        arguments = settings.get("init_args") or {}
+        return NoiseLevel(float(arguments.get("gain", 0)), float(arguments.get("sigma", 0)))
     parts = settings.values() if isinstance(settings, Mapping) else settings if isinstance(settings, list) else ()
-    return next((found for part in parts if (found := find_noise(part)) is not None), None)
+    return next((level for part in parts if (level := find_noise(part)) is not None), None)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Result of one planned run; its tables are empty unless the run is done."""
+
+    run: Run
+    status: str
+    """`done`, `failed` or `missing`."""
+    reason: str = ""
+    """Reason why the run is not done."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """Content of `run.json`."""
+    epochs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """One row per epoch: `epoch`, `val_auroc` and the losses."""
+    scores: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SCORE_COLUMNS)))
+    """One row per image and set of weights, see :func:`read_results`."""
+    exposure: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Columns of :func:`anomalib_cxr.evaluation.metrics.exposure_adjusted.measure_exposure`; empty if not measured."""
+    sheet: Path | None = None
+    """Residual sheet, which may show patients."""
+
+    def select(self, subset: str, weights: str, shift: str = UNSHIFTED) -> pd.DataFrame:
+        """Return the scores of one subset, one set of weights and one shift.
+
+        Args:
+            subset: `val` or `test`.
+            weights: `best` or `last`.
+            shift: Name of the shift.
+
+        Returns:
+            Rows of `scores`, renumbered.
+        """
+        table = self.scores
+        chosen = (table.subset == subset) & (table.weights == weights) & (table["shift"] == shift)
+        selected: pd.DataFrame = table[chosen].reset_index(drop=True)
+        return selected
+
+
+@dataclass(frozen=True)
+class Results:
+    """Configuration of a benchmark and the result of every run of its grid."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    runs: tuple[RunResult, ...]
+
+    @property
+    def done(self) -> list[RunResult]:
+        """Runs with scores."""
+        return [result for result in self.runs if result.status == DONE]
+
+    @property
+    def not_done(self) -> list[RunResult]:
+        """Failed and missing runs."""
+        return [result for result in self.runs if result.status != DONE]
+
+    @property
+    def data(self) -> list[str]:
+        """Names of the data sets with scores, in the order of the configuration."""
+        return [name for name in self.config["data"] if self.systems(name)]
+
+    @property
+    def differ_in_noise(self) -> bool:
+        """Whether the data sets with scores differ in the noise that they add to all their images."""
+        return len({self.noise_of_data(name) for name in self.data}) > 1
+
+    def of(self, data: str, system: str) -> list[RunResult]:
+        """Return the done runs of one system on one data set.
+
+        Args:
+            data: Name of the data set.
+            system: Name of the system.
+
+        Returns:
+            One result per split and seed.
+        """
+        return [result for result in self.done if (result.run.data, result.run.system) == (data, system)]
+
+    def systems(self, *data: str) -> list[str]:
+        """Return the systems with scores on any of some data sets, in the order of the configuration.
+
+        Args:
+            data: Names of the data sets.
+
+        Returns:
+            Names of the systems.
+        """
+        return [system for system in self.config["systems"] if any(self.of(name, system) for name in data)]
+
+    def shifts(self, data: str) -> list[str]:
+        """Return the shifts with scores on a data set, in the order of the configuration.
+
+        Args:
+            data: Name of the data set.
+
+        Returns:
+            Names of the shifts, without :data:`UNSHIFTED`.
+        """
+        scored = {shift for run in self.done if run.run.data == data for shift in run.scores["shift"]} - {UNSHIFTED}
+        configured = [name for name in self._shift_settings(data) if name in scored]
+        return configured + sorted(scored - set(configured))
+
+    def _shift_settings(self, data: str) -> Mapping[str, Any]:
+        return (self.config["data"][data] or {}).get("shifts") or {}
+
+    def noise_of_shift(self, data: str, shift: str) -> NoiseLevel | None:
+        """Return the noise that a shift adds to the test images.
+
+        Args:
+            data: Name of the data set.
+            shift: Name of the shift.
+
+        Returns:
+            The level, zero for :data:`UNSHIFTED`; None for a shift without noise.
+        """
+        return NoiseLevel() if shift == UNSHIFTED else find_noise(self._shift_settings(data).get(shift))
+
+    def noise_of_data(self, data: str) -> NoiseLevel:
+        """Return the noise that a data set adds to all its images, by the settings of its first run.
+
+        Args:
+            data: Name of the data set.
+
+        Returns:
+            The level, zero without noise.
+        """
+        settings = (result.record.get("config") or {} for result in self.done if result.run.data == data)
+        return find_noise(next(settings, {}).get("data")) or NoiseLevel()
+
+
+def read_results(folder: Path) -> Results:
+    """Read the output folder of a benchmark, finished or not.
+
+    A run that is recorded as done but has damaged files counts as failed, with the reason.
+
+    Args:
+        folder: Output of `anomalib-cxr benchmark`: `benchmark.yaml`, and for each run
+            `runs/<data>/<system>/split<k>-seed<j>/` with `run.json`, `epochs.csv`, `scores.csv` and perhaps
+            `exposure.csv` and `residuals.png`.
+
+    Returns:
+        The results. The scores of a run have the columns
+
+        - `image`, `source` (hospital, missing where unknown), `label` (`normal` or `sick`).
+        - `subset`: `val` or `test`.
+        - `weights`: `best` (epoch chosen on validation) or `last`.
+        - `shift`: name of the transform of the test images, such as added noise; empty without one.
+        - `score`: finite.
+
+    Raises:
+        CxrError: If the folder has no `benchmark.yaml`, or one without the grid.
+    """
+    path = folder / "benchmark.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    absent = [name for name in CONFIG_KEYS if name not in (config if isinstance(config, dict) else {})]
+    if absent:
+        raise CxrError(
+            f"{path} without {', '.join(absent)}" if path.is_file() else f"no {path.name} in {folder}",
+            "benchmark.yaml with title, systems, data, splits and seeds, as `anomalib-cxr benchmark` writes it",
+            "name the output folder of a benchmark",
+        )
+    grid = product(config["data"], config["systems"], config["splits"], config["seeds"])
+    return Results(folder, dict(config), tuple(_read_run(folder, Run(*key, settings={})) for key in grid))
+
+
+def _read_run(benchmark: Path, run: Run) -> RunResult:
+    folder = benchmark / run.folder
+    if not (folder / "run.json").is_file():
+        return RunResult(run, MISSING, "started, not finished" if folder.is_dir() else "not run yet")
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if record["status"] != DONE:
+            return RunResult(run, FAILED, str(record.get("reason") or "no reason given"), record)
+        scores, epochs = _read_scores(folder / "scores.csv"), _read_epochs(folder / "epochs.csv")
+        exposure = folder / "exposure.csv"
+        measured = pd.read_csv(exposure, dtype={"image": str}) if exposure.is_file() else pd.DataFrame()
+    except (OSError, KeyError, ValueError) as error:  # JSON and CSV errors are ValueErrors
+        return RunResult(run, FAILED, f"its files cannot be used: {type(error).__name__}: {error}")
+    sheet = folder / "residuals.png"
+    return RunResult(run, DONE, "", record, epochs, scores, measured, sheet if sheet.is_file() else None)
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    text_columns = {name: str for name in SCORE_COLUMNS if name != "score"}
+    table = pd.read_csv(path, dtype=text_columns, keep_default_na=False, na_values={"score": [""], "source": [""]})
+    absent = [name for name in SCORE_COLUMNS if name not in table]
+    if absent:
+        raise ValueError(f"{path.name} has no column {', '.join(absent)}")
+    unknown = sorted(set(table.label) - {NORMAL, SICK})
+    if unknown:
+        raise ValueError(f"{path.name} has the labels {', '.join(map(repr, unknown))}: expected normal or sick")
+    not_finite = int((~np.isfinite(table.score.astype(float))).sum())
+    if not_finite:
+        raise ValueError(f"{not_finite} of {len(table)} scores in {path.name} are not finite")
+    return table
+
+
+def _read_epochs(path: Path) -> pd.DataFrame:
+    """Return the values logged by epoch; a table without rows for a model that logs nothing."""
+    table: pd.DataFrame = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["epoch"])
+    if "epoch" not in table:
+        raise ValueError(f"{path.name} has no column epoch")
+    return table

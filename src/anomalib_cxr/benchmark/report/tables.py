@@ -1,14 +1,15 @@
-"""The tables of a benchmark's report, in words: what was measured, averaged over the runs of each system."""
+"""Tables and sentences of a benchmark's report, from the metrics averaged over the runs of each system."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, MISSING
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import ADJUSTED_AUROC
 from anomalib_cxr.evaluation.metrics.screening_metrics import (
     AUROC,
@@ -18,223 +19,268 @@ from anomalib_cxr.evaluation.metrics.screening_metrics import (
     SPECIFICITIES,
 )
 
-from .comparisons import SIGNIFICANT
-from .measures import DISSERTATION, HONEST, either_way, over_runs, pick
-from .results import AS_IS, BEST, LAST, TEST, Outcome, Results
+from .measures import DISSERTATION, HONEST, SIGNIFICANT, mean_over_runs, select, undirected_auroc
+from .results import BEST, LAST, TEST, UNSHIFTED, Results, RunResult
 
 NOT_MEASURED = "-"
-CELL = "mean over the runs; in brackets its 95 % interval; below, the smallest to the largest of the runs"
+CELL = "mean over the runs; in brackets its 95 % interval; below, smallest to largest of the runs"
 
 
 class Table(NamedTuple):
-    """A table in words. Lines of a cell are separated by a line break; the first cell of a row is its heading."""
+    """Table of text; a line break separates lines of a cell, and the first cell of a row is its heading."""
 
     caption: str
     columns: list[str]
     rows: list[list[str]]
     kind: str = "plain"
-    """How the HTML sets it: `plain`, `figures` (a cell's first line stands out) or `prose`."""
+    """Style in the HTML: `plain`, `metrics` (bold first line of a cell) or `prose`."""
 
 
-def auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
-    """Tabulate AUROC: reported, by the dissertation's protocol, and honestly, with hospitals apart."""
-    here = pick(measured, data=data, shift=AS_IS)
-    honest = pick(here, protocol=HONEST, subset=TEST, metric=AUROC)
-    hospitals = [group for group in honest.group.unique() if group != POOLED]
-    told_apart = pick(here, metric=HOSPITAL_AUROC, weights=BEST, subset=TEST)
-    pairs = list(told_apart.group.unique())
-    adjusted = pick(here, metric=ADJUSTED_AUROC, weights=BEST, group=POOLED)
-    was_adjusted = [adjusted] if len(adjusted) else []
-    rows = []
-    for system in results.systems(data):
-        own = pick(honest, system=system)
-        best = pick(own, weights=BEST)
-        rows.append(
-            [
-                system,
-                reported_words(results, system),
-                str(len(results.of(data, system))),
-                cell(pick(here, system=system, protocol=DISSERTATION, group=POOLED)),
-                cell(pick(best, group=POOLED)),
-                *(cell(pick(best, group=hospital)) for hospital in hospitals),
-                *(cell(pick(table, system=system)) for table in was_adjusted),
-                cell(pick(own, weights=LAST, group=POOLED)),
-                *(cell(either_way(pick(told_apart, system=system, group=pair))) for pair in pairs),
-            ]
-        )
-    columns = ["system", "reported by the dissertation", "runs", "(a) best epoch on validation"]
-    columns += ["(b) test, pooled", *(f"(b) test, {hospital}" for hospital in hospitals)]
-    columns += [*("(b) test, adjusted for exposure" for _ in was_adjusted), "(b) test, last epoch"]
-    columns += [f"hospitals told apart, {pair}, either way" for pair in pairs]
-    caption = f"AUROC on {data}: {CELL}. {_sizes(honest)}"
-    return Table(caption.strip(), columns, rows, "figures")
+def run_facts(results: Results) -> list[tuple[str, str]]:
+    """Return what was run, with dates, versions and devices.
+
+    Args:
+        results: The benchmark.
+
+    Returns:
+        Names and texts of the facts that are known.
+    """
+    config, records = results.config, [result.record for result in results.runs if result.record]
+    data = [f"{name} ({note})" if (note := (part or {}).get("note")) else name for name, part in config["data"].items()]
+    counts = [f"{sum(run.status == status for run in results.runs)} {status}" for status in (DONE, FAILED, MISSING)]
+    dates = sorted(str(record["date"]) for record in records if record.get("date"))
+    texts = {
+        "systems": _join(config["systems"]),
+        "data": _join(data),
+        "splits": _join(config["splits"]),
+        "seeds": _join(config["seeds"]),
+        "runs": f"{len(results.runs)} planned: {', '.join(counts)}",
+        "date": " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
+        "revision": _join(_revision(record.get("git") or {}) for record in records),
+        "versions": _join(
+            "; ".join(f"{name} {version}" for name, version in (record.get("versions") or {}).items()) or "not noted"
+            for record in records
+        ),
+        "device": _join(record["device"] for record in records if record.get("device")),
+    }
+    return [(name, text) for name, text in texts.items() if text]
 
 
-def reported_words(results: Results, system: str) -> str:
-    """Return the figure that a system's authors report, with the note of the configuration."""
-    value = results.reported(system)
-    note = (results.config["systems"][system] or {}).get("note")
-    return "\n".join(filter(None, [NOT_MEASURED if value is None else f"{value:.4f}", note]))
+def _join(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
-def _sizes(honest: pd.DataFrame) -> str:
-    """Say how many images the figures come from."""
-    words = []
-    for group, rows in honest.groupby("group", sort=False):
-        normal, sick = (_span(rows[column]) for column in ("n_normal", "n_sick"))
-        words.append(f"{group} {normal} normal and {sick} sick")
-    return f"Test images: {'; '.join(words)}." if words else ""
+def _revision(git: Mapping[str, object]) -> str:
+    if not git:
+        return "outside a git checkout"
+    return f"{git.get('revision')}{' with uncommitted changes' if git.get('dirty') else ''}"
+
+
+def report_tables(results: Results, measured: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, list[Table]]:
+    """Return the tables of a report.
+
+    Args:
+        results: The benchmark.
+        measured: From :func:`anomalib_cxr.benchmark.report.measures.measure_runs`.
+        comparisons: From :func:`anomalib_cxr.benchmark.report.measures.compare_systems`.
+
+    Returns:
+        Tables by the key of their section.
+    """
+    data = results.data
+    noise = [_shift_table(results, measured, name) for name in data if results.shifts(name)]
+    if results.differ_in_noise:
+        noise.append(_noise_table(results, measured))
+    return {
+        "auroc": [_auroc_table(results, measured, name) for name in data],
+        "operating": [_operating_table(results, measured, name) for name in data],
+        "costs": [_cost_table(results, name) for name in data],
+        "pairs": [_comparison_table(results, comparisons, name) for name in data if len(results.systems(name)) > 1],
+        "noise": noise,
+        "not-done": [_not_done_table(results)] if results.not_done else [],
+    }
+
+
+def _system_table(
+    caption: str, systems: Iterable[str], columns: Mapping[str, Callable[[str], str]], kind: str = "metrics"
+) -> Table:
+    """Return a table with a row per system, each column a function of the system's name."""
+    rows = [[system, *(text(system) for text in columns.values())] for system in systems]
+    return Table(caption, ["system", *columns], rows, kind)
+
+
+def _cells(rows: pd.DataFrame, **wanted: Any) -> Callable[[str], str]:
+    """Return a column of :func:`_system_table`: the mean over the runs of the selected rows of a system."""
+    return lambda system: _format_cell(select(rows, system=system, **wanted))
+
+
+def _auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
+    """Tabulate AUROC: reported, by both protocols, by hospital, exposure-adjusted, and between hospitals."""
+    here = select(measured, data=data, shift=UNSHIFTED)
+    tested = select(here, protocol=HONEST, subset=TEST, metric=AUROC)
+    between = undirected_auroc(select(here, metric=HOSPITAL_AUROC, weights=BEST, subset=TEST))
+    adjusted = select(here, metric=ADJUSTED_AUROC, weights=BEST, group=POOLED)
+    groups = [POOLED, *(group for group in tested.group.unique() if group != POOLED)]
+    columns: dict[str, Callable[[str], str]] = {
+        "reported by the dissertation": lambda system: _reported(results, system),
+        "runs": lambda system: str(len(results.of(data, system))),
+        "(a) best epoch on validation": _cells(here, protocol=DISSERTATION, group=POOLED),
+        **{f"(b) test, {group}": _cells(tested, weights=BEST, group=group) for group in groups},
+        **({"(b) test, adjusted for exposure": _cells(adjusted)} if len(adjusted) else {}),
+        "(b) test, last epoch": _cells(tested, weights=LAST, group=POOLED),
+        **{f"between hospitals, {pair}": _cells(between, group=pair) for pair in between.group.unique()},
+    }
+    return _system_table(f"AUROC on {data}: {CELL}. {_sizes(tested)}".strip(), results.systems(data), columns)
+
+
+def _reported(results: Results, system: str) -> str:
+    """Return the AUROC that a system's authors report, with the note of the configuration."""
+    settings = results.config["systems"][system] or {}
+    value = settings.get("reported")
+    return "\n".join(filter(None, [NOT_MEASURED if value is None else f"{value:.4f}", settings.get("note")]))
+
+
+def _sizes(tested: pd.DataFrame) -> str:
+    """Return a sentence on the numbers of test images."""
+    parts = [
+        f"{group} {_span(rows.n_normal)} normal and {_span(rows.n_sick)} sick"
+        for group, rows in tested.groupby("group", sort=False)
+    ]
+    return f"Test images: {'; '.join(parts)}." if parts else ""
 
 
 def _span(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low} to {high}"
+    return " to ".join(map(str, sorted({int(counts.min()), int(counts.max())})))
 
 
-def operating_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
-    """Tabulate average precision and specificity at given sensitivities, on the pooled test set."""
-    here = pick(measured, data=data, shift=AS_IS, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED)
-    metrics = {
-        AVERAGE_PRECISION: "average precision",
-        **{name: f"specificity at {100 * wanted:.0f} % sensitivity" for name, wanted in SPECIFICITIES.items()},
+def _operating_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
+    """Tabulate average precision, and specificity at fixed sensitivities, on the pooled test set."""
+    here = select(measured, data=data, shift=UNSHIFTED, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED)
+    columns = {"average precision": _cells(here, metric=AVERAGE_PRECISION)} | {
+        f"specificity at {100 * wanted:.0f} % sensitivity": _cells(here, metric=name)
+        for name, wanted in SPECIFICITIES.items()
     }
-    rows = [
-        [system, *(cell(pick(here, system=system, metric=metric)) for metric in metrics)]
-        for system in results.systems(data)
-    ]
     share = (here.n_sick / (here.n_sick + here.n_normal)).mean()
-    chance = f" A score that knows nothing has an average precision of {share:.2f}." if len(here) else ""
+    chance = f" A random score has an average precision of {share:.2f}." if len(here) else ""
     caption = f"Protocol (b) on {data}, pooled test set: {CELL}.{chance}"
-    return Table(caption, ["system", *metrics.values()], rows, "figures")
+    return _system_table(caption, results.systems(data), columns)
 
 
-def cost_table(results: Results, data: str) -> Table:
-    """Tabulate what a run of each system costs: mean over its runs."""
+def _cost_table(results: Results, data: str) -> Table:
+    """Tabulate the costs of a run: mean over the runs of each system."""
+
+    def column(name: str, form: str, scale: float = 1.0, offset: float = 0.0) -> Callable[[str], str]:
+        return lambda system: _mean_cost(results.of(data, system), name, form, scale, offset)
+
     columns = {
-        "training, minutes": lambda run: f"{_mean(run, 'train_seconds') / 60:.1f}",
-        "scoring, ms per image": lambda run: f"{_mean(run, 'seconds_per_image') * 1000:.2f}",
-        "parameters": lambda run: f"{_mean(run, 'parameters') / 1e6:.2f} M",
-        "peak memory, MiB": lambda run: f"{_mean(run, 'peak_memory_bytes') / 2**20:.0f}",
-        "training images": lambda run: f"{_mean(run, 'n_train'):.0f}",
-        "epochs": lambda run: f"{_mean(run, 'last_epoch') + 1:.0f}",
-        "device": lambda run: ", ".join(sorted({str(each.record.get("device")) for each in run})),
+        "training, minutes": column("train_seconds", ".1f", 1 / 60),
+        "scoring, ms per image": column("seconds_per_image", ".2f", 1000),
+        "parameters, millions": column("parameters", ".2f", 1e-6),
+        "peak memory, MiB": column("peak_memory_bytes", ".0f", 2**-20),
+        "training images": column("n_train", ".0f"),
+        "epochs": column("last_epoch", ".0f", offset=1),
+        "device": lambda system: (
+            ", ".join(sorted({str(device) for run in results.of(data, system) if (device := run.record.get("device"))}))
+            or NOT_MEASURED
+        ),
     }
-    rows = [
-        [system, *(_or_dash(words, results.of(data, system)) for words in columns.values())]
-        for system in results.systems(data)
-    ]
-    return Table(f"Costs on {data}, mean over the runs.", ["system", *columns], rows)
+    return _system_table(f"Costs on {data}, mean over the runs.", results.systems(data), columns, "plain")
 
 
-def _or_dash(words: Callable[[Sequence[Outcome]], str], outcomes: Sequence[Outcome]) -> str:
-    text = words(outcomes)
-    return NOT_MEASURED if "nan" in text or text == "None" else text
-
-
-def _mean(outcomes: Sequence[Outcome], name: str) -> float:
-    """Return the mean of a figure of `run.json` over the runs that have it, NaN where none does."""
-    values = [float(value) for each in outcomes if (value := each.record.get(name)) is not None]
+def _mean_cost(runs: Sequence[RunResult], name: str, form: str, scale: float, offset: float) -> str:
+    values = [float(value) for run in runs if (value := run.record.get(name)) is not None]
     values = [value for value in values if math.isfinite(value)]
-    return float(np.mean(values)) if values else math.nan
+    return f"{np.mean(values) * scale + offset:{form}}" if values else NOT_MEASURED
 
 
-def noise_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
-    """Tabulate AUROC of each system at each shift of the test images."""
-    here = pick(measured, data=data, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC)
-    rows = [
-        [system, *(cell(pick(here, system=system, shift=shift)) for shift in (AS_IS, *results.shifts(data)))]
-        for system in results.systems(data)
-    ]
-    columns = ["system", "as they are", *(_shift_words(results, data, shift) for shift in results.shifts(data))]
-    return Table(
-        f"AUROC on the pooled test set of {data}, by what its images went through: {CELL}.", columns, rows, "figures"
-    )
+def _shift_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
+    """Tabulate AUROC at each shift of the test images."""
+    here = select(measured, data=data, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC)
+    columns = {"unchanged": _cells(here, shift=UNSHIFTED)}
+    for shift in results.shifts(data):
+        noise = results.noise_of_shift(data, shift)
+        title = shift if noise is None else f"{shift}\n{noise.kind}, SD {noise.deviation:.3g}"
+        columns[title] = _cells(here, shift=shift)
+    caption = f"AUROC on the pooled test set of {data}, by transform of the test images: {CELL}."
+    return _system_table(caption, results.systems(data), columns)
 
 
-def _shift_words(results: Results, data: str, shift: str) -> str:
-    noise = results.noise_of_shift(data, shift)
-    return shift if noise is None else f"{shift}\n{noise.kind}, SD {noise.spread:.3g}"
+def _noise_table(results: Results, measured: pd.DataFrame) -> Table:
+    """Tabulate AUROC on data sets that differ in the noise of all their images."""
+    here = select(measured, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC, shift=UNSHIFTED)
+    columns = {
+        f"{name}\nSD {results.noise_of_data(name).deviation:.3g}": _cells(here, data=name) for name in results.data
+    }
+    caption = f"AUROC on the pooled test set of each data set, with the same noise in training and test: {CELL}."
+    return _system_table(caption, results.systems(*results.data), columns)
 
 
-def noise_in_training_table(results: Results, measured: pd.DataFrame, data: Sequence[str]) -> Table:
-    """Tabulate AUROC of each system on data that differ in noise."""
-    here = pick(measured, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC, shift=AS_IS)
-    rows = [
-        [system, *(cell(pick(here, system=system, data=name)) for name in data)]
-        for system in results.config["systems"]
-        if any(results.of(name, system) for name in data)
-    ]
-    columns = ["system", *(f"{name}\nSD {results.noise_of_data(name).spread:.3g}" for name in data)]
-    caption = f"AUROC on the pooled test set of each data set, whose noise is in training and test alike: {CELL}."
-    return Table(caption, columns, rows, "figures")
+def _not_done_table(results: Results) -> Table:
+    """Tabulate failed and missing runs with their reasons."""
+    rows = [[str(result.run), result.status, result.reason] for result in results.not_done]
+    return Table("Runs without results.", ["run", "status", "reason"], rows, "prose")
 
 
-def not_done_table(results: Results) -> Table:
-    """Tabulate the runs that failed or are missing, each with its reason."""
-    rows = [[str(each.run), each.status, each.reason] for each in results.not_done]
-    return Table("Runs without figures.", ["run", "status", "reason"], rows, "prose")
-
-
-def comparison_table(results: Results, comparisons: pd.DataFrame, data: str) -> Table:
-    """Tabulate every two systems: difference of AUROC above the diagonal, corrected p below it."""
-    chosen = pick(comparisons, data=data, weights=BEST, shift=AS_IS)
+def _comparison_table(results: Results, comparisons: pd.DataFrame, data: str) -> Table:
+    """Tabulate every pair of systems: difference of AUROC above the diagonal, corrected p below it."""
+    chosen = select(comparisons, data=data, weights=BEST, shift=UNSHIFTED)
     pairs = dict(zip(zip(chosen["first"], chosen["second"], strict=True), chosen.to_dict("records"), strict=True))
     systems = results.systems(data)
-    rows = [
-        [first, *(_pair(pairs, (row, column), (first, second)) for column, second in enumerate(systems))]
-        for row, first in enumerate(systems)
-    ]
+    columns = {name: lambda system, name=name: _pair_cell(pairs, system, name) for name in systems}
     caption = (
         f"AUROC on the pooled test set of {data}, epoch chosen on validation. Above the diagonal: system of the row "
         "minus system of the column, with 95 % interval. Below it: p of DeLong's paired test, corrected by Holm's "
-        f"method for the number of pairs, {len(pairs)}; * under {SIGNIFICANT}."
+        f"method for {len(pairs)} pairs; * under {SIGNIFICANT}."
     )
-    return Table(caption, ["system", *systems], rows, "figures")
+    return _system_table(caption, systems, columns)
 
 
-def _pair(
-    pairs: Mapping[tuple[str, str], Mapping[Hashable, Any]], places: tuple[int, int], names: tuple[str, str]
-) -> str:
-    row, column = places
+def _pair_cell(pairs: Mapping[tuple[str, str], Mapping[Hashable, Any]], row: str, column: str) -> str:
     if row == column:
         return ""
-    pair = pairs[names if row < column else names[::-1]]
+    above = pairs.get((row, column))
+    pair = above or pairs[column, row]
     if pair["n_runs"] == 0:
         return f"{NOT_MEASURED}\n{pair['note']}"
-    if row < column:
-        return f"{pair['difference']:+.2f}\n{interval_words(pair['low'], pair['high'], '+.2f')}"
-    return f"{p_words(pair['p_holm'])}{'*' if pair['p_holm'] < SIGNIFICANT else ''}"
+    if above:
+        return f"{pair['difference']:+.2f}\n{format_interval(pair['low'], pair['high'], '+.2f')}"
+    return f"{_format_p(pair['p_holm'])}{'*' if pair['p_holm'] < SIGNIFICANT else ''}"
 
 
-def p_words(p: float) -> str:
-    """Say a p value.
+def _format_p(p: float) -> str:
+    """Format a p value with three digits.
 
     Example:
-        >>> p_words(0.0312), p_words(0.00002), p_words(float("nan"))
+        >>> _format_p(0.0312), _format_p(0.00002), _format_p(float("nan"))
         ('0.031', '< 0.001', '-')
     """
     if math.isnan(p):
         return NOT_MEASURED
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004  # what three digits can tell
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004  # the last of three digits
 
 
-def cell(rows: pd.DataFrame) -> str:
-    """Say a figure: mean over runs, its interval, and the smallest to largest; why not, where there is none."""
-    over = over_runs(rows)
-    if over is None:
-        reasons = sorted({note for note in rows.note if note})
-        return NOT_MEASURED if not reasons else "\n".join((NOT_MEASURED, *reasons))
-    lines = [f"{over.value:.3f}", interval_words(over.low, over.high)]
-    if over.n_runs > 1:
-        lines.append(f"{over.smallest:.3f} to {over.largest:.3f}")
-    return "\n".join(lines)
+def _format_cell(rows: pd.DataFrame) -> str:
+    """Format a metric: mean over runs, its interval, and smallest to largest; or the reason for a missing value."""
+    mean = mean_over_runs(rows)
+    if mean is None:
+        return "\n".join((NOT_MEASURED, *sorted({note for note in rows.note if note})))
+    lines = [f"{mean.value:.3f}", format_interval(mean.low, mean.high)]
+    return "\n".join(lines + [f"{mean.smallest:.3f} to {mean.largest:.3f}"] * (mean.n_runs > 1))
 
 
-def interval_words(low: float, high: float, form: str = ".3f") -> str:
-    """Say an interval.
+def format_interval(low: float, high: float, form: str = ".3f") -> str:
+    """Format an interval.
+
+    Args:
+        low: Lower end, or NaN.
+        high: Upper end.
+        form: Format of a number.
+
+    Returns:
+        The interval in brackets.
 
     Example:
-        >>> interval_words(-0.1, 0.25, "+.2f"), interval_words(math.nan, math.nan)
+        >>> format_interval(-0.1, 0.25, "+.2f"), format_interval(math.nan, math.nan)
         ('[-0.10, +0.25]', 'no interval')
     """
     return "no interval" if math.isnan(low) else f"[{low:{form}}, {high:{form}}]"

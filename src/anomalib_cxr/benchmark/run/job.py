@@ -1,4 +1,4 @@
-"""One run of the grid: train, choose the epoch on validation, score validation and test, and write all down."""
+"""Run one training of the grid: train, choose the epoch on validation, score validation and test images."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from lightning.pytorch import seed_everything
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose
 
-from anomalib_cxr.benchmark.plan.checks import make
 from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, SCORE_COLUMNS, Run
+from anomalib_cxr.benchmark.plan.resolve import instantiate
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import measure_exposure
 from anomalib_cxr.utils.provenance import code_record, write_record
 
@@ -33,53 +33,77 @@ logger = logging.getLogger(__name__)
 
 
 class RunJob(Job):
-    """A run, whose folder appears complete or not at all; a failure is a folder that says so.
+    """Job of one run, whose folder appears complete or not at all. A failure is recorded in the folder.
 
     Args:
-        run: What to run.
+        planned: The run.
         folder: Folder of the benchmark.
-        place: Its place among the runs, for the message at its end.
+        progress: Position among the runs, for the log message at the end.
     """
 
     name = "run"
 
-    def __init__(self, run: Run, folder: Path, place: str = "1 of 1") -> None:
+    def __init__(self, planned: Run, folder: Path, progress: str = "1 of 1") -> None:
         super().__init__()
-        self.of = run
+        self.planned = planned
         self.folder = folder
-        self.place = place
+        self.progress = progress
 
     def run(self, task_id: int | None = None) -> dict[str, Any]:
-        """Train and score; a failure becomes the record of the run, so that the others go on."""
-        with whole_run(self.of, self.folder) as (partial, record), _output_to(partial / "log.txt"):
+        """Train and score. A failure is recorded, so that the other runs go on.
+
+        Args:
+            task_id: Number of the worker process, which chooses its GPU; None in the main process.
+
+        Returns:
+            The record of the run, as in `run.json`.
+        """
+        with run_folder(self.planned, self.folder) as (partial, record), _redirect_output(partial / "log.txt"):
             try:
-                record |= {"status": DONE, **_train_and_score(self.of.settings, self.of.seed, task_id, partial)}
-            except Exception as error:  # whatever it is, it is written down and the others go on
+                record |= {
+                    "status": DONE,
+                    **_train_and_score(self.planned.settings, self.planned.seed, task_id, partial),
+                }
+            except Exception as error:  # of any kind: it is recorded
                 logger.exception("The run failed.")
                 record |= {"status": FAILED, "reason": f"{type(error).__name__}: {error}"}
         logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)  # in a process of its own
-        logger.info("%s: %s: %s", self.place, self.of, _outcome(record))
+        logger.info("%s: %s: %s", self.progress, self.planned, _result_text(record))
         return record
 
     @staticmethod
     def collect(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the records as they are: what they stand for lies in the folders of the runs."""
+        """Return the records unchanged.
+
+        Args:
+            results: Records of the runs.
+
+        Returns:
+            The same records.
+        """
         return results
 
     @staticmethod
     def save(results: list[dict[str, Any]]) -> None:
-        """Do nothing: each run has saved itself."""
+        """Do nothing, as each run has saved itself.
+
+        Args:
+            results: Records of the runs.
+        """
 
 
 @contextmanager
-def whole_run(run: Run, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Lend a temporary folder and a record, and put them in the run's place at the end.
+def run_folder(run: Run, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Create a temporary folder and a record, and move them to the run's folder at the end.
 
     Args:
         run: The run.
         folder: Folder of the benchmark.
+
+    Yields:
+        The temporary folder, and the record to complete.
     """
-    target = folder / run.place
+    target = folder / run.folder
     partial = target.with_name(f".partial-{target.name}")
     for former in (partial, target):
         shutil.rmtree(former, ignore_errors=True)
@@ -91,50 +115,50 @@ def whole_run(run: Run, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     partial.rename(target)
 
 
-def _outcome(record: dict[str, Any]) -> str:
+def _result_text(record: dict[str, Any]) -> str:
     if record["status"] == FAILED:
         return f"failed: {record['reason']}"
     return f"trained in {record['train_seconds']:.0f} s, best epoch {record['best_epoch']}"
 
 
 @contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Send what libraries print and log to a file: many runs at once would only bury each other's words."""
+def _redirect_output(path: Path) -> Iterator[None]:
+    """Redirect the output and log messages of all libraries to a file, as those of parallel runs would interleave."""
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
-    before = {each: each.handlers for each in loggers if each.handlers}
+    former = {library: library.handlers for library in loggers if library.handlers}
     with path.open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         try:
-            for each in loggers[:1] + list(before):
-                each.handlers = [logging.StreamHandler(log)]
+            for library in loggers[:1] + list(former):
+                library.handlers = [logging.StreamHandler(log)]
             yield
         finally:
-            for each in loggers[:1] + list(before):
-                each.handlers = before.get(each, [])
+            for library in loggers[:1] + list(former):
+                library.handlers = former.get(library, [])
 
 
 def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, folder: Path) -> dict[str, Any]:
-    """Do the run, write its tables and `residuals.png`, and return what its record says of it."""
+    """Train and score, write the tables and `residuals.png`, and return costs and epochs for the record."""
     torch.set_num_threads(settings["threads"])
     seed_everything(seed, workers=True)
-    made = make(settings)
-    model, datamodule = made.model, made.data
+    objects = instantiate(settings)
+    model, datamodule = objects.model, objects.data
     datamodule.prepare_data()
     datamodule.setup()
-    if settings.get("exposure"):
+    if settings["exposure"]:
         _write_exposure(datamodule, folder / "exposure.csv")
     recorder = ScoreRecorder(_sources(datamodule))
     with TemporaryDirectory() as scratch, PeakMemory() as memory:
         engine = Engine(
-            callbacks=[recorder, ModelCheckpoint(save_top_k=0)],  # its presence keeps anomalib's own away
+            callbacks=[recorder, ModelCheckpoint(save_top_k=0)],  # without one, anomalib adds its own
             default_root_dir=scratch,
             enable_progress_bar=False,
             enable_model_summary=False,
             **_trainer_arguments(settings["trainer"], task_id),
         )
-        began = time.perf_counter()
+        started = time.perf_counter()
         engine.fit(model, datamodule=datamodule)
-        train_seconds = time.perf_counter() - began
-        scores = list(_score(engine, model, datamodule, recorder, made.shifts, folder))
+        train_seconds = time.perf_counter() - started
+        scores = list(_score(engine, model, datamodule, recorder, objects.shifts, folder))
     pd.DataFrame(recorder.epochs).to_csv(folder / "epochs.csv", index=False)
     pd.concat(scores)[list(SCORE_COLUMNS)].to_csv(folder / "scores.csv", index=False)
     return {
@@ -150,13 +174,13 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
 
 
 def _write_exposure(datamodule: Any, path: Path) -> None:
-    """Measure the exposure of the images of validation and test, which are the same ones in some protocols."""
+    """Measure the exposure of the validation and test images, which are the same ones in some protocols."""
     scored = pd.concat([datamodule.val_data.samples, datamodule.test_data.samples]).drop_duplicates("image_path")
     measure_exposure(datamodule.train_data.samples, scored).to_csv(path, index=False)
 
 
 def _sources(datamodule: Any) -> dict[str, str]:
-    """Return the hospital of each image by its path, where the data tell it."""
+    """Return the hospital by image path, where the data have it."""
     tables = [subset.samples for subset in (datamodule.val_data, datamodule.test_data)]
     return {
         path: source
@@ -166,18 +190,19 @@ def _sources(datamodule: Any) -> dict[str, str]:
     }
 
 
-def _trainer_arguments(asked: dict[str, Any], task_id: int | None) -> dict[str, Any]:
-    """Give each of several runs at a time a GPU of its own, where they run on GPUs."""
-    on_gpus = task_id is not None and torch.cuda.is_available() and asked.get("accelerator", "auto") != "cpu"
-    return {**asked, "devices": [task_id % torch.cuda.device_count()]} if on_gpus else asked  # type: ignore[operator]
+def _trainer_arguments(arguments: dict[str, Any], task_id: int | None) -> dict[str, Any]:
+    """Assign a GPU of its own to each of several parallel runs, where they run on GPUs."""
+    if task_id is None or not torch.cuda.is_available() or arguments.get("accelerator", "auto") == "cpu":
+        return arguments
+    return {**arguments, "devices": [task_id % torch.cuda.device_count()]}
 
 
 def _score(
     engine: Engine, model: Any, datamodule: Any, recorder: ScoreRecorder, shifts: dict[str, Any], folder: Path
 ) -> Iterator[pd.DataFrame]:
-    """Yield the scores of validation and test, by the last weights and by those chosen on validation.
+    """Yield the scores of validation and test images with the last weights and with those chosen on validation.
 
-    Shifted test images are scored by the chosen weights only.
+    Shifted test images are scored with the chosen weights only.
     """
     yield recorder.tables["val"].assign(subset="val", weights="last", shift="")
     yield recorder.tables["best_val"].assign(subset="val", weights="best", shift="")
@@ -197,13 +222,13 @@ def _score(
 def _test(
     engine: Engine, model: Any, datamodule: Any, recorder: ScoreRecorder, shift: str = "", transform: Any = None
 ) -> pd.DataFrame:
-    """Score the test images, as they are or shifted."""
+    """Score the test images, with or without a shift."""
     loader = datamodule.test_dataloader()
     if transform is not None:
         dataset = copy(loader.dataset)
-        dataset.augmentations = Compose([each for each in (transform, dataset.augmentations) if each is not None])
+        dataset.augmentations = Compose([part for part in (transform, dataset.augmentations) if part is not None])
         loader = DataLoader(dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
     engine.trainer.test(model, loader, verbose=False)
-    recorder.sheet = None  # one sheet, of the images as they are
+    recorder.sheet = None  # one sheet, of the unshifted images
     table: pd.DataFrame = recorder.tables["test"].assign(subset="test", shift=shift)
     return table

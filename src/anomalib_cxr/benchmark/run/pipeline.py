@@ -1,4 +1,4 @@
-"""Runs a grid on anomalib's runners, and reports on it."""
+"""Run the grid of a benchmark with anomalib's pipeline, and write its report."""
 
 from __future__ import annotations
 
@@ -20,56 +20,69 @@ from anomalib.pipelines.components.runners.serial import SerialExecutionError
 from filelock import FileLock, Timeout
 
 from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, Grid, Run
-from anomalib_cxr.benchmark.plan.resolve import refuse_other_settings, resolve_grid
+from anomalib_cxr.benchmark.plan.resolve import check_unchanged, resolve_grid
 from anomalib_cxr.benchmark.report.report import write_report
 from anomalib_cxr.errors import CxrError, DatasetError
 from anomalib_cxr.utils.files import atomic_path
 
-from .job import RunJob, whole_run
+from .job import RunJob, run_folder
 
 logger = logging.getLogger(__name__)
 
 
 class RunGenerator(JobGenerator):
-    """Yields a job for each run without a finished folder, once; one that failed in an earlier session too.
+    """Generator of a job for each run that is not done; runs that failed before are repeated.
 
     Args:
         runs: The runs of the grid.
         folder: Folder of the benchmark.
 
     Raises:
-        SettingError: If the folder holds finished runs of the same names and other settings.
+        SettingError: If the folder has finished runs of the same names with other settings.
     """
 
     def __init__(self, runs: Sequence[Run], folder: Path) -> None:
         self.folder = folder
-        records = [read_record(folder / run.place) for run in runs]
+        records = [read_record(folder / run.folder) for run in runs]
         finished = [(run, record) for run, record in zip(runs, records, strict=True) if record.get("status") == DONE]
-        refuse_other_settings(
-            {str(run): (record["config"], _as_json(run.settings)) for run, record in finished}, folder
-        )
-        done = {run.place for run, _ in finished}
-        self.asked = [run for run in runs if run.place not in done]
-        self.begun: list[Run] = []
+        check_unchanged({str(run): (record["config"], _as_json(run.settings)) for run, record in finished}, folder)
+        done = {run.folder for run, _ in finished}
+        self.planned = [run for run in runs if run.folder not in done]
+        self.started: list[Run] = []
 
     @property
     def job_class(self) -> type[Job]:
-        """Return the class of the jobs."""
+        """Class of the jobs."""
         return RunJob
 
     def generate_jobs(
         self, args: dict[str, Any] | None = None, prev_stage_result: Any = None
     ) -> Generator[Job, None, None]:
-        """Yield the jobs that have not begun; called again, it goes on."""
+        """Yield the jobs that have not started; a second call resumes after the first.
+
+        Args:
+            args: Not used.
+            prev_stage_result: Not used.
+
+        Yields:
+            One job per run.
+        """
         del args, prev_stage_result
-        while len(self.begun) < len(self.asked):
-            run = self.asked[len(self.begun)]
-            self.begun.append(run)
-            yield RunJob(run, self.folder, f"{len(self.begun)} of {len(self.asked)}")
+        while len(self.started) < len(self.planned):
+            run = self.planned[len(self.started)]
+            self.started.append(run)
+            yield RunJob(run, self.folder, f"{len(self.started)} of {len(self.planned)}")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return the record of a run; empty where there is none, or none that can be read."""
+    """Return the record of a run.
+
+    Args:
+        folder: Folder of the run.
+
+    Returns:
+        Content of `run.json`; empty if it is missing or damaged.
+    """
     try:
         return dict(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -77,16 +90,16 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def _as_json(settings: dict[str, Any]) -> Any:
-    """Return settings as they look after they were written and read."""
+    """Return settings as they are after writing and reading them."""
     return json.loads(json.dumps(settings, default=str))
 
 
 class BenchmarkError(CxrError):
-    """Some runs of a benchmark failed; it names each with its reason."""
+    """Some runs of a benchmark failed; the message names each with its reason."""
 
 
-class PatientRunner(ParallelRunner):
-    """anomalib's parallel runner, which waits for a free process without keeping one busy by asking."""
+class NonPollingRunner(ParallelRunner):
+    """anomalib's parallel runner without its busy loop: it sleeps until a process is free."""
 
     def _await_cleanup_processes(self, blocking: bool = False) -> None:
         running = [process for process in self.processes.values() if process is not None]
@@ -96,12 +109,12 @@ class PatientRunner(ParallelRunner):
 
 
 class Benchmark(Pipeline):
-    """A grid of runs, of which finished ones are kept: started again, it goes on where it was stopped.
+    """Pipeline that runs a grid. Finished runs are kept, so that a stopped benchmark can be resumed.
 
     Args:
-        grid: What to run.
-        folder: Where `benchmark.yaml`, the folders of the runs and the report go.
-        n_jobs: Runs at a time; above 1 each has a process of its own, and a GPU where there are several.
+        grid: The grid.
+        folder: Output folder for `benchmark.yaml`, the folders of the runs, and the report.
+        n_jobs: Parallel runs; above 1 each has its own process, and its own GPU where there are several.
     """
 
     def __init__(self, grid: Grid, folder: Path, n_jobs: int = 1) -> None:
@@ -112,10 +125,13 @@ class Benchmark(Pipeline):
 
     def _setup_runners(self, args: dict[str, Any]) -> list[Runner]:
         del args
-        return [PatientRunner(self.generator, self.n_jobs) if self.n_jobs > 1 else SerialRunner(self.generator)]
+        return [NonPollingRunner(self.generator, self.n_jobs) if self.n_jobs > 1 else SerialRunner(self.generator)]
 
-    def run(self, args: Any = None) -> Path:  # type: ignore[override]  # anomalib's swallows failures and tells nothing
-        """Do what is missing, and write the report.
+    def run(self, args: Any = None) -> Path:  # type: ignore[override]  # anomalib's hides failures
+        """Do the runs that are not done, and write the report.
+
+        Args:
+            args: Not used.
 
         Returns:
             The report, `report.html`.
@@ -126,19 +142,19 @@ class Benchmark(Pipeline):
         """
         del args
         runs = resolve_grid(self.grid)
-        with self._writing():
+        with self._locked_folder():
             self.generator = RunGenerator(runs, self.folder)
             with atomic_path(self.folder / "benchmark.yaml") as unfinished:
-                unfinished.write_text(yaml.safe_dump(self.grid.record(), sort_keys=False), encoding="utf-8")
-            logger.info("%d runs, %d of them to be done, in %s", len(runs), len(self.generator.asked), self.folder)
+                unfinished.write_text(yaml.safe_dump(self.grid.to_yaml(), sort_keys=False), encoding="utf-8")
+            logger.info("%d runs, %d of them to be done, in %s", len(runs), len(self.generator.planned), self.folder)
             self._run_all()
             report = write_report(self.folder)
         self._raise_failures(report)
         return report
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the folder for this benchmark alone, and say what to do where it cannot be written."""
+    def _locked_folder(self) -> Iterator[None]:
+        """Lock the folder against other benchmarks, and explain errors in writing to it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock", timeout=0):
@@ -157,34 +173,34 @@ class Benchmark(Pipeline):
             ) from error
 
     def _run_all(self) -> None:
-        """Run all jobs. A process that dies takes those beside it along: each is then tried once more, alone."""
-        while len(self.generator.begun) < len(self.generator.asked):
+        """Run all jobs. A process that dies ends the parallel ones too, so that each of these is repeated alone."""
+        while len(self.generator.started) < len(self.generator.planned):
             with suppress(BrokenProcessPool, ParallelExecutionError, SerialExecutionError):
                 self._setup_runners({})[0].run({})
             for run in self._without_record():
                 self._run_alone(run)
 
     def _without_record(self) -> list[Run]:
-        """Return the runs that began and left nothing."""
-        states = {DONE, FAILED}
-        return [run for run in self.generator.begun if read_record(self.folder / run.place).get("status") not in states]
+        """Return the runs that started and have no record."""
+        runs, ended = self.generator.started, {DONE, FAILED}
+        return [run for run in runs if read_record(self.folder / run.folder).get("status") not in ended]
 
     def _run_alone(self, run: Run) -> None:
-        """Do a run in a process of its own, and write it down if that dies."""
+        """Do a run in its own process, and record it as failed if the process dies."""
         try:
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 pool.submit(RunJob(run, self.folder, "once more").run).result()
         except BrokenProcessPool:
-            with whole_run(run, self.folder) as (_, record):
+            with run_folder(run, self.folder) as (_, record):
                 record |= {"status": FAILED, "reason": "its process died: killed from outside, or out of memory"}
 
     def _raise_failures(self, report: Path) -> None:
-        records = {str(run): read_record(self.folder / run.place) for run in self.generator.asked}
+        records = {str(run): read_record(self.folder / run.folder) for run in self.generator.planned}
         failed = {name: record["reason"] for name, record in records.items() if record.get("status") == FAILED}
         if failed:
             lines = "".join(f"\n    {name}: {reason}" for name, reason in failed.items())
             raise BenchmarkError(
                 f"{len(failed)} runs that failed, of {len(records)}:{lines}",
-                "runs that end",
-                f"see log.txt in their folders; the same command tries them again; report on the others: {report}",
+                "runs without errors",
+                f"see log.txt in their folders; the same command repeats them; report on the others: {report}",
             )

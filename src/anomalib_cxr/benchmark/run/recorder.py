@@ -1,4 +1,4 @@
-"""A callback that keeps the score of every image and the weights of the best epoch."""
+"""Record the score of every image, the weights of the best epoch, and the peak memory of a run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ from typing_extensions import Self
 
 from anomalib_cxr.errors import DatasetError, DivergenceError
 from anomalib_cxr.evaluation.figures import save_figure
-from anomalib_cxr.evaluation.scores import Scored, auroc, choose_ranks, obstacle_to_roc, score_table, scores_of
-from anomalib_cxr.evaluation.sheets import residual_sheet, score_images, test_dataset
+from anomalib_cxr.evaluation.residual_sheet import residual_sheet, score_images, test_dataset
+from anomalib_cxr.evaluation.scores import (
+    ImageScore,
+    auroc,
+    choose_examples,
+    no_roc_reason,
+    score_table,
+    scores_of_batch,
+)
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 
 
 class PeakMemory:
-    """Measures the peak of a block: on a GPU of what torch allocated there, else of the whole process.
+    """Context manager that measures peak memory: allocated by torch on a GPU, else resident memory of the process.
 
-    On Linux the kernel keeps the peak and can be told to begin anew, which makes runs comparable that follow each other
-    in one process. Elsewhere the peak is that of the process since its start.
+    On Linux the kernel's peak is reset at the start of the block, so that successive runs in one process are
+    comparable. On other systems it is the peak since the start of the process.
 
     Example:
         >>> with PeakMemory() as memory:
@@ -38,10 +45,10 @@ class PeakMemory:
     """
 
     peak: int
-    """In bytes, once the block has ended."""
+    """In bytes, after the block."""
 
     def __enter__(self) -> Self:
-        """Begin anew."""
+        """Reset the peak."""
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         elif _RESET.exists():
@@ -70,40 +77,43 @@ def _process_peak() -> int:
 
 
 class ScoreRecorder(Callback):
-    """Records losses and validation AUROC of each epoch, and the scores of each validation and test.
+    """Callback that records losses and validation AUROC of each epoch, and the scores of each validation and test.
 
-    Scores are taken as the model gives them, before any post-processing: the trainer's callbacks run before the
-    model's own. The weights of the epoch with the highest AUROC on validation are kept in memory, the first of
-    several.
+    Scores are the model's, before post-processing, as the trainer's callbacks run before the model's own. The weights
+    of the (first) epoch with the highest AUROC on validation are kept in memory.
 
     Args:
-        sources: Hospital by path.
+        sources: Hospital by image path.
     """
 
     sheet: Path | None = None
-    """Where to draw the residual sheet of the next test."""
+    """File for the residual sheet of the next test; None for no sheet."""
 
     def __init__(self, sources: dict[str, str]) -> None:
         self.sources = sources
         self.epochs: list[dict[str, float]] = []
         self.best_epoch: int | None = None
         self.tables: dict[str, pd.DataFrame] = {}
-        """Scores by what was scored last under that name: `val` (the last epoch's), `best_val`, and those of tests."""
+        """Latest scores: `val` (of the last epoch), `best_val` (of the best epoch) and `test`."""
         self.seconds_per_image = float("nan")
         self._best = -1.0
         self._best_weights: dict[str, torch.Tensor] = {}
-        self._scored: list[Scored] = []
-        self._timed: list[tuple[float, int]] = []
-        self._began = 0.0
+        self._scores: list[ImageScore] = []
+        self._batch_times: list[tuple[float, int]] = []  # seconds, images
+        self._started = 0.0
 
     def restore_best(self, module: LightningModule) -> None:
-        """Give the model the weights of its best epoch."""
+        """Load the weights of the best epoch into the model.
+
+        Args:
+            module: The trained model.
+        """
         module.load_state_dict(self._best_weights)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the epoch before."""
+        """Drop the scores of the previous epoch."""
         del trainer, pl_module
-        self._scored = []
+        self._scores = []
 
     def on_validation_batch_end(
         self,
@@ -116,23 +126,24 @@ class ScoreRecorder(Callback):
     ) -> None:
         """Keep the scores of a batch."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
-        self._scored += scores_of(outputs)
+        self._scores += scores_of_batch(outputs)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure this epoch, and keep its weights if they are the best so far."""
+        """Compute AUROC after this epoch, and keep its weights if they are the best so far."""
         table = self.tables["val"] = self._table("validation", f"after epoch {trainer.current_epoch}")
-        # Some models train what scores only after other parts; until then their scores mean nothing.
-        scores = trainer.current_epoch >= getattr(pl_module, "first_scoring_epoch", 0)
-        value = auroc(table) if scores else float("nan")
+        # Some models train the scoring part after other parts; scores are meaningless before.
+        is_trained = trainer.current_epoch >= getattr(pl_module, "first_scoring_epoch", 0)
+        value = auroc(table) if is_trained else float("nan")
         self.epochs.append({"epoch": trainer.current_epoch, "val_auroc": value})
         if value > self._best:
             self._best = value
             self.best_epoch = trainer.current_epoch
             self.tables["best_val"] = table
-            self._best_weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+            weights = pl_module.state_dict().items()
+            self._best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the losses of the epoch, whose validation is over."""
+        """Add the losses of the epoch, after its validation."""
         del pl_module
         losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not self.epochs or self.epochs[-1]["epoch"] != trainer.current_epoch:
@@ -142,16 +153,16 @@ class ScoreRecorder(Callback):
         self.epochs[-1].update(losses)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier test."""
+        """Drop the scores of an earlier test."""
         del trainer, pl_module
-        self._scored, self._timed = [], []
+        self._scores, self._batch_times = [], []
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Start the clock: the images are read, and not yet prepared."""
+        """Start the clock after the images were read, before they are preprocessed."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
 
     def on_test_batch_end(
         self,
@@ -162,35 +173,37 @@ class ScoreRecorder(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the scores of a batch, and how long they took; reading them off waits for a GPU to finish."""
+        """Keep the scores of a batch and its time; copying the scores waits for a GPU to finish."""
         del trainer, pl_module, batch, batch_idx, dataloader_idx
-        scored = scores_of(outputs)
-        self._timed.append((time.perf_counter() - self._began, len(scored)))
-        self._scored += scored
+        scores = scores_of_batch(outputs)
+        self._batch_times.append((time.perf_counter() - self._started, len(scores)))
+        self._scores += scores
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the scores of this test into a table, and draw a sheet of it where that is asked for."""
+        """Tabulate the scores of this test, and draw its residual sheet if requested."""
         table = self.tables["test"] = self._table("test", "in the test")
-        seconds, images = np.sum(self._timed[1:] or self._timed, axis=0)  # the first of several batches warms up
+        seconds, images = np.sum(
+            self._batch_times[1:] or self._batch_times, axis=0
+        )  # the first of several batches warms up
         self.seconds_per_image = float(seconds / images)
         if self.sheet is not None:
-            cases = score_images(trainer, pl_module, test_dataset(trainer), choose_ranks(table))
-            words = f"Weights of epoch {self.best_epoch}, the best on validation"
-            save_figure(residual_sheet(cases, words), self.sheet)
+            examples = score_images(trainer, pl_module, test_dataset(trainer), choose_examples(table))
+            title = f"Weights of epoch {self.best_epoch}, the best on validation"
+            save_figure(residual_sheet(examples, title), self.sheet)
 
     def _table(self, subset: str, when: str) -> pd.DataFrame:
-        table = score_table(self._scored, sources=self.sources)
-        broken = table[~np.isfinite(table.score)]
-        if len(broken):
+        table = score_table(self._scores, sources=self.sources)
+        images = table.image[~np.isfinite(table.score)]
+        if len(images):
             raise DivergenceError(
-                f"{len(broken)} of {len(table)} scores {when} that are not finite: {', '.join(broken.image[:10])}",
+                f"{len(images)} of {len(table)} scores {when} that are not finite: {', '.join(images[:10])}",
                 "finite scores",
-                "lower lr; the other runs are not touched by this",
+                "lower lr; the other runs are not affected",
             )
-        obstacle = obstacle_to_roc(table)
-        if obstacle is not None:
+        reason = no_roc_reason(table)
+        if reason is not None:
             raise DatasetError(
-                f"a {subset} set of {obstacle}",
+                f"a {subset} set of {reason}",
                 "normal and sick images in validation and in test",
                 "choose another protocol or another share of sick images",
             )

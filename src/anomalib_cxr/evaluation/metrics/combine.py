@@ -1,4 +1,4 @@
-"""One figure for several runs: seeds and splits of one system, combined by Rubin's rules.
+"""Combine an estimate over runs (seeds and splits) of one system by Rubin's rules.
 
 Sources: [0] D. B. Rubin, "Multiple Imputation for Nonresponse in Surveys", 1987, chapter 3; [1] A. Marshall, D. G.
 Altman, R. L. Holder, P. Royston, "Combining estimates of interest in prognostic modeling studies after multiple
@@ -21,40 +21,40 @@ from .intervals import LEVEL, Interval, logit_interval, wald_interval
 
 @dataclass(frozen=True)
 class Combined:
-    """The mean of a figure over runs, and how sure it is: for what one more run would give on new images."""
+    """Mean of an estimate over runs, with the uncertainty of one more run on new images."""
 
     value: float
     within: float
-    """Mean variance inside a run, from the images tested."""
+    """Mean variance within a run, from the test images."""
     between: float
-    """Variance from run to run, from seeds and splits; 0 of a single run, which cannot tell."""
+    """Variance between runs, from seeds and splits; 0 for a single run."""
     n_runs: int
 
     @property
     def total(self) -> float:
-        """Variance of the whole, `within + (1 + 1 / n_runs) * between`."""
+        """Total variance, `within + (1 + 1 / n_runs) * between`."""
         return self.within + self._spread
 
     @property
     def degrees(self) -> float:
-        """Degrees of freedom of the t distribution, infinite where the runs agree."""
+        """Degrees of freedom of the t distribution, infinite if the runs agree."""
         return (self.n_runs - 1) * (self.total / self._spread) ** 2 if self._spread else math.inf
 
     @property
     def auroc_interval(self) -> Interval:
-        """The 95 % interval of an AUROC or another rate, in [0, 1]."""
+        """95 % interval of an AUROC or another rate, in [0, 1]."""
         if 0 < self.value < 1:
             return logit_interval(self.value, self.total, self._quantile)
         return wald_interval(self.value, self.total, self._quantile, lowest=0)
 
     @property
     def difference_interval(self) -> Interval:
-        """The 95 % interval of a difference of two AUROC, in [-1, 1]."""
+        """95 % interval of a difference of two AUROC, in [-1, 1]."""
         return wald_interval(self.value, self.total, self._quantile)
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of a difference; NaN where the variance is zero in spite of a difference."""
+        """Two-sided p value of a difference; NaN if the variance is zero in spite of a difference."""
         if not self.total:
             return math.nan if self.value else 1.0
         return 2 * float(t.sf(abs(self.value) / math.sqrt(self.total), self.degrees))
@@ -69,16 +69,19 @@ class Combined:
 
 
 def combine(values: Sequence[float] | np.ndarray, variances: Sequence[float] | np.ndarray) -> Combined:
-    """Combine a figure of several runs by Rubin's rules.
+    """Combine an estimate of several runs by Rubin's rules [0].
 
-    The variance of the images does not shrink with more runs, as if all runs were tested on the same images. Where each
-    split has other ones, the interval is therefore on the wide side.
+    The variance from the images does not shrink with the number of runs, as if all runs had the same test images. If
+    each split has its own, the interval is therefore conservative.
 
     Args:
         values: AUROC or another rate of each run, or difference of two systems in each run.
-        variances: Its variance in each run, such as from :func:`~anomalib_cxr.evaluation.metrics.delong.estimate_auroc` or
-            :func:`~anomalib_cxr.evaluation.metrics.delong.paired_delong`. One that is unknown, NaN, leaves the mean without an
-            interval.
+        variances: Its variance in each run, such as from
+            :func:`~anomalib_cxr.evaluation.metrics.delong.estimate_auroc` or
+            :func:`~anomalib_cxr.evaluation.metrics.delong.paired_delong`. An unknown one, NaN, gives no interval.
+
+    Returns:
+        Mean, variances, interval and p value.
 
     Raises:
         ScoreError: If there is no run, the two differ in length, or a value is not finite.

@@ -1,4 +1,4 @@
-"""AUROC with its variance, and the test whether two scores of the same images differ in it.
+"""AUROC with DeLong's variance, and DeLong's paired test of two scores of the same images.
 
 Sources: [0] E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, "Comparing the areas under two or more correlated
 receiver operating characteristic curves: a nonparametric approach", Biometrics 1988; [1] X. Sun, W. Xu, "Fast
@@ -19,7 +19,7 @@ from .intervals import QUANTILE, logit_interval, newcombe_interval, wald_interva
 
 
 class AurocEstimate(NamedTuple):
-    """An AUROC with its variance and 95 % interval."""
+    """AUROC with its variance and 95 % interval."""
 
     value: float
     variance: float
@@ -28,15 +28,15 @@ class AurocEstimate(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """How much the first of two AUROC is over the second, with 95 % interval and test.
+    """Difference of two AUROC with 95 % interval and test.
 
-    Interval and test are NaN where the variance is unknown, or zero in spite of a difference.
+    Interval and test are NaN if the variance is unknown, or zero in spite of a difference.
     """
 
     value: float
     """First minus second, in [-1, 1]."""
     variance: float
-    """NaN where a class has fewer than two images."""
+    """NaN if a class has fewer than two images."""
     low: float
     high: float
     z: float
@@ -46,14 +46,14 @@ class PairedDifference(NamedTuple):
 
 
 def delong_covariance(is_sick: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the AUROC of several scores of the same images, and their covariance.
+    """Compute the AUROC of several scores of the same images, and their covariance [0].
 
     Args:
-        is_sick: Which images are sick, bool, `(N,)`.
+        is_sick: True for sick images, bool, `(N,)`.
         scores: Finite, the higher the more likely sick, `(K, N)`.
 
     Returns:
-        AUROC, `(K,)`, and covariance, `(K, K)`, which is NaN where a class has fewer than two images.
+        AUROC, `(K,)`, and covariance, `(K, K)`, which is NaN if a class has fewer than two images.
 
     Raises:
         ScoreError: If the shapes do not fit, a class is missing or a score is not finite.
@@ -69,14 +69,17 @@ def delong_covariance(is_sick: np.ndarray, scores: np.ndarray) -> tuple[np.ndarr
 
 
 def estimate_auroc(is_sick: np.ndarray, scores: np.ndarray) -> AurocEstimate:
-    """Return the AUROC of a score, DeLong's variance, and the interval on the scale of the log odds.
+    """Compute the AUROC of a score, DeLong's variance, and the interval on the scale of the log odds.
 
-    Where there is no such variance, because the classes are separated perfectly, or all scores are the same, or a class
-    has a single image, Newcombe's interval stands in, and the variance that its width implies.
+    DeLong's variance is 0 or undefined for perfectly separated classes, for equal scores, and for a class with a single
+    image. Newcombe's interval is used then, with the variance that its width implies.
 
     Args:
-        is_sick: Which images are sick, bool, `(N,)`.
+        is_sick: True for sick images, bool, `(N,)`.
         scores: Finite, the higher the more likely sick, `(N,)`.
+
+    Returns:
+        AUROC, variance and interval.
 
     Raises:
         ScoreError: As for :func:`delong_covariance`.
@@ -91,13 +94,16 @@ def estimate_auroc(is_sick: np.ndarray, scores: np.ndarray) -> AurocEstimate:
 
 
 def with_interval(value: float, variance: float, n_normal: int, n_sick: int) -> AurocEstimate:
-    """Return an AUROC with its interval; one without a variance, 0 or NaN, by Newcombe's, see :func:`estimate_auroc`.
+    """Return an AUROC with its interval, Newcombe's for a variance of 0 or NaN, see :func:`estimate_auroc`.
 
     Args:
         value: The AUROC.
         variance: Its variance.
-        n_normal: Normal images, 1 at least.
-        n_sick: Sick images, 1 at least.
+        n_normal: Number of normal images, at least 1.
+        n_sick: Number of sick images, at least 1.
+
+    Returns:
+        AUROC, variance and interval.
 
     Example:
         >>> with_interval(1.0, 0.0, 35, 35)
@@ -110,12 +116,15 @@ def with_interval(value: float, variance: float, n_normal: int, n_sick: int) -> 
 
 
 def paired_delong(is_sick: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedDifference:
-    """Test whether two scores of the same images differ in AUROC.
+    """Test the difference in AUROC of two scores of the same images [0].
 
     Args:
-        is_sick: Which images are sick, bool, `(N,)`.
+        is_sick: True for sick images, bool, `(N,)`.
         first: Finite scores of the same images in the same order, `(N,)`.
         second: As `first`, from the other system.
+
+    Returns:
+        Difference, interval and p value.
 
     Raises:
         ScoreError: As for :func:`delong_covariance`.
@@ -136,10 +145,10 @@ def paired_delong(is_sick: np.ndarray, first: np.ndarray, second: np.ndarray) ->
 
 
 def _placements(is_sick: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how each image is placed in the other class: both results have the AUROC as their mean.
+    """Return the placement values of sick images, `(K, n_sick)`, and of normal ones, `(K, n_normal)`.
 
-    For sick images, `(K, n_sick)`, it is the share of normal ones scored lower; for normal images, `(K, n_normal)`,
-    that of sick ones scored higher. Ties count half.
+    The placement of a sick image is the share of normal ones scored lower, that of a normal image the share of sick
+    ones scored higher. Ties count half. The mean of either is the AUROC.
     """
     check_scores(is_sick, scores)
     # The rank among all images less the rank within the own class counts the images of the other class below.
@@ -158,17 +167,25 @@ def _covariance_of_mean(values: np.ndarray) -> np.ndarray:
 
 
 def check_scores(is_sick: np.ndarray, scores: np.ndarray) -> None:
-    """Refuse labels `(N,)` and scores `(K, N)` that have no ROC curve."""
+    """Raise an error for labels and scores without a ROC curve.
+
+    Args:
+        is_sick: True for sick images, bool, `(N,)`.
+        scores: `(K, N)`.
+
+    Raises:
+        ScoreError: If the shapes do not fit, a class is missing or a score is not finite.
+    """
     if is_sick.dtype != bool or scores.ndim != 2 or is_sick.shape != scores.shape[1:]:  # noqa: PLR2004  # (K, N)
         raise ScoreError(
             f"labels {is_sick.dtype} {is_sick.shape}, scores {scores.shape}",
             "labels bool (N,), scores (K, N)",
             "give a label and K scores for each image",
         )
-    n_sick, broken = int(is_sick.sum()), int((~np.isfinite(scores)).sum())
-    if broken or n_sick in (0, len(is_sick)):
+    n_sick, not_finite = int(is_sick.sum()), int((~np.isfinite(scores)).sum())
+    if not_finite or n_sick in (0, len(is_sick)):
         raise ScoreError(
-            f"{len(is_sick) - n_sick} normal and {n_sick} sick images, {broken} scores that are not finite",
+            f"{len(is_sick) - n_sick} normal and {n_sick} sick images, {not_finite} scores that are not finite",
             "images of both classes with finite scores",
-            "see the test set for missing classes, and the training for a loss that turned NaN",
+            "check the test set for missing classes, and the training for a NaN loss",
         )

@@ -18,11 +18,11 @@ from scipy.special import expit, logit, ndtri
 LEVEL = 0.95
 """Confidence of every interval of this package."""
 QUANTILE = float(ndtri((1 + LEVEL) / 2))
-"""Standard errors from the middle of a normal distribution to the end of its interval: 1.96."""
+"""Quantile of the normal distribution at the upper end of the interval: 1.96."""
 
 
 class Interval(NamedTuple):
-    """Where the true value lies, with 95 % confidence."""
+    """95 % confidence interval."""
 
     low: float
     high: float
@@ -31,14 +31,17 @@ class Interval(NamedTuple):
 def wald_interval(
     value: float, variance: float, quantile: float = QUANTILE, *, lowest: float = -1.0, highest: float = 1.0
 ) -> Interval:
-    """Return the interval of an estimate whose errors are normal, such as a difference of two rates.
+    """Return the interval of an estimate with normal errors, such as a difference of two rates.
 
     Args:
         value: The estimate.
-        variance: Of the estimate, >= 0; NaN, where it is unknown, makes the interval NaN.
-        quantile: Standard errors to either side.
-        lowest: What the true value cannot be under.
-        highest: What the true value cannot be over.
+        variance: Variance of the estimate, >= 0; NaN gives an interval of NaN.
+        quantile: Half width in standard errors.
+        lowest: Lower bound of the true value.
+        highest: Upper bound of the true value.
+
+    Returns:
+        The interval.
 
     Example:
         >>> wald_interval(0.1, 0.0004).high
@@ -49,15 +52,18 @@ def wald_interval(
 
 
 def logit_interval(value: float, variance: float, quantile: float = QUANTILE) -> Interval:
-    """Return the interval of an estimate in (0, 1) whose log odds have normal errors.
+    """Return the interval of an estimate in (0, 1) with normal errors of its log odds.
 
-    For an AUROC that is high or comes from few images, the interval on its own scale covers the truth too seldom and
-    may reach over 1; on the scale of the log odds it does neither [2, 3].
+    For a high AUROC, or one from few images, the interval on the original scale undercovers and may exceed 1; that on
+    the scale of the log odds does neither [2, 3].
 
     Args:
         value: The estimate, in (0, 1).
-        variance: Of the estimate, on its own scale.
-        quantile: Standard errors to either side.
+        variance: Variance of the estimate, on the original scale.
+        quantile: Half width in standard errors.
+
+    Returns:
+        The interval.
 
     Example:
         >>> logit_interval(0.95, 0.0009)
@@ -70,14 +76,16 @@ def logit_interval(value: float, variance: float, quantile: float = QUANTILE) ->
 def newcombe_interval(auroc: float, n_normal: int, n_sick: int) -> Interval:
     """Return the interval of an AUROC by Newcombe's fifth method [1], which needs no variance.
 
-    It takes those values for possible that lie within 1.96 of THEIR standard errors (by Hanley and McNeil's formula)
-    from the estimate, as Wilson's interval does for a rate. So it has a width where the classes are separated
-    perfectly, too.
+    It contains the values whose distance from the estimate is at most 1.96 of their own standard errors (by Hanley and
+    McNeil's formula), as Wilson's interval does for a rate. Its width is positive for perfect separation, too.
 
     Args:
         auroc: The estimate, in [0, 1].
-        n_normal: Normal images, 1 at least.
-        n_sick: Sick images, 1 at least.
+        n_normal: Number of normal images, at least 1.
+        n_sick: Number of sick images, at least 1.
+
+    Returns:
+        The interval.
 
     Example:
         >>> newcombe_interval(1.0, 35, 35)
@@ -91,7 +99,7 @@ def newcombe_interval(auroc: float, n_normal: int, n_sick: int) -> Interval:
         pairs = 1 + others * ((1 - truth) / (2 - truth) + truth / (1 + truth))
         return (auroc - truth) ** 2 - QUANTILE**2 * truth * (1 - truth) * pairs / (n_normal * n_sick)
 
-    # An end of the range is a root of its own, where the variance vanishes: the search must not start there.
+    # The ends of the range are roots too, as the variance vanishes there: the search must not start at them.
     start = min(max(auroc, 1e-9), 1 - 1e-9)
     return Interval(
         float(brentq(beyond, 0, start)) if auroc > 0 else 0.0, float(brentq(beyond, start, 1)) if auroc < 1 else 1.0
@@ -102,14 +110,17 @@ def wilson_interval(successes: int, trials: int) -> Interval:
     """Return the interval of a rate of independent trials by Wilson's method [0].
 
     Args:
-        successes: Trials that succeeded.
-        trials: All trials, 1 at least.
+        successes: Number of successes.
+        trials: Number of trials, at least 1.
+
+    Returns:
+        The interval.
 
     Example:
         >>> wilson_interval(35, 35)
         Interval(low=0.90..., high=1.0)
     """
-    from scipy.stats import binomtest  # noqa: PLC0415  # half a second that the start of a screening is not to cost
+    from scipy.stats import binomtest  # noqa: PLC0415  # half a second at the start of a screening
 
-    found = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    interval = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
+    return Interval(float(interval.low), float(interval.high))

@@ -1,4 +1,4 @@
-"""What the scores of a test set come to: every figure with its interval, pooled and for each hospital."""
+"""Compute screening metrics with 95 % confidence intervals, pooled and per hospital."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from anomalib_cxr.errors import ScoreError
-from anomalib_cxr.evaluation.scores import NORMAL, SICK, count_labels, obstacle_to_roc
+from anomalib_cxr.evaluation.scores import NORMAL, SICK, count_labels, no_roc_reason
 
 from .delong import estimate_auroc
 from .intervals import QUANTILE
@@ -27,28 +27,28 @@ Row = dict[str, Any]
 
 
 def evaluate_scores(table: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd.DataFrame:
-    """Measure the scores of a test set.
+    """Compute the screening metrics of a test set.
 
     Args:
-        table: A row for each image, with the columns `source` (hospital, missing where unknown), `label` (`normal` or
-            `sick`; images without one are left out) and `score` (the higher the more likely sick); and `image`, its
-            name, where there is one.
-        metrics: Which of :data:`METRICS` to measure.
+        table: One row per image, with the columns `source` (hospital, missing where unknown), `label` (`normal` or
+            `sick`; images without one are left out), `score` (the higher the more likely sick), and optionally `image`
+            (its name).
+        metrics: Metrics to compute, of :data:`METRICS`.
 
     Returns:
-        A row for each group and metric, with the columns
+        One row per group and metric, with the columns
 
         - `group`: `pooled` for all images, or a hospital where there are several. For `auroc_of_hospital`, the two
           hospitals, `<second> over <first>`.
         - `metric`: `auroc`; `average_precision`; `specificity_at_95`, `_98` and `_99`, at that sensitivity in per cent;
-          `auroc_of_hospital`, how often a NORMAL image of the second hospital scores higher than one of the first, of
-          each two hospitals. The last tells a score that sees where an image was taken; 0.5 is good.
-        - `value`, with its 95 % interval `low` to `high`, and its `variance`: missing where there is none.
+          `auroc_of_hospital`, the AUROC between the normal images of two hospitals. A score that does not depend on the
+          hospital has 0.5.
+        - `value`, with its 95 % interval `low` to `high`, and its `variance`; missing if undefined.
         - `n_normal`, `n_sick`: images of the group.
-        - `note`: why something is missing, or what to know of it; empty otherwise.
+        - `note`: reason for a missing value, or a remark; else empty.
 
     Raises:
-        ScoreError: If a score is not finite, or a label is an unknown one; names the images.
+        ScoreError: If a score is not finite or a label unknown; names the images.
 
     Example:
         >>> table = pd.DataFrame({"source": "a", "label": ["normal", "normal", "sick", "sick"], "score": [1, 3, 2, 4]})
@@ -63,7 +63,7 @@ def evaluate_scores(table: pd.DataFrame, metrics: Sequence[str] = METRICS) -> pd
     of_groups = [metric for metric in metrics if metric != HOSPITAL_AUROC]
     rows = [_measure(group, part, metric) for (group, part), metric in product(groups_of(known), of_groups)]
     if HOSPITAL_AUROC in metrics:
-        rows += _tell_hospitals_apart(known[known.label == NORMAL])
+        rows += _between_hospitals(known[known.label == NORMAL])
     measured: pd.DataFrame = pd.DataFrame(rows, columns=COLUMNS)
     return measured
 
@@ -74,12 +74,19 @@ def _refuse(table: pd.DataFrame, wrong: pd.Series, found: str, expected: str) ->
         raise ScoreError(
             f"{found}, {int(wrong.sum())} of {len(table)}: {names}",
             f"{expected} for all images",
-            "see what the model makes of these images; a score that is not finite is not a score of 0",
+            "check the output of the model on these images",
         )
 
 
 def groups_of(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield all images, and those of each hospital where there are several."""
+    """Yield all images, and those of each hospital if there are several.
+
+    Args:
+        table: With a column `source`.
+
+    Yields:
+        Name of the group and its rows.
+    """
     yield POOLED, table
     hospitals = _hospitals(table)
     for source in hospitals if len(hospitals) > 1 else []:
@@ -92,7 +99,7 @@ def _hospitals(table: pd.DataFrame) -> list[str]:
 
 def _measure(group: str, table: pd.DataFrame, metric: str) -> Row:
     n_normal, n_sick = count_labels(table)
-    row = {"group": group, "metric": metric, "n_normal": n_normal, "n_sick": n_sick, "note": obstacle_to_roc(table)}
+    row = {"group": group, "metric": metric, "n_normal": n_normal, "n_sick": n_sick, "note": no_roc_reason(table)}
     if row["note"] is not None:
         return NOTHING | row
     return row | _estimate(metric, (table.label == SICK).to_numpy(), table.score.to_numpy(dtype=float))
@@ -110,10 +117,10 @@ def _estimate(metric: str, is_sick: np.ndarray, scores: np.ndarray) -> Row:
     return estimate._asdict() | {"variance": ((estimate.high - estimate.low) / (2 * QUANTILE)) ** 2, "note": note}
 
 
-def _tell_hospitals_apart(normal: pd.DataFrame) -> Iterator[Row]:
-    """Yield, for each two hospitals, how often a normal image of the second scores higher than one of the first."""
+def _between_hospitals(normal: pd.DataFrame) -> Iterator[Row]:
+    """Yield the AUROC between the normal images of every two hospitals."""
     for first, second in combinations(_hospitals(normal), 2):
         part = normal[normal.source.isin([first, second])]
         estimate = estimate_auroc((part.source == second).to_numpy(), part.score.to_numpy(dtype=float))
-        place = {"group": f"{second} over {first}", "metric": HOSPITAL_AUROC, "n_normal": len(part), "n_sick": 0}
-        yield place | estimate._asdict() | {"note": ""}
+        row = {"group": f"{second} over {first}", "metric": HOSPITAL_AUROC, "n_normal": len(part), "n_sick": 0}
+        yield row | estimate._asdict() | {"note": ""}

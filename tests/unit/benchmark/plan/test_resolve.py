@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 from jsonargparse.typing import Path_fr
 
-from anomalib_cxr.benchmark.plan.grid import Data, Grid, System
-from anomalib_cxr.benchmark.plan.resolve import refuse_other_settings, resolve_grid
+from anomalib_cxr.benchmark.plan.grid import DataConfig, Grid, SystemConfig
+from anomalib_cxr.benchmark.plan.resolve import (
+    arguments_of,
+    check_unchanged,
+    import_class,
+    instantiate,
+    resolve_grid,
+)
+from anomalib_cxr.data.datamodules.chest_phantom import ChestPhantom
 from anomalib_cxr.errors import SettingError
+from anomalib_cxr.models import RoiSureGanomaly
 
 MODEL = """
 model:
@@ -18,7 +26,7 @@ trainer:
   callbacks: [{class_path: anomalib_cxr.TrainingReport}]
 """
 PADIM = {"class_path": "anomalib.models.Padim", "init_args": {"pre_trained": False}}
-PHANTOMS = Data(data={"class_path": "anomalib_cxr.ChestPhantom"})
+PHANTOMS = DataConfig(data={"class_path": "anomalib_cxr.ChestPhantom"})
 
 
 @pytest.fixture
@@ -34,10 +42,10 @@ def grid(systems, data=None, **changes):
 
 class TestRuns:
     def test_one_for_each_system_data_split_and_seed(self, file):
-        systems = {"a": System(config=file), "b": System(model=PADIM)}
+        systems = {"a": SystemConfig(config=file), "b": SystemConfig(model=PADIM)}
         runs = resolve_grid(grid(systems, seeds=(3, 4), splits=(0, 1)))
-        assert len(runs) == len({run.place for run in runs}) == 8
-        assert {run.place.as_posix() for run in runs} >= {
+        assert len(runs) == len({run.folder for run in runs}) == 8
+        assert {run.folder.as_posix() for run in runs} >= {
             "runs/phantoms/b/split1-seed4",
             "runs/phantoms/a/split0-seed3",
         }
@@ -46,43 +54,47 @@ class TestRuns:
         assert [run.settings["model"]["init_args"]["seed"] for run in ours] == [run.seed for run in ours]
 
     def test_own_settings_before_those_of_the_file(self, file):
-        system = System(config=file, model={"init_args": {"image_size": 32}}, trainer={"max_epochs": 5})
+        system = SystemConfig(config=file, model={"init_args": {"image_size": 32}}, trainer={"max_epochs": 5})
         (run,) = resolve_grid(grid({"a": system}, trainer={"max_epochs": 9, "accelerator": "cpu"}))
         arguments = run.settings["model"]["init_args"]
         assert (arguments["image_size"], arguments["reconstruction"]) == (32, "l1")
         assert run.settings["trainer"] == {"max_epochs": 5, "accelerator": "cpu"}
 
     def test_the_benchmarks_trainer_before_that_of_the_file(self, file):
-        (run,) = resolve_grid(grid({"a": System(config=file)}, trainer={"max_epochs": 9}))
+        (run,) = resolve_grid(grid({"a": SystemConfig(config=file)}, trainer={"max_epochs": 9}))
         assert run.settings["trainer"] == {"max_epochs": 9}
 
     def test_a_classs_settings_on_some_data_only_where_it_has_them(self, file):
-        noisy = Data(data={"class_path": "anomalib_cxr.ChestPhantom"}, model={"sigma": 0.2})
-        runs = resolve_grid(grid({"a": System(config=file), "b": System(model=PADIM)}, {"noisy": noisy}))
+        noisy = DataConfig(data={"class_path": "anomalib_cxr.ChestPhantom"}, model={"sigma": 0.2})
+        runs = resolve_grid(grid({"a": SystemConfig(config=file), "b": SystemConfig(model=PADIM)}, {"noisy": noisy}))
         assert runs[0].settings["model"]["init_args"]["sigma"] == 0.2
         assert "sigma" not in runs[1].settings["model"]["init_args"]
 
     def test_settings_of_one_system_on_some_data(self, file):
-        noisy = Data(data=PHANTOMS.data, model={"sigma": 0.2}, systems={"a": {"sigma": 0.3}})
-        first, second = resolve_grid(grid({"a": System(config=file), "b": System(config=file)}, {"noisy": noisy}))
+        noisy = DataConfig(data=PHANTOMS.data, model={"sigma": 0.2}, systems={"a": {"sigma": 0.3}})
+        first, second = resolve_grid(
+            grid({"a": SystemConfig(config=file), "b": SystemConfig(config=file)}, {"noisy": noisy})
+        )
         assert first.settings["model"]["init_args"]["sigma"] == 0.3
         assert second.settings["model"]["init_args"]["sigma"] == 0.2
 
     def test_settings_of_the_data_for_one_system(self, file):
-        systems = {"a": System(config=file, data={"train_batch_size": 64, "unknown_here": 1}), "b": System(config=file)}
+        systems = {
+            "a": SystemConfig(config=file, data={"train_batch_size": 64, "unknown_here": 1}),
+            "b": SystemConfig(config=file),
+        }
         first, second = (run.settings["data"]["init_args"] for run in resolve_grid(grid(systems)))
         assert first["train_batch_size"] == 64
         assert "train_batch_size" not in second
         assert "unknown_here" not in first
 
-    def test_exposure_only_where_it_is_asked_for(self, file):
-        data = {"with": Data(data=PHANTOMS.data, exposure=True), "without": PHANTOMS}
-        first, second = resolve_grid(grid({"a": System(config=file)}, data))
-        assert first.settings["exposure"] is True
-        assert "exposure" not in second.settings  # as in records of runs that finished before there was this setting
+    def test_exposure_only_where_requested(self, file):
+        data = {"with": DataConfig(data=PHANTOMS.data, exposure=True), "without": PHANTOMS}
+        runs = resolve_grid(grid({"a": SystemConfig(config=file)}, data))
+        assert [run.settings["exposure"] for run in runs] == [True, False]
 
     def test_no_pictures_and_no_metrics_of_their_own(self, file):
-        (run,) = resolve_grid(grid({"a": System(config=file)}))
+        (run,) = resolve_grid(grid({"a": SystemConfig(config=file)}))
         assert run.settings["model"]["init_args"]["visualizer"] is False
         assert run.settings["model"]["init_args"]["evaluator"] is False
 
@@ -90,14 +102,16 @@ class TestRuns:
 class TestRefusals:
     def test_all_that_is_wrong_at_once(self, file):
         systems = {
-            "a": System(config=file, model={"init_args": {"immage_size": 3}}),
-            "b": System(model={"class_path": "anomalib_cxr.RoiSure"}),
-            "c": System(),
-            "d": System(config=file, trainer={"max_epoch": 3}),
-            "e": System(config=file, model={"args": {}}),
+            "a": SystemConfig(config=file, model={"init_args": {"immage_size": 3}}),
+            "b": SystemConfig(model={"class_path": "anomalib_cxr.RoiSure"}),
+            "c": SystemConfig(),
+            "d": SystemConfig(config=file, trainer={"max_epoch": 3}),
+            "e": SystemConfig(config=file, model={"args": {}}),
         }
         with pytest.raises(SettingError, match="nothing was run") as raised:
-            resolve_grid(grid(systems, {"x/y": PHANTOMS, "z": Data(data=PHANTOMS.data, systems={"aa": {}})}, seeds=()))
+            resolve_grid(
+                grid(systems, {"x/y": PHANTOMS, "z": DataConfig(data=PHANTOMS.data, systems={"aa": {}})}, seeds=())
+            )
         message = str(raised.value)
         told = (
             "immage_size",
@@ -114,21 +128,81 @@ class TestRefusals:
 
     def test_values_of_the_wrong_type(self, file):
         with pytest.raises(SettingError, match="a on phantoms"):
-            resolve_grid(grid({"a": System(config=file, model={"init_args": {"sigma": "much"}})}))
+            resolve_grid(grid({"a": SystemConfig(config=file, model={"init_args": {"sigma": "much"}})}))
 
     def test_splits_of_data_without_a_seed(self, file):
-        folder = Data(data={"class_path": "anomalib.data.PredictDataset"})
+        folder = DataConfig(data={"class_path": "anomalib.data.PredictDataset"})
         with pytest.raises(SettingError, match="AnomalibDataModule"):
-            resolve_grid(grid({"a": System(config=file)}, {"folder": folder}))
+            resolve_grid(grid({"a": SystemConfig(config=file)}, {"folder": folder}))
+
+    @pytest.mark.parametrize(
+        ("system", "found", "expected"),
+        [
+            (
+                {"model": {"class_path": "anomalib_cxr.ChestPhantom"}},
+                "class anomalib_cxr.ChestPhantom",
+                "a subclass of Ano",
+            ),
+            ({"model": {"class_path": "anomalib_cxr.RoiSureGanomalie"}}, "Ganomalie", "anomalib_cxr.RoiSureGanomaly"),
+            ({"trainer": {"callbacks": []}}, "systems.a.trainer.callbacks", "does not set itself"),
+        ],
+    )
+    def test_found_and_expected(self, file, system, found, expected):
+        config = {} if "class_path" in system.get("model", {}) else {"config": file}
+        with pytest.raises(SettingError) as raised:
+            resolve_grid(grid({"a": SystemConfig(**config, **system)}))
+        assert found in raised.value.found
+        assert expected in raised.value.expected
+
+    def test_an_error_of_all_systems_is_told_once(self, file):
+        systems = {name: SystemConfig(config=file) for name in "ab"}
+        with pytest.raises(SettingError) as raised:
+            resolve_grid(grid(systems, trainer={"max_epoch": 3}))
+        assert raised.value.found.split() == ["trainer.max_epoch"]
 
 
 class TestOtherSettings:
     def test_the_same_is_welcome(self, tmp_path):
-        refuse_other_settings({"a": ({"model": {"x": 1}}, {"model": {"x": 1}})}, tmp_path)
+        check_unchanged({"a": ({"model": {"x": 1}}, {"model": {"x": 1}})}, tmp_path)
 
     def test_each_difference_is_named(self, tmp_path):
         found = {"a on b": ({"model": {"x": 1, "y": 2}}, {"model": {"x": 3, "y": 2}}), "c on d": ({"t": 1}, {})}
         with pytest.raises(SettingError, match="2 finished runs of another configuration") as raised:
-            refuse_other_settings(found, tmp_path)
-        assert "a on b: model.x = 1, asked for is 3" in str(raised.value)
-        assert "c on d: t = 1, asked for is None" in str(raised.value)
+            check_unchanged(found, tmp_path)
+        assert "a on b: model.x = 1, planned is 3" in str(raised.value)
+        assert "c on d: t = 1, planned is None" in str(raised.value)
+
+
+class TestImportClass:
+    def test_any_importable_class(self):
+        assert import_class("anomalib_cxr.RoiSureGanomaly") is RoiSureGanomaly
+        assert import_class("collections.OrderedDict").__name__ == "OrderedDict"
+
+    @pytest.mark.parametrize("path", ["nowhere.Model", "anomalib_cxr.Nothing", "Model", "anomalib_cxr.data"])
+    def test_none_of_what_is_no_class(self, path):
+        assert import_class(path) is None
+
+
+class TestArguments:
+    def test_of_a_class_and_of_the_base_that_it_hands_them_on_to(self):
+        assert {"size", "root", "train_batch_size", "seed"} <= arguments_of("anomalib_cxr.ChestPhantom")
+        assert "image_size" not in arguments_of("anomalib_cxr.ChestPhantom")
+
+    def test_none_of_an_unknown_class(self):
+        assert arguments_of("nowhere.Model") == frozenset()
+
+
+def settings(**changes):
+    phantoms = {"class_path": "anomalib_cxr.ChestPhantom", "init_args": {"size": 64}}
+    model = {"class_path": "anomalib_cxr.RoiSureGanomaly", "init_args": {"image_size": 32, "n_features": 4}}
+    return {"model": model, "data": phantoms, "shifts": {}, **changes}
+
+
+class TestInstantiate:
+    def test_creates_the_named_objects(self):
+        resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [32, 32]}}
+        objects = instantiate(settings(shifts={"small": resize}))
+        assert isinstance(objects.model, RoiSureGanomaly)
+        assert objects.model.hparams["n_features"] == 4
+        assert isinstance(objects.data, ChestPhantom)
+        assert list(objects.shifts["small"].size) == [32, 32]

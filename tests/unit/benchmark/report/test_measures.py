@@ -1,4 +1,4 @@
-"""Figures of each run against other libraries and hand-computed values."""
+"""Metrics against other libraries, and comparisons against a textbook DeLong and Holm's definition."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import mannwhitneyu
+from scipy.stats import mannwhitneyu, norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomalib_cxr.benchmark.report.measures import (
-    COLUMNS,
     DISSERTATION,
     HONEST,
-    either_way,
+    METRIC_COLUMNS,
+    compare_systems,
+    holm,
+    mean_over_runs,
     measure_runs,
-    over_runs,
-    pick,
+    select,
+    undirected_auroc,
 )
 from anomalib_cxr.benchmark.report.results import BEST, LAST, read_results
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import ADJUSTED_AUROC, adjusted_auroc
@@ -40,7 +42,7 @@ def measured(written):
 
 
 def row(table, **wanted):
-    found = pick(table, **wanted)
+    found = select(table, **wanted)
     assert len(found) == 1, found
     return found.iloc[0]
 
@@ -91,12 +93,12 @@ class TestHonest:
 
     def test_shifts_are_measured_with_the_chosen_weights(self, table, drawn):
         part = drawn[(drawn.weights == BEST) & (drawn["shift"] == "noisy")]
-        rows = pick(table, shift="noisy", metric=AUROC)
+        rows = select(table, shift="noisy", metric=AUROC)
         assert set(rows.weights) == {BEST}
         assert row(rows, group=POOLED).value == pytest.approx(roc_auc_score(part.label == "sick", part.score))
 
     def test_columns(self, table):
-        assert list(table.columns) == COLUMNS
+        assert list(table.columns) == METRIC_COLUMNS
 
 
 class TestDissertation:
@@ -131,10 +133,10 @@ class TestHospitals:
         rising = np.arange(8.0)
         for seed, scores in enumerate((rising, -rising)):
             written.done("a", score_rows(LABELS, scores, sources=(["east"] * 2 + ["west"] * 2) * 2), seed=seed)
-        rows = pick(measured(written), metric=HOSPITAL_AUROC, weights=BEST)
+        rows = select(measured(written), metric=HOSPITAL_AUROC, weights=BEST)
         assert rows.value.tolist() == [1.0, 0.0]
-        assert over_runs(rows).value == 0.5
-        assert over_runs(either_way(rows)).value == 1.0
+        assert mean_over_runs(rows).value == 0.5
+        assert mean_over_runs(undirected_auroc(rows)).value == 1.0
 
     def test_one_hospital_only_has_no_groups(self, benchmark_folder):
         written = benchmark_folder(["a"])
@@ -144,7 +146,7 @@ class TestHospitals:
     def test_three_hospitals_are_compared_two_by_two(self, benchmark_folder):
         written = benchmark_folder(["a"])
         written.done("a", score_rows(LABELS, NORMAL + SICK, sources=["a", "b", "c", "a"] + ["a"] * 4))
-        groups = set(pick(measured(written), metric=HOSPITAL_AUROC).group)
+        groups = set(select(measured(written), metric=HOSPITAL_AUROC).group)
         assert groups == {"b over a", "c over a", "c over b"}
 
 
@@ -183,7 +185,7 @@ class TestObstacles:
     def test_one_class_only_is_said_and_no_metric_invented(self, benchmark_folder):
         written = benchmark_folder(["a"])
         written.done("a", score_rows(["normal"] * 8, NORMAL + SICK))
-        rows = pick(measured(written), protocol=HONEST, weights=BEST)
+        rows = select(measured(written), protocol=HONEST, weights=BEST)
         assert rows.value.isna().all()
         assert set(rows.note) == {"8 normal and 0 sick images: a ROC curve needs both"}
 
@@ -196,35 +198,195 @@ class TestOverRuns:
         return pd.DataFrame({"metric": metric, "value": values, "low": 0.1, "high": 0.9, "variance": variances})
 
     def test_mean_and_range(self):
-        over = over_runs(self.rows([0.7, 0.8, np.nan], [0.001, 0.001, np.nan]))
+        over = mean_over_runs(self.rows([0.7, 0.8, np.nan], [0.001, 0.001, np.nan]))
         assert over.value == pytest.approx(0.75)
         assert (over.smallest, over.largest, over.n_runs) == (0.7, 0.8, 2)
 
     def test_an_adjusted_auroc_has_an_interval_within_0_and_1_as_auroc_has(self):
         values = [0.97, 0.95], [0.002, 0.002]
-        plain, adjusted = (over_runs(self.rows(*values, metric)) for metric in (AUROC, ADJUSTED_AUROC))
+        plain, adjusted = (mean_over_runs(self.rows(*values, metric)) for metric in (AUROC, ADJUSTED_AUROC))
         assert adjusted == plain
         assert adjusted.high < 1
 
     def test_runs_that_agree_have_the_interval_of_their_images(self):
-        over = over_runs(self.rows([0.5, 0.5], [0.01, 0.01], "average_precision"))
+        over = mean_over_runs(self.rows([0.5, 0.5], [0.01, 0.01], "average_precision"))
         assert (over.low, over.high) == pytest.approx((0.5 - 0.196, 0.5 + 0.196), abs=1e-4)
 
     def test_runs_that_differ_widen_it(self):
-        alike, apart = (over_runs(self.rows(values, [0.001] * 3)) for values in ([0.7] * 3, [0.6, 0.7, 0.8]))
+        alike, apart = (mean_over_runs(self.rows(values, [0.001] * 3)) for values in ([0.7] * 3, [0.6, 0.7, 0.8]))
         assert apart.low < alike.low < alike.high < apart.high
 
     def test_a_single_run_keeps_its_own_interval(self):
-        over = over_runs(self.rows([0.5], [0.01]))
+        over = mean_over_runs(self.rows([0.5], [0.01]))
         assert (over.low, over.high) == (0.1, 0.9)
 
     def test_a_share_stays_between_0_and_1(self):
-        over = over_runs(self.rows([0.02, 0.04], [0.01, 0.01], "specificity_at_95"))
+        over = mean_over_runs(self.rows([0.02, 0.04], [0.01, 0.01], "specificity_at_95"))
         assert over.low == 0.0
         assert over.high < 0.5
 
     def test_a_run_without_a_variance_leaves_no_interval(self):
-        assert math.isnan(over_runs(self.rows([0.5, 1.0], [0.01, np.nan], AVERAGE_PRECISION)).low)
+        assert math.isnan(mean_over_runs(self.rows([0.5, 1.0], [0.01, np.nan], AVERAGE_PRECISION)).low)
 
     def test_no_figure_at_all(self):
-        assert over_runs(self.rows([np.nan], [np.nan])) is None
+        assert mean_over_runs(self.rows([np.nan], [np.nan])) is None
+
+
+PAIR_LABELS = ["normal"] * 30 + ["sick"] * 25
+
+
+def textbook_delong(labels, first, second):
+    """Difference, variance and p, pair by pair of images, as the paper has it."""
+    sick = np.array(labels) == "sick"
+    placements = []
+    for scores in (np.array(first), np.array(second)):
+        kernel = (scores[sick][:, None] > scores[~sick]) + 0.5 * (scores[sick][:, None] == scores[~sick])
+        placements.append((kernel.mean(axis=1), kernel.mean(axis=0)))
+    by_sick, by_normal = (placements[0][side] - placements[1][side] for side in (0, 1))
+    variance = by_sick.var(ddof=1) / len(by_sick) + by_normal.var(ddof=1) / len(by_normal)
+    difference = by_sick.mean()
+    return difference, variance, 2 * norm.sf(abs(difference) / math.sqrt(variance))
+
+
+def compared(written, **wanted):
+    return select(compare_systems(read_results(written.folder)), weights=BEST, shift="", **wanted)
+
+
+def two_scores(seed):
+    rng = np.random.default_rng(seed)
+    common = rng.normal(0, 1, len(PAIR_LABELS)) + (np.array(PAIR_LABELS) == "sick")
+    return common, common + rng.normal(0, 1.5, len(PAIR_LABELS))
+
+
+class TestCompareSystems:
+    def test_one_run_is_the_textbook_test(self, benchmark_folder):
+        first, second = two_scores(0)
+        written = benchmark_folder(["a", "b"])
+        written.done("a", score_rows(PAIR_LABELS, first))
+        written.done("b", score_rows(PAIR_LABELS, second))
+        (row,) = compared(written).itertuples()
+        difference, variance, p = textbook_delong(PAIR_LABELS, first, second)
+        assert (row.first, row.second, row.n_runs) == ("a", "b", 1)
+        assert (row.difference, row.p, row.p_holm) == pytest.approx((difference, p, p))
+        assert row.high - row.low == pytest.approx(2 * norm.ppf(0.975) * math.sqrt(variance))
+
+    def test_several_runs_are_joined_by_rubins_rules(self, benchmark_folder):
+        written = benchmark_folder(["a", "b"], seeds=(0, 1, 2))
+        found = []
+        for seed in (0, 1, 2):
+            first, second = two_scores(seed)
+            written.done("a", score_rows(PAIR_LABELS, first), seed=seed)
+            written.done("b", score_rows(PAIR_LABELS, second), seed=seed)
+            found.append(textbook_delong(PAIR_LABELS, first, second)[:2])
+        (row,) = compared(written).itertuples()
+        differences, variances = np.array(found).T
+        total = variances.mean() + (1 + 1 / 3) * differences.var(ddof=1)
+        assert (row.n_runs, row.difference) == (3, pytest.approx(differences.mean()))
+        # The t distribution is wider than the normal one.
+        assert row.high - row.low > 2 * norm.ppf(0.975) * math.sqrt(total)
+
+    def test_order_of_the_images_does_not_matter(self, benchmark_folder):
+        first, second = two_scores(0)
+        written = benchmark_folder(["a", "b"])
+        written.done("a", score_rows(PAIR_LABELS, first))
+        written.done("b", score_rows(PAIR_LABELS, second).sample(frac=1, random_state=0))
+        (row,) = compared(written).itertuples()
+        assert row.p == pytest.approx(textbook_delong(PAIR_LABELS, first, second)[2])
+
+    def test_the_same_scores_do_not_differ(self, benchmark_folder):
+        first, _ = two_scores(0)
+        written = benchmark_folder(["a", "b"])
+        written.done("a", score_rows(PAIR_LABELS, first))
+        written.done("b", score_rows(PAIR_LABELS, first))
+        (row,) = compared(written).itertuples()
+        assert (row.difference, row.p) == (0.0, 1.0)
+
+    def test_only_runs_that_both_have(self, benchmark_folder):
+        written = benchmark_folder(["a", "b"], seeds=(0, 1))
+        first, second = two_scores(0)
+        for seed in (0, 1):
+            written.done("a", score_rows(PAIR_LABELS, first + seed), seed=seed)
+        written.done("b", score_rows(PAIR_LABELS, second), seed=1)
+        (row,) = compared(written).itertuples()
+        assert row.n_runs == 1
+
+    def test_each_shift_is_compared_by_itself(self, benchmark_folder):
+        written = benchmark_folder(["a", "b", "c"])
+        for seed, system in enumerate("abc"):
+            written.done(system, drawn_scores(np.random.default_rng(seed), 1.0, shifts=("", "noisy")))
+        table = compare_systems(read_results(written.folder))
+        assert table.groupby(["weights", "shift"]).size().to_dict() == {
+            ("best", ""): 3, ("best", "noisy"): 3, ("last", ""): 3,
+        }  # fmt: skip
+
+
+class TestObstaclesToComparisons:
+    @pytest.mark.parametrize(
+        ("other", "note"),
+        [
+            (score_rows(PAIR_LABELS[:-1], np.arange(54.0)), "not the same test images"),
+            (score_rows(PAIR_LABELS[::-1], np.arange(55.0)), "not the same test images"),
+        ],
+    )
+    def test_other_images(self, benchmark_folder, other, note):
+        written = benchmark_folder(["a", "b"])
+        written.done("a", score_rows(PAIR_LABELS, np.arange(55.0)))
+        written.done("b", other)
+        (row,) = compared(written).itertuples()
+        assert (row.n_runs, row.note) == (0, note)
+        assert math.isnan(row.p)
+
+    @pytest.mark.parametrize(
+        ("labels", "note"),
+        [
+            (["normal"] * 3, "3 normal and 0 sick images: a ROC curve needs both"),
+            (["normal"] * 3 + ["sick"], "a class with a single image"),
+        ],
+    )
+    def test_too_few_images(self, benchmark_folder, labels, note):
+        written = benchmark_folder(["a", "b"])
+        for system in "ab":
+            written.done(system, score_rows(labels, np.arange(float(len(labels)))))
+        (row,) = compared(written).itertuples()
+        assert (row.n_runs, row.note) == (0, note)
+
+    def test_no_run_in_common(self, benchmark_folder):
+        written = benchmark_folder(["a", "b"], seeds=(0, 1))
+        written.done("a", score_rows(PAIR_LABELS, np.arange(55.0)), seed=0)
+        written.done("b", score_rows(PAIR_LABELS, np.arange(55.0)), seed=1)
+        (row,) = compared(written).itertuples()
+        assert (row.n_runs, row.note) == (0, "no run of the same split and seed")
+
+    def test_one_system_has_nobody_to_compare_with(self, benchmark_folder):
+        written = benchmark_folder(["a"])
+        written.done("a", score_rows(PAIR_LABELS, np.arange(55.0)))
+        assert compared(written).empty
+
+
+class TestHolm:
+    def test_rejects_just_what_the_step_down_procedure_rejects(self):
+        rng = np.random.default_rng(0)
+        for _ in range(50):
+            p = rng.uniform(0, 0.1, 8)
+            rejected, left = set(), len(p)
+            for place in np.argsort(p):  # Holm's own words: go on until the first that is not rejected
+                if p[place] > 0.05 / left:
+                    break
+                rejected.add(place)
+                left -= 1
+            assert set(np.flatnonzero(holm(p) <= 0.05)) == rejected
+
+    def test_never_over_one_and_never_under_what_it_was(self):
+        p = np.array([0.9, 0.5, 0.001])
+        assert (holm(p) >= p).all()
+        assert holm(p).max() == 1.0
+
+    def test_missing_tests_count_for_nothing(self):
+        assert holm(np.array([np.nan, 0.02])).tolist() == pytest.approx([np.nan, 0.02], nan_ok=True)
+        assert holm(np.array([])).size == 0
+
+
+def test_table_has_its_columns_without_any_run(benchmark_folder):
+    table = compare_systems(read_results(benchmark_folder(["a", "b"]).folder))
+    assert isinstance(table, pd.DataFrame)
+    assert table.empty

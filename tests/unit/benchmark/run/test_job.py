@@ -12,7 +12,7 @@ import torch
 from anomalib.engine import Engine
 from sklearn.metrics import roc_auc_score
 
-from anomalib_cxr.benchmark.plan.checks import make
+from anomalib_cxr.benchmark.plan.resolve import instantiate
 from anomalib_cxr.benchmark.run.job import RunJob
 from anomalib_cxr.data.datasets.dataset import RoiDataset
 from anomalib_cxr.data.sources.samples import make_samples
@@ -36,7 +36,7 @@ def run(phantom_root):
 def folder(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
     RunJob(run, folder).run()
-    return folder / run.place
+    return folder / run.folder
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ class TestDone:
         assert {"torch", "anomalib"} <= record["versions"].keys()
 
     def test_parameters_are_those_of_the_scoring_networks(self, folder, run):
-        expected = sum(weights.numel() for weights in make(run.settings).model.model.parameters())
+        expected = sum(weights.numel() for weights in instantiate(run.settings).model.model.parameters())
         assert json.loads((folder / "run.json").read_text())["parameters"] == expected
 
     def test_every_epoch_with_losses_and_auroc(self, epochs, scores):
@@ -85,16 +85,16 @@ class TestDone:
     @pytest.mark.parametrize("weights", ["last", "best"])
     def test_scores_are_those_of_the_model_trained_alone(self, run, epochs, scores, phantom_root, tmp_path, weights):
         """The oracle: as many epochs without the benchmark, and the model called on each image by hand."""
-        made = make(run.settings)
+        objects = instantiate(run.settings)
         n_epochs = 1 + int(epochs.epoch.iloc[-1] if weights == "last" else epochs.epoch[epochs.val_auroc.idxmax()])
         engine = Engine(max_epochs=n_epochs, default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False)
-        engine.fit(made.model, datamodule=made.data)
-        model, samples = made.model.eval(), make_samples(phantom_root)
+        engine.fit(objects.model, datamodule=objects.data)
+        model, samples = objects.model.eval(), make_samples(phantom_root)
         rows = scores[(scores.subset == "test") & (scores.weights == weights)]
         assert len(rows)
         for row in rows.itertuples():
             image = RoiDataset(samples[samples.image_path.str.endswith(row.image)])[0].image[None]
-            image = made.shifts[row.shift](image) if row.shift else image
+            image = objects.shifts[row.shift](image) if row.shift else image
             with torch.no_grad():
                 score = model.model(model.pre_processor(image)).pred_score.item()
             assert row.score == pytest.approx(score, rel=1e-3), (row.shift, row.image)
@@ -108,14 +108,14 @@ class TestDone:
     def test_exposure_of_each_image_that_was_scored(self, folder, scores, run, phantom_root):
         exposure = pd.read_csv(folder / "exposure.csv")
         assert sorted(exposure.image) == sorted(scores.image.unique())
-        drawn = make(run.settings).data.make_samples()
+        drawn = instantiate(run.settings).data.make_samples()
         trained, scored = drawn[drawn.split == "train"], drawn[drawn.split.isin(["val", "test"])]
         expected = measure_exposure(trained, scored).set_index("image").loc[exposure.image]
         assert np.allclose(exposure.drop(columns="image"), expected)
 
     def test_the_same_again(self, run, tmp_path, scores):
         RunJob(run, tmp_path).run()
-        again = pd.read_csv(tmp_path / run.place / "scores.csv", keep_default_na=False)
+        again = pd.read_csv(tmp_path / run.folder / "scores.csv", keep_default_na=False)
         pd.testing.assert_frame_equal(again, scores)
 
 
@@ -130,9 +130,9 @@ class TestFailed:
         record = RunJob(run, tmp_path).run()
         assert record["status"] == "failed"
         assert record["reason"] == "RuntimeError: out of luck"
-        assert json.loads((tmp_path / run.place / "run.json").read_text())["reason"] == record["reason"]
-        assert "Traceback" in (tmp_path / run.place / "log.txt").read_text()
-        assert not (tmp_path / run.place / "scores.csv").exists()
+        assert json.loads((tmp_path / run.folder / "run.json").read_text())["reason"] == record["reason"]
+        assert "Traceback" in (tmp_path / run.folder / "log.txt").read_text()
+        assert not (tmp_path / run.folder / "scores.csv").exists()
 
     def test_scores_that_are_no_numbers_fail_by_name(self, going_wrong, phantom_root, tmp_path):
         record = RunJob(run_of(phantom_root, class_path=f"{MODULE}.Blind"), tmp_path).run()
@@ -144,7 +144,7 @@ class TestFailed:
     def test_epochs_before_scores_mean_something_are_not_chosen(self, going_wrong, phantom_root, tmp_path, run, epochs):
         late = run_of(phantom_root, class_path=f"{MODULE}.Late")
         record = RunJob(late, tmp_path).run()
-        found = pd.read_csv(tmp_path / late.place / "epochs.csv")
+        found = pd.read_csv(tmp_path / late.folder / "epochs.csv")
         assert list(found.val_auroc.isna()) == [True, False, False]
         assert list(found.val_auroc)[1:] == list(epochs.val_auroc)[1:]
         assert record["best_epoch"] == found.epoch[found.val_auroc.idxmax()]

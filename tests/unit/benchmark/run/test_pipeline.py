@@ -8,7 +8,7 @@ import os
 import pytest
 from filelock import FileLock
 
-from anomalib_cxr.benchmark.plan.grid import Data, Grid, System
+from anomalib_cxr.benchmark.plan.grid import DataConfig, Grid, SystemConfig
 from anomalib_cxr.benchmark.run import pipeline
 from anomalib_cxr.benchmark.run.pipeline import Benchmark, BenchmarkError, RunGenerator
 from anomalib_cxr.errors import DatasetError, SettingError
@@ -37,11 +37,11 @@ def grid(phantom_root):
     def make(systems, epochs=1, **changes):
         data = settings(phantom_root)["data"]
         systems = {
-            name: System(model={**settings(phantom_root)["model"], "class_path": class_path})
+            name: SystemConfig(model={**settings(phantom_root)["model"], "class_path": class_path})
             for name, class_path in systems.items()
         }
         trainer = settings(phantom_root, epochs=epochs)["trainer"]
-        return Grid(systems, {"phantoms": Data(data=data)}, trainer=trainer, **changes)
+        return Grid(systems, {"phantoms": DataConfig(data=data)}, trainer=trainer, **changes)
 
     return make
 
@@ -70,7 +70,7 @@ class TestGoesOn:
     def test_a_run_of_other_settings_is_refused_before_anything(self, grid, tmp_path, reported):
         Benchmark(grid(OURS), tmp_path / "b").run()
         before = times(tmp_path / "b")
-        with pytest.raises(SettingError, match=r"seed 0: trainer.max_epochs = 1, asked for is 2"):
+        with pytest.raises(SettingError, match=r"seed 0: trainer.max_epochs = 1, planned is 2"):
             Benchmark(grid(OURS, epochs=2, seeds=(0, 1)), tmp_path / "b").run()
         assert times(tmp_path / "b") == before
         assert len(reported) == 1
@@ -126,11 +126,11 @@ class TestGenerator:
         generator = RunGenerator([run_of(phantom_root, seed=seed) for seed in range(3)], tmp_path)
         first = next(generator())
         rest = list(generator())
-        assert [job.of.seed for job in [first, *rest]] == [0, 1, 2]
+        assert [job.planned.seed for job in [first, *rest]] == [0, 1, 2]
         assert list(generator()) == []
 
     def test_a_record_that_cannot_be_read_counts_as_none(self, phantom_root, tmp_path):
         run = run_of(phantom_root)
-        (tmp_path / run.place).mkdir(parents=True)
-        (tmp_path / run.place / "run.json").write_text("{half")
-        assert RunGenerator([run], tmp_path).asked == [run]
+        (tmp_path / run.folder).mkdir(parents=True)
+        (tmp_path / run.folder / "run.json").write_text("{half")
+        assert RunGenerator([run], tmp_path).planned == [run]

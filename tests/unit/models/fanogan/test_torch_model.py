@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_cxr.evaluation.sheets import Paints
+from anomalib_cxr.evaluation.residual_sheet import ReconstructionModel
 from anomalib_cxr.models.fanogan import FanoganModel
 
 
@@ -71,7 +71,7 @@ def test_an_image_alone_scores_as_in_a_batch(model, images):
 
 
 def test_the_residual_sheet_can_show_what_it_generates(model, images):
-    assert isinstance(model, Paints)
+    assert isinstance(model, ReconstructionModel)
     torch.testing.assert_close(model.paint(images[:, :1]).painted, model.generator(model.encoder(images[:, :1])))
 
 
