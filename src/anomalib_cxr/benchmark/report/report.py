@@ -117,9 +117,7 @@ def _sections(results: Results, measured: pd.DataFrame, comparisons: pd.DataFram
     if data:
         images = [_plot(results, "auroc", plots.plot_auroc(results, measured, name), data=name) for name in data]
         yield Section("auroc", "AUROC: reported and measured", tables=tables["auroc"], images=images)
-        yield Section(
-            "operating", "Average precision and specificity", tables=tables["operating"]
-        )
+        yield Section("operating", "Average precision and specificity", tables=tables["operating"])
         yield Section("costs", "Costs", tables=tables["costs"])
         pairs = (
             "More digits, uncorrected p values, and comparisons at the last epoch and at each shift of the test images "

@@ -51,8 +51,8 @@ def measure_exposure(trained: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFram
     Returns:
         One row per image of `scored`, with the columns
 
-        - `image`: as scores have it, see :func:`anomalib_cxr.evaluation.scores.image_name`.
-        - `gap`, `around`, `inside`: the figures of :func:`anomalib_cxr.functional.exposure.exposure_covariates`, logarithms.
+        - `image`: see :func:`anomalib_cxr.evaluation.scores.image_name`.
+        - `gap`, `around`, `inside`: see :func:`anomalib_cxr.functional.exposure.exposure_covariates`, logarithms.
 
     Raises:
         DatasetError: If an image of `scored` has no lung mask, or no training image has one; names all of them.
@@ -66,7 +66,7 @@ def measure_exposure(trained: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFram
             "set exposure to false for these data in the benchmark, or exclude these images by a table of splits",
             {"without a lung mask": unmasked} if unmasked else None,
         )
-    inside, outside = healthy_regions(torch.cat([_in_box(lungs, lungs) for lungs in map(_read_lungs, masks)]))
+    inside, outside = healthy_regions(torch.cat([_lung_crop(lungs, lungs) for lungs in map(_read_lungs, masks)]))
     values = torch.cat([exposure_covariates(frame, inside, outside) for frame in _frames(scored)])
     measured: pd.DataFrame = pd.DataFrame(values.numpy(), columns=COVARIATES)
     measured.insert(0, "image", [image_name(path) for path in scored.image_path])
