@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from anomalib_cxr.data.datamodules.montgomery_shenzhen import MontgomeryShenzhen
     from anomalib_cxr.data.datamodules.nih_chest_xray14 import NihChestXray14
     from anomalib_cxr.data.datasets.dataclasses import RoiImageBatch, RoiImageItem
-    from anomalib_cxr.data.datasets.detector_noise import DetectorNoise
     from anomalib_cxr.data.datasets.dataset import RadiographFolder
+    from anomalib_cxr.data.datasets.detector_noise import DetectorNoise
     from anomalib_cxr.data.reading.radiograph import read_radiograph
     from anomalib_cxr.evaluation.report import TrainingReport
     from anomalib_cxr.models.fanogan.lightning_model import Fanogan

@@ -220,7 +220,7 @@ class TestRefused:
         (folder / "segmenter.json").unlink()
         if record is not None:
             (folder / "segmenter.json").write_text(record)
-        with pytest.raises(SegmenterError, match=r"masks without segmenter.json, which says whose they are"):
+        with pytest.raises(SegmenterError, match=r"masks without segmenter.json, which identifies their segmenter"):
             predict_masks(images, folder, segmenter_path)
 
     def test_no_segmenter(self, images, folder, tmp_path):

@@ -12,7 +12,7 @@ from anomalib.data.dataclasses.generic import FieldDescriptor
 from anomalib.data.dataclasses.numpy import NumpyImageBatch, NumpyImageItem
 from torchvision.tv_tensors import Mask
 
-# Fields stand in classes of their own, as anomalib's do: its descriptors resolve the annotations of all bases of the
+# Fields are in classes of their own, as anomalib's do: its descriptors resolve the annotations of all bases of the
 # class that declares them, and some of anomalib's can be resolved by a type checker only.
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class RoiDataset(AnomalibDataset):
-    """X-rays, each with the mask of its lungs where all of the table have one.
+    """X-rays with lung masks, if all samples of the table have one, and lesion masks.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
@@ -62,7 +62,7 @@ class RoiDataset(AnomalibDataset):
     @samples.setter
     def samples(self, samples: pd.DataFrame) -> None:
         AnomalibDataset.samples.__set__(self, samples)  # type: ignore[attr-defined]  # a property of the base
-        # Once for the table: counted for each item, an epoch would grow with the square of the number of images.
+        # once for the table: evaluated for each item, an epoch would take quadratic time
         self.has_roi_masks = bool((samples.roi_mask_paths.map(len) > 0).all())
 
     def __getitem__(self, index: int) -> RoiImageItem:

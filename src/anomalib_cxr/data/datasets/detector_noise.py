@@ -1,4 +1,4 @@
-"""Noise of a detector, added to images as if they had been acquired with it."""
+"""Simulated detector noise as a transform."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from anomalib_cxr.errors import CxrError, SettingError
 
 
 class DetectorNoise(Transform):  # type: ignore[misc]  # torchvision has no types
-    r"""Adds Poisson-Gaussian noise to an image, the same one to the same image whenever it is asked.
+    r"""Poisson-Gaussian noise, always the same for the same image.
 
     The noise is that of :class:`anomalib_cxr.data.phantom.drawing.NoiseModel`: an image x in [0, 1] becomes one with
     the mean x and the variance :math:`gain \cdot x + \sigma^2`. Nothing is clipped: the risk estimators assume so, and
-    batches, pre-processing and models take values outside [0, 1].
+    batches, pre-processing and models accept values outside [0, 1].
 
-    The noise is drawn by a generator that is seeded by `seed` and the content of the image. So it depends neither on
-    the order of the images, nor on the epoch, nor on the process that reads them: each image is one acquisition.
+    The random generator is seeded by `seed` and the content of the image. So the noise does not depend on the order of
+    the images, the epoch, or the process that reads them: every image is one acquisition.
 
-    Resizing averages noise away. To have it as strong as it is said to be, resize to the size that the network sees
-    first, in the same way as the model does, which then leaves the image as it is:
+    Resizing averages noise away. For noise of the given strength, resize first, to the input size of the network and
+    in the same way as the model does, which then leaves the image as it is:
 
     .. code-block:: yaml
 
@@ -62,7 +62,14 @@ class DetectorNoise(Transform):  # type: ignore[misc]  # torchvision has no type
         self.seed = seed
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Add noise to an image `(C, H, W)` of floats, 0 where it is black; anything else, as a mask, is left as it is.
+        """Add noise to an image; masks and other inputs are returned unchanged.
+
+        Args:
+            inpt: Image `(C, H, W)` of floats, 0 for black; or another input.
+            params: Not used.
+
+        Returns:
+            The noisy image, or the input.
 
         Raises:
             CxrError: If the image is not of floats, or has negative values.

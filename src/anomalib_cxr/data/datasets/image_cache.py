@@ -43,7 +43,7 @@ class ImageCache:
     are verified when they are read. Several processes may use a cache; one of them fills it at a time.
 
     Args:
-        root: Data folder, whose name the cache's own folder begins with.
+        root: Data folder; its name becomes part of the cache's folder name.
         resize: Resizing to a fixed height and width.
         folder: Folder of all caches; None for the user's cache folder.
         gigabytes: Bound on all array files in `folder`; the least recently used ones are deleted first.
@@ -71,7 +71,7 @@ class ImageCache:
         self._fixed_key = (*_resize_settings(resize), *_VERSIONS)
 
     def read(self, paths: SamplePaths) -> SampleTensors:
-        """Return image and masks after resizing, from the cache or, where they are missing there, from their files.
+        """Return image and masks after resizing, from the cache or else from the sample's files.
 
         A damaged array file is written anew. A missing one is not: only :meth:`fill` observes the bound.
 
@@ -89,7 +89,7 @@ class ImageCache:
             return _load(array_file)
         except FileNotFoundError:
             return read_sample(paths).transformed(self.resize)
-        except Exception:  # noqa: BLE001  # there is no list of what NumPy raises for damaged files
+        except Exception:  # noqa: BLE001  # NumPy does not document its errors for damaged files
             tensors = read_sample(paths).transformed(self.resize)
             with suppress(OSError):
                 _save(array_file, tensors)

@@ -23,7 +23,6 @@ from anomalib_cxr.errors import DatasetError, RadiographError
 
 logger = logging.getLogger(__name__)
 
-
 OnError = Literal["raise", "skip"]
 ReadSize = Callable[[Path | str], tuple[int, ...]]
 T = TypeVar("T")
@@ -189,7 +188,7 @@ def verify_radiographs(paths: Sequence[Path]) -> None:
         paths: Files of the radiographs.
 
     Raises:
-        DatasetError: If some cannot be read as frontal radiographs; names all of them by what is wrong.
+        DatasetError: If some cannot be read as frontal radiographs; names all of them by reason.
 
     Example:
         >>> verify_radiographs([Path("missing.png")])
@@ -223,7 +222,7 @@ def verify_samples(samples: pd.DataFrame, on_error: OnError, read_size: ReadSize
         The table without the samples that have an unusable file.
 
     Raises:
-        DatasetError: With `raise`, naming all offending files by what is wrong with them.
+        DatasetError: With `raise`; names all offending files by reason.
 
     Example:
         >>> samples = pd.DataFrame({"image_path": ["missing.png"], "roi_mask_paths": [()], "mask_path": [""]})
@@ -246,7 +245,7 @@ def drop_unusable(samples: pd.DataFrame, problems: Sequence[list[FileProblem]], 
         The table without the samples that have problems.
 
     Raises:
-        DatasetError: With `raise`, naming all offending files by what is wrong with them.
+        DatasetError: With `raise`; names all offending files by reason.
     """
     if not any(problems):
         return samples
@@ -259,5 +258,5 @@ def drop_unusable(samples: pd.DataFrame, problems: Sequence[list[FileProblem]], 
     if on_error == "raise":
         raise error
     logger.warning("Left out: %s", error)
-    usable: pd.DataFrame = samples[[not found for found in problems]]
+    usable: pd.DataFrame = samples[[not sample_problems for sample_problems in problems]]
     return usable

@@ -38,7 +38,7 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 def _is_trusted(url: str) -> bool:
-    """Return True if nobody on the way can replace what comes from an address: by https, or from this machine."""
+    """Return True for an address by https or on this machine, whose content nobody can replace in transit."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
 
@@ -56,7 +56,7 @@ class Archive:
         sha256: Checksum in hexadecimal digits, where known.
 
     Raises:
-        SettingError: If others could replace on the way what comes from the address.
+        SettingError: If the address is neither by https nor on this machine.
 
     Example:
         >>> Archive("Toy", "https://example.org/toy.zip", "Toy", {"CXR_png/*.png": 2}).file_name
@@ -141,7 +141,7 @@ def download_archives(root: Path, archives: Sequence[Archive] = OFFICIAL_ARCHIVE
 
 
 def _is_installed(archive: Archive, root: Path) -> bool:
-    """Tell a complete folder from none; refuse an incomplete one, which this module never leaves behind."""
+    """Return True if the folder is there; refuse an incomplete one, which this module never leaves behind."""
     folder = root / archive.folder
     if not folder.exists():
         return False
@@ -194,7 +194,7 @@ def _fetch(archive: Archive, folder: Path) -> Path:
 
 
 def _continue_download(archive: Archive, url: str, output_file: str, _: pooch.Pooch) -> None:
-    """Append to the partial file what it lacks; a downloader for pooch, which has none that continues.
+    """Continue a partial file; a downloader for pooch, whose own ones start from the beginning.
 
     A partial file of an earlier version of the archive is detected by the checksums when it is unpacked.
     """

@@ -114,7 +114,7 @@ class MaskFolder:
             recorded = str(json.loads((self.path / RECORD).read_text(encoding="utf-8"))["sha256"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SegmenterError(
-                f"{self.path}: masks without {RECORD}, which says whose they are",
+                f"{self.path}: masks without {RECORD}, which identifies their segmenter",
                 "an empty folder, or one that this segmenter has begun",
                 "move these files elsewhere, or choose another folder",
             ) from error

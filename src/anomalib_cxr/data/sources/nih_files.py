@@ -186,9 +186,9 @@ def _read_columns(table: Path) -> pd.DataFrame:
             f"the columns {', '.join(_COLUMNS)}, and a row per image",
             "use the table as it was published",
         )
-    entries = entries[list(_COLUMNS)].rename(columns=_COLUMNS)
-    _refuse_rows(table, entries)
-    return entries
+    renamed: pd.DataFrame = entries[list(_COLUMNS)].rename(columns=_COLUMNS)
+    _refuse_rows(table, renamed)
+    return renamed
 
 
 def _refuse_rows(table: Path, entries: pd.DataFrame) -> None:

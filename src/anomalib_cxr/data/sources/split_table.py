@@ -63,7 +63,7 @@ def _read(path: Path) -> pd.DataFrame:
     expected = f"a CSV file with the columns {IMAGE}, 0, 1, ..."
     if not path.is_file():
         raise DatasetError(
-            f"no file {path}, seen from {Path.cwd()}",
+            f"no file {path} (working directory {Path.cwd()})",
             expected,
             "correct data.init_args.split_table; a relative path starts where the command is started, as that of root",
         )
@@ -72,7 +72,7 @@ def _read(path: Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:  # errors of encoding and of CSV are ValueErrors
         raise DatasetError(f"{path}, which cannot be read ({error})", expected, "write it anew") from error
     if table.columns[0] != IMAGE:
-        raise DatasetError(f"{path} whose first column is {table.columns[0]!r}", expected, "name the columns so")
+        raise DatasetError(f"{path} whose first column is {table.columns[0]!r}", expected, "rename the columns")
     return table
 
 
@@ -117,7 +117,7 @@ def assign_by_table(
         "sick, and would train": list(names[training & (assigned.label_index == 1)]),
         "without a lung mask, and would train": list(names[unmasked]),
     }
-    _refuse(offenders, f"column {seed} of {path}", "images that are there, of which normal ones with a lung mask train")
+    _refuse(offenders, f"column {seed} of {path}", "existing images, of which normal ones with a lung mask train")
     unlisted = names[~names.isin(splits.index)]
     if len(unlisted):
         logger.warning("Unused, since they are not in %s: %d images, such as %s", path, len(unlisted), unlisted.iloc[0])

@@ -17,9 +17,9 @@ PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 SPLITS = ("train", "val", "test", "unused")
 
 VALIDATION_SHARE = 0.1
-"""Share of the normal images that validate, in both protocols; of the patients in sets that are split by patient."""
+"""Share of the normal images for validation, in all protocols; of the patients in sets that are split by patient."""
 TEST_SHARE = 0.2
-"""Share of the normal images that test, in `holdout`; of the patients in sets that are split by patient."""
+"""Share of the normal images for test, in `holdout`; of the patients in sets that are split by patient."""
 
 _Rows = npt.NDArray[np.intp]
 
@@ -160,7 +160,7 @@ def hold_out(samples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
 def _describe_counts(rows: pd.DataFrame) -> str:
     sick = int(rows.label_index.sum())
     counts = {"normal": len(rows) - sick, "sick": sick}
-    return " + ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "0"
+    return " + ".join(f"{count} {label}" for label, count in counts.items() if count) or "0"
 
 
 def describe_splits(samples: pd.DataFrame) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import stat
 import subprocess
 import sys
@@ -27,9 +28,14 @@ RESIZE = v2.Resize((32, 32), antialias=True)
 N = 6
 
 
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("drawn") / "phantoms", n_normal=4, n_sick=2, size=64, bits=16)
+
+
 @pytest.fixture
-def root(tmp_path):
-    return write_phantoms(tmp_path / "phantoms", n_normal=4, n_sick=2, size=64, bits=16)
+def root(phantoms, tmp_path):
+    return shutil.copytree(phantoms, tmp_path / "phantoms")
 
 
 @pytest.fixture

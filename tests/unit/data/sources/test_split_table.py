@@ -163,7 +163,7 @@ class TestRefused:
 
     def test_no_file_says_from_where_it_was_looked_for(self, phantom_root, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(DatasetError, match=rf"no file nowhere\.csv, seen from {tmp_path}\n"):
+        with pytest.raises(DatasetError, match=rf"no file nowhere\.csv \(working directory {tmp_path}\)\n"):
             split_of(phantom_root, "nowhere.csv")
 
     @pytest.mark.parametrize("settings", [{"protocol": "table"}, {"split_table": "splits.csv"}])
