@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def parameters(*names):
 
 
 PAGES = find_pages()
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -57,6 +59,19 @@ def test_settings_that_are_named_exist(page, section, known):
     named = set(re.findall(rf"\b{section}\.init_args\.([a-z_]+)", page.read_text(encoding="utf-8")))
     shared = set(inspect.signature(RoiDataModule).parameters) if section == "data" else set()
     assert named - known - shared == set()
+
+
+def import_names(text):
+    """Return the dotted names of this package that a page or a configuration refers to or imports."""
+    imports = re.findall(r"from (anomalib_cxr[\w.]*) import ([\w, ]+)", text)
+    names = {f"{module}.{name.split()[0]}" for module, imported in imports for name in imported.split(",")}
+    return names | set(re.findall(r"\banomalib_cxr(?:\.\w+)+(?=[^\w/]|$)", text))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *CONFIGS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_of_the_package_exist(path):
+    for name in import_names(path.read_text(encoding="utf-8")):
+        assert pkgutil.resolve_name(name)
 
 
 @each_page
