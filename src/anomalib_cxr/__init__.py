@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__  # public
 from .deploy.telemetry import disable_telemetry
+from .utils.console import quiet_libraries
 
 if TYPE_CHECKING:
     from anomalib_cxr.data.datamodules.chest_phantom import ChestPhantom
@@ -56,7 +57,9 @@ _HOMES = {
     "read_radiograph": "data.reading.radiograph",
 }
 
-disable_telemetry()  # here, since OpenVINO sends an event as soon as it is imported
+# Here and not where they matter, since other libraries send and warn as soon as they are imported.
+disable_telemetry()
+quiet_libraries()
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -343,7 +344,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments of the command; those of the process where None.
     """
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    logging.getLogger(__package__).setLevel(logging.INFO)  # not of the libraries: an export alone would tell pages
+    logging.getLogger(__package__).setLevel(logging.INFO)  # not of the libraries: an export alone would fill pages
+    warnings.filterwarnings("ignore", message="lbfgs failed to converge", module=r"sklearn\.")
     parser = _parser()
     settings = parser.instantiate_classes(parser.parse_args(args))
     verb: Any = VERBS

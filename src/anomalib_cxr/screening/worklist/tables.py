@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case
 from anomalib_cxr.utils.files import atomic_path
 
 from .store import Worklist
+
+if TYPE_CHECKING:  # the page of a worklist is served without OpenVINO
+    from anomalib_cxr.screening.calibration.record import Calibration
 
 CSV, JSON = "worklist.csv", "worklist.json"
 _COLUMNS = (
