@@ -36,8 +36,8 @@ from anomalib_cxr.models.lung_atlas.neighbors import PatchNeighbors
 from anomalib_cxr.models.lung_atlas.parts import FRAME, AtlasPart, by_lungs, locally
 from anomalib_cxr.models.lung_atlas.residuals import SubspaceResidual, TextureResidual
 from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel
-from anomalib_cxr.segmentation.postprocessing import clean_lungs
-from anomalib_cxr.segmentation.training import fit_lungs
+from anomalib_cxr.segmentation.postprocessing import clean_mask
+from anomalib_cxr.segmentation.training import fit_segmenter
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def component_rows(probability: torch.Tensor) -> Rows:
 
 
 def _component_rows(found: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], ...]:
-    labels, count = ndimage.label(clean_lungs(found))
+    labels, count = ndimage.label(clean_mask(found))
     if count != 2:  # noqa: PLR2004  # two lungs
         return tuple(side[0].numpy() for side in standard_rows(found.shape[0]))
     by_column = sorted(range(1, 3), key=lambda lung: ndimage.center_of_mass(labels == lung)[1])
@@ -100,7 +100,7 @@ class Split:
         torch.manual_seed(seed)
         model = LungAtlasModel(SIZE, n_folds=2, n_bank=1)
         segmenter = model.lungs.segmenter.requires_grad_()
-        fit_lungs(segmenter, self.images["train"], lungs > 0.5, steps=STEPS, seed=seed)  # noqa: PLR2004
+        fit_segmenter(segmenter, self.images["train"], lungs > 0.5, steps=STEPS, seed=seed)  # noqa: PLR2004
         with torch.no_grad():
             self.found = {name: model.lungs(gray) for name, gray in self.images.items()}
             boxes = {name: model.see(gray.expand(-1, 3, -1, -1)).box for name, gray in self.images.items()}

@@ -29,7 +29,7 @@ from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.evaluation.metrics.intervals import wilson_interval
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.screening.pipeline.input_check import InputCheck, fit_input_check
-from anomalib_cxr.segmentation.deployed import LUNGS, LungFinder
+from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 SPLITS = range(5)
@@ -92,7 +92,7 @@ def variants(real: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     yield "blank", torch.linspace(0, 1, 20).reshape(-1, 1, 1, 1).expand(-1, 1, side, side)
 
 
-def measure(input_check: InputCheck, segmenter: LungFinder, real: torch.Tensor) -> list[dict[str, Any]]:
+def measure(input_check: InputCheck, segmenter: ExportedSegmenter, real: torch.Tensor) -> list[dict[str, Any]]:
     """Return the number of refused images of each kind, with its share and 95 % interval."""
     rows = []
     for kind, images in variants(real):
@@ -112,12 +112,12 @@ def run(model: Path, root: Path, output: Path = Path("results/input_check")) -> 
         root: Folder with the X-rays.
         output: Folder of the results.
     """
-    segmenter = LungFinder(model / LUNGS)
+    segmenter = ExportedSegmenter(model / SEGMENTER_GRAPH)
     samples = make_samples(root)
     names = samples.image_path.map(lambda path: Path(path).name)
     table = pd.read_csv(Path(__file__).parents[1] / "configs/data/detection_splits.csv").set_index("image")
     samples, names = samples[names.isin(table.index)].reset_index(drop=True), names[names.isin(table.index)]
-    images = torch.stack([segmenter.reduce(read_radiograph(path)) for path in track(samples.image_path, "Reading")])
+    images = torch.stack([segmenter.downsample(read_radiograph(path)) for path in track(samples.image_path, "Reading")])
     lungs = np.concatenate([segmenter(part) for part in torch.split(images, 16)])
     healthy = (samples.label_index == 0).to_numpy()
     ways: Mapping[str, np.ndarray] = {

@@ -18,7 +18,7 @@ from torch.utils.data._utils import signal_handling
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
-from anomalib_cxr.segmentation.training import fit_lungs
+from anomalib_cxr.segmentation.training import fit_segmenter
 
 REAL_ROOT = Path(__file__).resolve().parents[2] / "shared" / "data" / "montgomery_shenzhen"
 N_NORMAL, N_SICK, SIZE = 10, 5, 64
@@ -227,7 +227,9 @@ def segmenter_path(tmp_path_factory, shenzhen_files):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         segmenter = LungSegmenter(32, (4, 4, 8, 8, 16))
-    fit_lungs(segmenter, images, torch.stack([read_mask(path)[None] for path in masks]), steps=80, batch_size=8, seed=0)
+    fit_segmenter(
+        segmenter, images, torch.stack([read_mask(path)[None] for path in masks]), steps=80, batch_size=8, seed=0
+    )
     save_segmenter(segmenter, path)
     return path
 

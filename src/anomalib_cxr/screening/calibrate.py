@@ -38,9 +38,9 @@ from anomalib_cxr.screening.calibration.record import (
 from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, calibrate_threshold, sick_needed
 from anomalib_cxr.screening.pipeline.input_check import fit_input_check
 from anomalib_cxr.screening.pipeline.pipeline import ImageResult, ScreeningPipeline
-from anomalib_cxr.segmentation.deployed import LUNGS, LungFinder, export_segmenter
+from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
 from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
-from anomalib_cxr.segmentation.training import fit_lungs
+from anomalib_cxr.segmentation.training import fit_segmenter
 from anomalib_cxr.utils.provenance import code_record
 
 from .calibration_data import LabeledImages
@@ -199,9 +199,11 @@ def _fit_pipeline(
     """Export the segmenter, and fit the input check."""
     references = labeled.references[:MAX_REFERENCES]
     network = load_segmenter(segmenter) if segmenter else _train_segmenter(references, labeled.masks, seed)
-    export_segmenter(network, folder / LUNGS)
-    lungs = LungFinder(folder / LUNGS, device)
-    images = [lungs.reduce(read_radiograph(path)) for path in track(references, "Healthy references", transient=True)]
+    export_segmenter(network, folder / SEGMENTER_GRAPH)
+    lungs = ExportedSegmenter(folder / SEGMENTER_GRAPH, device)
+    images = [
+        lungs.downsample(read_radiograph(path)) for path in track(references, "Healthy references", transient=True)
+    ]
     reduced = torch.stack(images)  # (N, 1, S, S)
     input_check = fit_input_check(reduced, np.concatenate([lungs(part) for part in torch.split(reduced, 16)]), seed)
     input_check.save(folder / INPUT_CHECK)
@@ -223,7 +225,7 @@ def _train_segmenter(references: Sequence[Path], masks: Sequence[tuple[str, ...]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         segmenter = LungSegmenter(_SEGMENTER_SIDE)
-    fit_lungs(segmenter, images, lungs, steps=_SEGMENTER_STEPS, seed=seed)
+    fit_segmenter(segmenter, images, lungs, steps=_SEGMENTER_STEPS, seed=seed)
     return segmenter
 
 

@@ -15,7 +15,7 @@ from anomalib_cxr.utils.files import atomic_path
 
 from .network import LungSegmenter
 
-LUNGS = "lungs.xml"
+SEGMENTER_GRAPH = "lungs.xml"
 
 
 def export_segmenter(segmenter: LungSegmenter, graph: Path) -> None:
@@ -41,7 +41,7 @@ def export_segmenter(segmenter: LungSegmenter, graph: Path) -> None:
         written.replace(unfinished)
 
 
-def reduce(radiograph: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def downsample(radiograph: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize one X-ray as :func:`anomalib_cxr.functional.antialiased_resize` does, in less time for large ones.
 
     Args:
@@ -52,7 +52,7 @@ def reduce(radiograph: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return resized.clamp(0, 1)
 
 
-class LungFinder:
+class ExportedSegmenter:
     """Finds lungs by an exported segmenter.
 
     Args:
@@ -65,9 +65,9 @@ class LungFinder:
         self.side = int(network.input().get_partial_shape()[-1].get_length())
         self._network = openvino.Core().compile_model(network, device, {"INFERENCE_PRECISION_HINT": "f32"})
 
-    def reduce(self, radiograph: torch.Tensor) -> torch.Tensor:
+    def downsample(self, radiograph: torch.Tensor) -> torch.Tensor:
         """Reduce one X-ray to the segmenter's size: `(1, H, W)` to `(1, S, S)`, in [0, 1]."""
-        return reduce(radiograph, (self.side, self.side))
+        return downsample(radiograph, (self.side, self.side))
 
     def __call__(self, reduced: torch.Tensor) -> np.ndarray:
         """Return the probability of lung.

@@ -33,8 +33,8 @@ from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 from .network import WIDTHS, LungSegmenter, fastest_device, save_segmenter
-from .postprocessing import are_plausible, find_lungs
-from .training import fit_lungs
+from .postprocessing import is_plausible, segment_lungs
+from .training import fit_segmenter
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame) -> pd.DataFram
 
 
 def _dice_of(segmenter: LungSegmenter, image: str, masks: tuple[str, ...]) -> float:
-    found = find_lungs(segmenter, read_radiograph(image))
-    return dice(found, read_mask(*masks).numpy()) if are_plausible(found) else 0.0
+    found = segment_lungs(segmenter, read_radiograph(image))
+    return dice(found, read_mask(*masks).numpy()) if is_plausible(found) else 0.0
 
 
 def dice(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
@@ -131,7 +131,7 @@ def _interval(values: npt.NDArray[np.float64], seed: int) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
-def worst_lungs(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def plot_worst_cases(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw the cases of the least Dice, with the true lungs and those that were found outlined.
 
     Args:
@@ -147,7 +147,7 @@ def worst_lungs(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataF
         panel.set_axis_off()
     for panel, (index, row) in zip(panels, worst.iterrows(), strict=False):
         radiograph = read_radiograph(row.image)
-        outlines = {BLUE: read_mask(*samples.roi_mask_paths[index]).numpy(), RED: find_lungs(segmenter, radiograph)}
+        outlines = {BLUE: read_mask(*samples.roi_mask_paths[index]).numpy(), RED: segment_lungs(segmenter, radiograph)}
         panel.imshow(radiograph[0], cmap="gray", vmin=0, vmax=1)
         for color, mask in outlines.items():
             if mask.any():
@@ -223,10 +223,10 @@ def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSet
     _refuse_nothing_to_learn(training, root)
     record = {**code_record(), "root": root, "settings": asdict(settings), "device": str(fastest_device())}
     images, masks = _read_pairs(training, settings.image_size)
-    fit_lungs(segmenter, images, masks, steps=settings.steps, batch_size=settings.batch_size, seed=settings.seed)
+    fit_segmenter(segmenter, images, masks, steps=settings.steps, batch_size=settings.batch_size, seed=settings.seed)
     table = measure_dice(segmenter, held_out)
     summary = summarize_dice(table, settings.seed)
-    save_figure(worst_lungs(segmenter, held_out, table), output / "worst.png")
+    save_figure(plot_worst_cases(segmenter, held_out, table), output / "worst.png")
     _write_table(table.assign(image=table.image.map(lambda path: Path(path).name)), output / "dice.csv")
     _write_table(summary, output / "summary.csv")
     write_record(record, output / "run.json")

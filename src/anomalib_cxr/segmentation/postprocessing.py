@@ -20,7 +20,7 @@ LEAST_SIDE = 0.05
 """Share of the lungs in either half of an image: at least 0.09 in those masks."""
 
 
-def find_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> Lungs:
+def segment_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> Lungs:
     """Find the lungs of one X-ray.
 
     Args:
@@ -28,10 +28,10 @@ def find_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> Lungs:
         radiograph: The X-ray in [0, 1], `(1, H, W)`, on the CPU.
 
     Returns:
-        Mask of the lungs, `(H, W)`, cleaned by :func:`clean_lungs`; it may be empty, as it is for a blank picture.
+        Mask of the lungs, `(H, W)`, cleaned by :func:`clean_mask`; it may be empty, as it is for a blank picture.
 
     Example:
-        >>> find_lungs(LungSegmenter(32, widths=(4, 4, 8, 8, 16)).eval(), torch.zeros(1, 40, 50)).shape
+        >>> segment_lungs(LungSegmenter(32, widths=(4, 4, 8, 8, 16)).eval(), torch.zeros(1, 40, 50)).shape
         (40, 50)
     """
     if radiograph.max() == radiograph.min():  # of a blank picture, normalization would blow up the edges of the padding
@@ -39,10 +39,10 @@ def find_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> Lungs:
     device = next(segmenter.parameters()).device
     with torch.inference_mode():
         probability = segmenter(2 * radiograph[None].to(device) - 1)[0, 0]  # (H, W)
-    return clean_lungs((probability > 0.5).cpu().numpy())  # noqa: PLR2004  # more likely than not
+    return clean_mask((probability > 0.5).cpu().numpy())  # noqa: PLR2004  # more likely than not
 
 
-def clean_lungs(mask: Lungs) -> Lungs:
+def clean_mask(mask: Lungs) -> Lungs:
     """Keep the largest component of each lung, and fill its holes.
 
     Args:
@@ -55,7 +55,7 @@ def clean_lungs(mask: Lungs) -> Lungs:
         >>> found = np.array([[1, 1, 1, 0, 1, 1, 1, 0, 1],
         ...                   [1, 0, 1, 0, 1, 1, 1, 0, 0],
         ...                   [1, 1, 1, 0, 1, 1, 1, 0, 0]], dtype=bool)
-        >>> clean_lungs(found).astype(int)
+        >>> clean_mask(found).astype(int)
         array([[1, 1, 1, 0, 1, 1, 1, 0, 0],
                [1, 1, 1, 0, 1, 1, 1, 0, 0],
                [1, 1, 1, 0, 1, 1, 1, 0, 0]])
@@ -68,7 +68,7 @@ def clean_lungs(mask: Lungs) -> Lungs:
     return filled
 
 
-def only_lungs(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def suppress_outside_lungs(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Take out of a map of lung whatever is not at one of the two lungs.
 
     Args:
@@ -80,16 +80,16 @@ def only_lungs(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     Example:
         >>> found = np.zeros((5, 40), dtype=np.float32)
         >>> found[:, 2:20], found[1, 30] = 0.9, 0.9
-        >>> float(only_lungs(found)[1, 30]), float(only_lungs(found)[1, 10]) > 0.5
+        >>> float(suppress_outside_lungs(found)[1, 30]), float(suppress_outside_lungs(found)[1, 10]) > 0.5
         (0.0, True)
     """
-    lungs = clean_lungs(probability > 0.5)  # noqa: PLR2004  # more likely than not
+    lungs = clean_mask(probability > 0.5)  # noqa: PLR2004  # more likely than not
     holes = lungs & (probability <= 0.5)  # noqa: PLR2004
     near = ndimage.binary_dilation(lungs)
     return np.where(holes, np.float32(1), np.where(near, probability, np.float32(0)))
 
 
-def are_plausible(lungs: Lungs) -> bool:
+def is_plausible(lungs: Lungs) -> bool:
     """Tell whether a mask can be that of two lungs in a frontal X-ray: of some size, and on both sides.
 
     Args:
@@ -97,10 +97,10 @@ def are_plausible(lungs: Lungs) -> bool:
 
     Example:
         >>> lungs = np.zeros((10, 10), dtype=bool)
-        >>> are_plausible(lungs)
+        >>> is_plausible(lungs)
         False
         >>> lungs[2:8, [1, 2, 3, 6, 7, 8]] = True
-        >>> are_plausible(lungs)
+        >>> is_plausible(lungs)
         True
     """
     area = lungs.mean()

@@ -22,7 +22,7 @@ from anomalib_cxr.errors import DatasetError, RadiographError
 from anomalib_cxr.utils.files import atomic_path
 
 from .network import LungSegmenter, fastest_device, load_segmenter
-from .postprocessing import are_plausible, find_lungs
+from .postprocessing import is_plausible, segment_lungs
 
 
 class Prediction(NamedTuple):
@@ -139,10 +139,10 @@ def _each(predict: Callable[[Path], str | None], images: Sequence[Path]) -> Iter
 def _predict(image: Path, masks: MaskFolder, network: LungSegmenter) -> str | None:
     """Write the mask of one X-ray, or return why there is none."""
     try:
-        lungs = find_lungs(network, read_radiograph(image))
+        lungs = segment_lungs(network, read_radiograph(image))
     except RadiographError as error:
         return error.reason
-    if not are_plausible(lungs):
+    if not is_plausible(lungs):
         return NO_LUNGS
     with atomic_path(masks.mask_path(image)) as unfinished:
         Image.fromarray(lungs).convert("L").save(unfinished)

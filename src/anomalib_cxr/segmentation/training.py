@@ -21,7 +21,7 @@ LEARNING_RATE = 3e-3
 """The greatest of the one cycle."""
 
 
-def fit_lungs(
+def fit_segmenter(
     segmenter: LungSegmenter,
     images: torch.Tensor,
     masks: torch.Tensor,
@@ -51,7 +51,7 @@ def fit_lungs(
         >>> image[..., 8:24, 4:28] = -0.5
         >>> _ = torch.manual_seed(0)
         >>> segmenter = LungSegmenter(32, widths=(4, 4, 8, 8, 16))
-        >>> fit_lungs(segmenter, image, image < 0, steps=60, seed=0)
+        >>> fit_segmenter(segmenter, image, image < 0, steps=60, seed=0)
         >>> bool(((segmenter(image) > 0.5) == (image < 0)).float().mean() > 0.9)
         True
     """
@@ -62,7 +62,7 @@ def fit_lungs(
     # One step more: the last one of the cycle is at a rate of next to nothing, and a cycle needs two.
     schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps + 1)
     segmenter.train()
-    for step, chosen in enumerate(batches_in_turn(len(images), batch_size, steps, draw), start=1):
+    for step, chosen in enumerate(shuffled_batches(len(images), batch_size, steps, draw), start=1):
         image, mask = (segmenter.to_own_size(each[chosen].to(device).float()) for each in (images, masks))
         image, mask = augment(image, mask, draw)
         loss = criterion(segmenter.logits(image), mask)
@@ -74,7 +74,7 @@ def fit_lungs(
     segmenter.eval()
 
 
-def batches_in_turn(count: int, size: int, steps: int, draw: torch.Generator) -> list[torch.Tensor]:
+def shuffled_batches(count: int, size: int, steps: int, draw: torch.Generator) -> list[torch.Tensor]:
     """Return the numbers of the images of each batch: all in turn, in a new order each time.
 
     Args:
@@ -84,7 +84,7 @@ def batches_in_turn(count: int, size: int, steps: int, draw: torch.Generator) ->
         draw: Source of the order.
 
     Example:
-        >>> batches = batches_in_turn(4, 2, 2, torch.Generator().manual_seed(0))
+        >>> batches = shuffled_batches(4, 2, 2, torch.Generator().manual_seed(0))
         >>> torch.cat(batches).sort().values.tolist()
         [0, 1, 2, 3]
     """

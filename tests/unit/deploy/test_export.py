@@ -12,33 +12,12 @@ import pytest
 import torch
 from anomalib.deploy import CompressionType, OpenVINOInferencer
 from onnx import numpy_helper
-from torch import nn
 
-from anomalib_cxr import RoiSureGanomaly
 from anomalib_cxr.deploy.openvino_precision import types_unmarked
 
-from ..models.xrays import normalize_by, smooth_images
+from ..models.xrays import smooth_images
 
 INPUTS = [(64, 64), (200, 160), (700, 700), (97, 131)]
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    model = RoiSureGanomaly(image_size=64, n_features=8, latent_dim=10, visualizer=False)
-    for layer in model.model.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(layer.weight, a=0.2)
-    with torch.no_grad():
-        for _ in range(20):
-            model.model(2 * smooth_images(64, 64, 16) - 1)  # running statistics that are not 0 and 1
-    normalize_by(model, smooth_images(64, 64, 16))
-    return model
-
-
-@pytest.fixture(scope="module")
-def onnx_file(model, tmp_path_factory):
-    return model.to_onnx(tmp_path_factory.mktemp("onnx"))
 
 
 @pytest.fixture
@@ -46,13 +25,6 @@ def exports(model, onnx_file, monkeypatch):
     """The model, taking the ONNX graph of the other tests instead of seconds for one of its own."""
     monkeypatch.setattr(model, "to_onnx", lambda *_, **__: onnx_file)
     return model
-
-
-@pytest.fixture(scope="module")
-def openvino_file(model, onnx_file, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "to_onnx", lambda *_, **__: onnx_file)
-        return model.to_openvino(tmp_path_factory.mktemp("openvino"))
 
 
 @pytest.fixture

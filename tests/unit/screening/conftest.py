@@ -22,7 +22,7 @@ from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.pipeline.input_check import InputCheck
 from anomalib_cxr.screening.pipeline.pipeline import ScreeningPipeline
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
-from anomalib_cxr.segmentation.deployed import LungFinder
+from anomalib_cxr.segmentation.deployed import ExportedSegmenter
 
 SET = {"n_normal": 60, "n_sick": 20, "size": 64}
 TARGET = CalibrationTarget(sensitivity=0.7, confidence=0.8, prevalence=0.1)  # a few sick phantoms are enough for it
@@ -106,7 +106,7 @@ def scorer(calibrated):
 @pytest.fixture(scope="session")
 def lungs(calibrated):
     """The lung segmenter."""
-    return LungFinder(calibrated / "lungs.xml")
+    return ExportedSegmenter(calibrated / "lungs.xml")
 
 
 @pytest.fixture(scope="session")

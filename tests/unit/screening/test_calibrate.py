@@ -119,7 +119,7 @@ class TestAgain:
 class TestSegmenter:
     def test_one_is_trained_where_none_is_given(self, fresh, fitted, labeled, monkeypatch):
         steps = []
-        monkeypatch.setattr(module, "fit_lungs", lambda *_, **settings: steps.append(settings["steps"]))
+        monkeypatch.setattr(module, "fit_segmenter", lambda *_, **settings: steps.append(settings["steps"]))
         with pytest.raises(
             ScreeningError, match=r"0 normal images .*, and sick ones: none"
         ):  # it finds no lungs, untrained

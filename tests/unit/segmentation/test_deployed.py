@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
-from anomalib_cxr.segmentation.deployed import LungFinder, export_segmenter
+from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
 from anomalib_cxr.segmentation.network import load_segmenter
 
 
@@ -16,28 +16,40 @@ def segmenter(segmenter_path):
     return load_segmenter(segmenter_path)
 
 
-def test_finds_what_the_segmenter_finds(segmenter, finder, images, stack):
-    batch = torch.from_numpy(stack(images[:5]))
-    reduced = torch.stack([finder.reduce(image) for image in batch])
+@pytest.fixture(scope="module")
+def exported(segmenter, tmp_path_factory):
+    graph = tmp_path_factory.mktemp("exported") / SEGMENTER_GRAPH
+    export_segmenter(segmenter, graph)
+    return ExportedSegmenter(graph)
+
+
+@pytest.fixture(scope="module")
+def images(shenzhen_files):
+    return sorted((shenzhen_files / "CXR_png").iterdir())[:5]
+
+
+def test_probability_is_that_of_torch(segmenter, exported, images):
+    small = torch.stack([exported.downsample(read_radiograph(path)) for path in images])
     with torch.inference_mode():
-        expected = segmenter(2 * reduced - 1)[:, 0].numpy()
-    found = finder(reduced)
-    assert (found.shape, found.dtype) == ((5, 32, 32), np.float32)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+        expected = segmenter(2 * small - 1)[:, 0].numpy()
+    probability = exported(small)
+    assert (probability.shape, probability.dtype) == ((5, 32, 32), np.float32)
+    np.testing.assert_allclose(probability, expected, atol=1e-4)
 
 
-def test_finds_lungs(finder, images, phantoms):
-    for path in images[:10]:
-        found = finder(finder.reduce(read_radiograph(path))[None])[0] > 0.5
-        truth = finder.reduce(read_mask(phantoms / "masks" / path.name)[None].float())[0].numpy() > 0.5
-        assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
+def test_lungs_are_segmented(exported, images, shenzhen_files):
+    for path in images:
+        lungs = exported(exported.downsample(read_radiograph(path))[None])[0] > 0.5
+        mask = read_mask(shenzhen_files / "masks" / f"{path.stem}_mask.png")
+        truth = exported.downsample(mask[None].float())[0].numpy() > 0.5
+        assert 2 * (lungs & truth).sum() / (lungs.sum() + truth.sum()) > 0.8
 
 
 @pytest.mark.parametrize("size", [(64, 64), (200, 90), (16, 31)])
-def test_reduces_any_size(finder, size):
-    reduced = finder.reduce(torch.rand(1, *size))
-    assert reduced.shape == (1, 32, 32)
-    assert 0 <= reduced.min() <= reduced.max() <= 1
+def test_any_size_is_downsampled(exported, size):
+    small = exported.downsample(torch.rand(1, *size))
+    assert small.shape == (1, 32, 32)
+    assert 0 <= small.min() <= small.max() <= 1
 
 
 def test_an_interrupted_export_leaves_the_former(segmenter, tmp_path, monkeypatch):
@@ -53,4 +65,4 @@ def test_an_interrupted_export_leaves_the_former(segmenter, tmp_path, monkeypatc
     with pytest.raises(OSError, match="No space left"):
         export_segmenter(segmenter, graph)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
-    assert LungFinder(graph).side == 32
+    assert ExportedSegmenter(graph).side == 32

@@ -41,7 +41,7 @@ def test_refused_settings(setting, expected):
 def test_held_out_images_do_not_train(side_by_side_root, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        module, "fit_lungs", lambda _, images, masks, **settings: seen.update(n=len(images), **settings)
+        module, "fit_segmenter", lambda _, images, masks, **settings: seen.update(n=len(images), **settings)
     )
     measured = []
     monkeypatch.setattr(module, "_read_pairs", lambda samples, size: (list(samples.image_path), size))

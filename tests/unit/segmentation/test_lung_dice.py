@@ -9,9 +9,9 @@ from sklearn.metrics import f1_score
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.data.sources.samples import make_samples
-from anomalib_cxr.segmentation.experiment import dice, measure_dice, summarize_dice, worst_lungs
+from anomalib_cxr.segmentation.experiment import dice, measure_dice, plot_worst_cases, summarize_dice
 from anomalib_cxr.segmentation.network import load_segmenter
-from anomalib_cxr.segmentation.postprocessing import find_lungs
+from anomalib_cxr.segmentation.postprocessing import segment_lungs
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,12 @@ class TestMeasuring:
 
     def test_against_the_masks_that_are_found(self, measured, samples, segmenter):
         for index in (0, 7, 14):
-            found = find_lungs(segmenter, read_radiograph(samples.image_path[index])).ravel()
+            found = segment_lungs(segmenter, read_radiograph(samples.image_path[index])).ravel()
             true = read_mask(*samples.roi_mask_paths[index]).numpy().ravel()
             assert measured.dice[index] == pytest.approx(f1_score(true, found), abs=1e-6)
 
     def test_lungs_that_would_not_be_written_count_as_none(self, segmenter, samples, monkeypatch):
-        monkeypatch.setattr("anomalib_cxr.segmentation.experiment.are_plausible", lambda _: False)
+        monkeypatch.setattr("anomalib_cxr.segmentation.experiment.is_plausible", lambda _: False)
         assert set(measure_dice(segmenter, samples[:2]).dice) == {0.0}
 
 
@@ -104,7 +104,7 @@ class TestSummary:
 
 
 def test_worst_cases_come_first(segmenter, samples, measured):
-    figure = worst_lungs(segmenter, samples, measured)
+    figure = plot_worst_cases(segmenter, samples, measured)
     titles = [panel.get_title() for panel in figure.axes if panel.get_title()]
     worst = measured.sort_values("dice")
     assert len(titles) == 12

@@ -10,7 +10,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.data.reading.radiograph import read_mask
 from anomalib_cxr.segmentation.network import LungSegmenter
-from anomalib_cxr.segmentation.postprocessing import are_plausible, clean_lungs, find_lungs
+from anomalib_cxr.segmentation.postprocessing import clean_mask, is_plausible, segment_lungs
 
 
 def canvas(*boxes):
@@ -27,21 +27,21 @@ LEFT, RIGHT = (8, 32, 4, 16), (8, 32, 22, 36)
 class TestCleaning:
     def test_two_lungs_stay_as_they_are(self):
         lungs = canvas(LEFT, RIGHT)
-        assert np.array_equal(clean_lungs(lungs), lungs)
+        assert np.array_equal(clean_mask(lungs), lungs)
 
     def test_third_component_goes(self):
         stomach = (34, 39, 20, 30)
-        assert np.array_equal(clean_lungs(canvas(LEFT, RIGHT, stomach)), canvas(LEFT, RIGHT))
+        assert np.array_equal(clean_mask(canvas(LEFT, RIGHT, stomach)), canvas(LEFT, RIGHT))
 
     def test_speck_is_no_second_lung(self):
         both = canvas(LEFT, RIGHT)
         both[20, 16:22] = True  # the lungs touch: one component
         speck = both.copy()
         speck[1:3, 1:3] = True
-        assert np.array_equal(clean_lungs(speck), both)
+        assert np.array_equal(clean_mask(speck), both)
 
     def test_corner_is_no_connection(self):
-        assert np.array_equal(clean_lungs(canvas(LEFT, RIGHT, (32, 36, 16, 20))), canvas(LEFT, RIGHT))
+        assert np.array_equal(clean_mask(canvas(LEFT, RIGHT, (32, 36, 16, 20))), canvas(LEFT, RIGHT))
 
     def test_hole_is_filled_and_bay_is_not(self):
         mask = canvas(LEFT, RIGHT)
@@ -49,10 +49,10 @@ class TestCleaning:
         mask[12:15, 32:36] = False  # open to the outside
         expected = canvas(LEFT, RIGHT)
         expected[12:15, 32:36] = False
-        assert np.array_equal(clean_lungs(mask), expected)
+        assert np.array_equal(clean_mask(mask), expected)
 
     def test_nothing(self):
-        assert not clean_lungs(canvas()).any()
+        assert not clean_mask(canvas()).any()
 
 
 class TestPlausibility:
@@ -67,18 +67,18 @@ class TestPlausibility:
         ids=["empty", "full", "one side", "tiny"],
     )
     def test_no_lungs(self, mask):
-        assert not are_plausible(mask)
+        assert not is_plausible(mask)
 
     def test_phantoms(self):
         drawn = [draw_phantom(np.random.default_rng(seed), 64).lungs for seed in range(6)]
-        assert all(map(are_plausible, drawn))
+        assert all(map(is_plausible, drawn))
 
     @pytest.mark.real_data
     def test_true_masks(self, real_root):
         masks = [read_mask(path).numpy() for path in sorted(real_root.glob("masks/*.png"))]
-        assert [index for index, mask in enumerate(masks) if not are_plausible(mask)] == []
+        assert [index for index, mask in enumerate(masks) if not is_plausible(mask)] == []
         # What the clean-up takes from them, or adds, is next to nothing.
-        changed = [(clean_lungs(mask) != mask).mean() for mask in masks]
+        changed = [(clean_mask(mask) != mask).mean() for mask in masks]
         assert np.quantile(changed, 0.95) < 1e-3
 
 
@@ -98,7 +98,7 @@ class TestFinding:
         segmenter = LungSegmenter(32, (4, 4, 8, 8, 16))
         segmenter.unet = Bright()
         lungs = np.kron(canvas(LEFT, RIGHT), np.ones((4, 4), dtype=bool))  # 160 x 160
-        found = find_lungs(segmenter, torch.from_numpy(lungs)[None].float())
+        found = segment_lungs(segmenter, torch.from_numpy(lungs)[None].float())
         assert found.shape == (160, 160)
         edges = binary_dilation(lungs, iterations=5) & ~binary_erosion(lungs, iterations=5)  # a pixel of 32 is 5 of 160
         assert np.array_equal(found[~edges], lungs[~edges])

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.errors import DivergenceError
 from anomalib_cxr.segmentation.network import LungSegmenter
-from anomalib_cxr.segmentation.training import batches_in_turn, fit_lungs
+from anomalib_cxr.segmentation.training import fit_segmenter, shuffled_batches
 
 SIZE = 32
 
@@ -42,7 +42,7 @@ def mean_dice(found, masks):
 def test_beats_every_mask_that_is_the_same_for_all(phantoms):
     images, masks = phantoms
     segmenter = fresh()
-    fit_lungs(segmenter, images[:30].half(), masks[:30], steps=80, batch_size=8, seed=0)
+    fit_segmenter(segmenter, images[:30].half(), masks[:30], steps=80, batch_size=8, seed=0)
     assert not segmenter.training
     mean = masks[:30].float().mean(0)
     constant = max(mean_dice((mean > level).expand(10, 1, SIZE, SIZE), masks[30:]) for level in (0.2, 0.35, 0.5, 0.65))
@@ -54,7 +54,7 @@ def test_any_size_and_type(phantoms):
     images, masks = (torch.nn.functional.interpolate(each.float(), (50, 40))[:3] for each in phantoms)
     segmenter = fresh()
     before = [weight.clone() for weight in segmenter.parameters()]
-    fit_lungs(segmenter, images.half(), masks.to(torch.uint8), steps=1, seed=0)
+    fit_segmenter(segmenter, images.half(), masks.to(torch.uint8), steps=1, seed=0)
     assert any(not torch.equal(*pair) for pair in zip(before, segmenter.parameters(), strict=True))
 
 
@@ -62,7 +62,7 @@ def test_seed_decides(phantoms):
     weights = []
     for seed in (1, 1, 2):
         segmenter = fresh()
-        fit_lungs(segmenter, *phantoms, steps=3, batch_size=4, seed=seed)
+        fit_segmenter(segmenter, *phantoms, steps=3, batch_size=4, seed=seed)
         weights.append(torch.cat([weight.flatten() for weight in segmenter.parameters()]))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -73,13 +73,13 @@ def test_random_numbers_outside_go_on(phantoms):
     expected = torch.rand(3)
     segmenter = fresh()
     torch.manual_seed(5)
-    fit_lungs(segmenter, *phantoms, steps=1, seed=0)
+    fit_segmenter(segmenter, *phantoms, steps=1, seed=0)
     assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize(("count", "size", "steps"), [(10, 4, 5), (3, 16, 2), (7, 7, 1)])
 def test_all_images_come_in_turn(count, size, steps):
-    batches = batches_in_turn(count, size, steps, torch.Generator().manual_seed(0))
+    batches = shuffled_batches(count, size, steps, torch.Generator().manual_seed(0))
     assert [len(batch) for batch in batches] == [size] * steps
     seen = torch.bincount(torch.cat(batches), minlength=count)
     assert seen.max() - seen.min() <= 1
@@ -87,7 +87,7 @@ def test_all_images_come_in_turn(count, size, steps):
 
 def test_told_ten_times(phantoms, caplog):
     caplog.set_level(logging.INFO)
-    fit_lungs(fresh(), *(each[:2] for each in phantoms), steps=20, batch_size=1, seed=0)
+    fit_segmenter(fresh(), *(each[:2] for each in phantoms), steps=20, batch_size=1, seed=0)
     told = [record.message for record in caplog.records if "lung segmenter" in record.message]
     assert len(told) == 10
     assert told[-1].startswith("lung segmenter: step 20 of 20, loss ")
@@ -96,4 +96,4 @@ def test_told_ten_times(phantoms, caplog):
 def test_divergence(phantoms):
     images, masks = phantoms
     with pytest.raises(DivergenceError, match="loss = nan of the lung segmenter in step 1"):
-        fit_lungs(fresh(), images * float("nan"), masks, steps=2, seed=0)
+        fit_segmenter(fresh(), images * float("nan"), masks, steps=2, seed=0)

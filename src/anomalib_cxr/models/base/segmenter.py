@@ -13,7 +13,7 @@ from torch import nn
 from anomalib_cxr.deploy.openvino_layers import replace_unsafe_layers
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
-from anomalib_cxr.segmentation.training import fit_lungs
+from anomalib_cxr.segmentation.training import fit_segmenter
 
 from .module import to_gray
 from .reproducible import drawn_from, seed_or_state
@@ -112,7 +112,7 @@ class LungsFirst(LightningModule):
         with drawn_from(seed):
             images, masks = self._training_images()
         logger.info("No segmenter given: one is trained on the lungs of %d training images.", len(images))
-        fit_lungs(segmenter.requires_grad_(), images, masks, steps=self.segmenter_steps, seed=seed)
+        fit_segmenter(segmenter.requires_grad_(), images, masks, steps=self.segmenter_steps, seed=seed)
         segmenter.load_state_dict(self.trainer.strategy.broadcast(segmenter.state_dict()))
         return segmenter
 

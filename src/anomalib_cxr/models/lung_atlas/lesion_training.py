@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from anomalib_cxr.segmentation.training import batches_in_turn
+from anomalib_cxr.segmentation.training import shuffled_batches
 
 from .augmentation import MOST_COPIES, STRENGTH, expose, move, uniform
 from .lesion_net import Answer, LesionNet, LesionView
@@ -109,7 +109,7 @@ class LesionTraining:
 
     def _batches(self, steps: int) -> list[torch.Tensor]:
         """Return the images of each batch: all in turn, in a new order each time."""
-        return batches_in_turn(len(self.frames), BATCH, steps, self.draw)
+        return shuffled_batches(len(self.frames), BATCH, steps, self.draw)
 
     def example(self, chosen: torch.Tensor) -> Example:
         """Make a batch of images: move, expose, paint lesions, and see."""

@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from anomalib_cxr.deploy.runtime import graph_of, hash_of, hash_of_model, read_threshold
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE
-from anomalib_cxr.segmentation.deployed import LUNGS
+from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH
 from anomalib_cxr.utils.files import atomic_path
 
 from .probability import ProbabilityCurve, ReliabilityBin
 from .threshold import CalibratedThreshold
 
 RECORD, INPUT_CHECK = "screening.json", "input_check.npz"
-CALIBRATED_FILES = (LUNGS, "lungs.bin", INPUT_CHECK)
+CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 """Files that a calibration writes beside those of the model and the record."""
 EVERYONE = ""
 """Name of the group where one threshold holds for all."""

@@ -22,7 +22,7 @@ from scipy.special import softmax
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.segmentation.augmentation import augment
-from anomalib_cxr.segmentation.postprocessing import are_plausible, clean_lungs
+from anomalib_cxr.segmentation.postprocessing import clean_mask, is_plausible
 from anomalib_cxr.utils.files import atomic_path
 
 
@@ -152,7 +152,7 @@ class InputCheck:
             reasons.append(str(self.kinds[1:][probabilities[1:].argmax()]))
         if _distances(thumbnail, self.mean, self.components)[0] > self.limit:
             reasons.append("unlike the X-rays that the input check was fitted to")
-        if not are_plausible(clean_lungs(lungs > 0.5)):  # noqa: PLR2004  # more likely than not
+        if not is_plausible(clean_mask(lungs > 0.5)):  # noqa: PLR2004  # more likely than not
             reasons.append("no two lungs of plausible size and place")
         return reasons
 

@@ -19,8 +19,8 @@ from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.screening.calibration.record import ValidatedRange
-from anomalib_cxr.segmentation.deployed import LungFinder, reduce
-from anomalib_cxr.segmentation.postprocessing import only_lungs
+from anomalib_cxr.segmentation.deployed import ExportedSegmenter, downsample
+from anomalib_cxr.segmentation.postprocessing import suppress_outside_lungs
 
 from .input_check import InputCheck
 
@@ -94,7 +94,7 @@ class ScreeningPipeline:
     def __init__(
         self,
         model: ExportedModel,
-        segmenter: LungFinder,
+        segmenter: ExportedSegmenter,
         input_check: InputCheck,
         validated: ValidatedRange | None = None,
         *,
@@ -145,7 +145,7 @@ class ScreeningPipeline:
         if self.validated is not None and min(height, width) < self.validated.least_side:
             reason = f"too small: {width} x {height} pixels, validated from {self.validated.least_side}"
             return replace(result, refusals=(reason,)), None
-        return result, _Decoded(radiograph, self.segmenter.reduce(radiograph))
+        return result, _Decoded(radiograph, self.segmenter.downsample(radiograph))
 
     def _outside_range(self, header: Header) -> tuple[str, ...]:
         """Return the reasons why the header alone is outside of the validated range."""
@@ -167,7 +167,7 @@ class ScreeningPipeline:
             lungs = self.segmenter(torch.stack([image.reduced for _, image in decoded]))  # (N, S, S)
             for (place, image), probability in zip(decoded, lungs, strict=True):
                 refusals = tuple(self.input_check.refusals(image.reduced, probability))
-                results[place] = replace(results[place], lungs=only_lungs(probability), refusals=refusals)
+                results[place] = replace(results[place], lungs=suppress_outside_lungs(probability), refusals=refusals)
         accepted = [(place, image.radiograph) for place, image in decoded if not results[place].refusals]
         for _, same_size in groupby(sorted(accepted, key=_shape), key=_shape):
             places, radiographs = zip(*same_size, strict=True)
@@ -205,7 +205,7 @@ def display_image(radiograph: torch.Tensor) -> np.ndarray:
     height, width = radiograph.shape[-2:]
     scale = min(1.0, DISPLAY_SIDE / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return reduce(radiograph, size)[0].numpy()
+    return downsample(radiograph, size)[0].numpy()
 
 
 def _shape(accepted: tuple[int, torch.Tensor]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from anomalib_cxr.screening.calibration.record import INPUT_CHECK, Calibration, 
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision
 from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
 from anomalib_cxr.screening.worklist.tables import write_tables
-from anomalib_cxr.segmentation.deployed import LUNGS, LungFinder
+from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter
 
 from .explanation import describe, draw_heatmap, write_png
 from .input_check import InputCheck
@@ -113,7 +113,7 @@ class Screener:
         self.settings = settings
         self.pipeline = ScreeningPipeline(
             ExportedModel(folder, settings.device),
-            LungFinder(folder / LUNGS, settings.device),
+            ExportedSegmenter(folder / SEGMENTER_GRAPH, settings.device),
             InputCheck.load(folder / INPUT_CHECK),
             self.calibration.validated,
             any_source=settings.any_source,

@@ -11,7 +11,7 @@ from anomalib_cxr import RoiSureGanomaly
 from anomalib_cxr.errors import SegmenterError, SettingError
 from anomalib_cxr.models.base import segmenter as lungs_first
 from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
-from anomalib_cxr.segmentation.training import fit_lungs
+from anomalib_cxr.segmentation.training import fit_segmenter
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -67,7 +67,7 @@ class TestWithoutAPath:
         oracle = LungSegmenter(**model.model.lungs.segmenter.settings)
         oracle.load_state_dict(segmenter_of(model))
         images = 2 * films().images[:, :1] - 1
-        fit_lungs(oracle, images.half(), lungs.bool().expand(8, 1, -1, -1), steps=4, seed=3)
+        fit_segmenter(oracle, images.half(), lungs.bool().expand(8, 1, -1, -1), steps=4, seed=3)
         fit(model, 1, films())
         assert_same(segmenter_of(model), oracle.state_dict(), rtol=0.02, atol=1e-3)
 
@@ -81,7 +81,7 @@ class TestWithoutAPath:
     def test_no_more_images_than_needed_are_kept(self, fit, first, films, monkeypatch):
         seen = []
         monkeypatch.setattr(lungs_first, "MOST_IMAGES", 4)
-        monkeypatch.setattr(lungs_first, "fit_lungs", lambda _, images, masks, **__: seen.append((images, masks)))
+        monkeypatch.setattr(lungs_first, "fit_segmenter", lambda _, images, masks, **__: seen.append((images, masks)))
         fit(first(), 1, films())
         ((images, masks),) = seen
         assert images.shape == masks.shape == (4, 1, 32, 32)
@@ -134,7 +134,7 @@ class TestCheckpoint:
     def test_a_resumed_training_keeps_it(self, fit, first, films, tmp_path, monkeypatch, assert_same):
         model = first(seed=0)
         fit(model, 1, films(), callbacks=[ModelCheckpoint(tmp_path, "model")])
-        monkeypatch.setattr(lungs_first, "fit_lungs", lambda *_, **__: pytest.fail("trained again"))
+        monkeypatch.setattr(lungs_first, "fit_segmenter", lambda *_, **__: pytest.fail("trained again"))
         resumed = first(seed=1)
         fit(resumed, 2, films(), ckpt_path=tmp_path / "model.ckpt")
         assert_same(segmenter_of(resumed), segmenter_of(model))

@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 
 from anomalib_cxr import LungAtlas
 from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
-from anomalib_cxr.segmentation.training import fit_lungs
+from anomalib_cxr.segmentation.training import fit_segmenter
 
 from ..xrays import LUNGS, Films
 
@@ -23,7 +23,7 @@ def lung_segmenter(tmp_path_factory):
         torch.manual_seed(0)
         segmenter = LungSegmenter(32, (4, 4, 8, 8, 16))
     lungs = LUNGS.bool().expand(8, 1, -1, -1)
-    fit_lungs(segmenter, 2 * Films().images[:, :1] - 1, lungs, steps=80, batch_size=8, seed=0)
+    fit_segmenter(segmenter, 2 * Films().images[:, :1] - 1, lungs, steps=80, batch_size=8, seed=0)
     save_segmenter(segmenter, path)
     return str(path)
 

@@ -31,7 +31,7 @@ def unseen(labeled):
 @pytest.fixture(scope="module")
 def ask(input_check, lungs):
     def ask(image):
-        reduced = lungs.reduce(image)
+        reduced = lungs.downsample(image)
         return input_check.refusals(reduced, lungs(reduced[None])[0])
 
     return ask
@@ -74,7 +74,7 @@ class TestNoXrays:
 
 class TestEachPart:
     def test_lungs_alone(self, input_check, lungs, unseen):
-        reduced = lungs.reduce(unseen[0])
+        reduced = lungs.downsample(unseen[0])
         one_lung = np.zeros((32, 32))
         one_lung[8:24, 3:12] = 1
         assert input_check.refusals(reduced, one_lung) == [NO_LUNGS]
@@ -82,7 +82,7 @@ class TestEachPart:
         assert input_check.refusals(reduced, two_lungs) == []
 
     def test_more_exposure_or_contrast_changes_nothing(self, input_check, lungs, unseen):
-        reduced = lungs.reduce(unseen[0])
+        reduced = lungs.downsample(unseen[0])
         probability = lungs(reduced[None])[0]
         brighter = 0.3 + 0.4 * reduced
         assert input_check.refusals(brighter, probability) == input_check.refusals(reduced, probability) == []
@@ -91,7 +91,7 @@ class TestEachPart:
 class TestFit:
     @pytest.fixture(scope="class")
     def references(self, lungs, labeled):
-        reduced = torch.stack([lungs.reduce(read_radiograph(path)) for path in labeled.references[:24]])
+        reduced = torch.stack([lungs.downsample(read_radiograph(path)) for path in labeled.references[:24]])
         return reduced, lungs(reduced)
 
     def test_too_few(self, references):
@@ -111,7 +111,7 @@ class TestFile:
         input_check.save(tmp_path / "input_check.npz")
         again = InputCheck.load(tmp_path / "input_check.npz")
         for image in (unseen[0], unseen[0].rot90(1, (1, 2)), torch.rand(1, 64, 64)):
-            reduced = lungs.reduce(image)
+            reduced = lungs.downsample(image)
             probability = lungs(reduced[None])[0]
             assert again.refusals(reduced, probability) == input_check.refusals(reduced, probability)
 
