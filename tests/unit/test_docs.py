@@ -15,7 +15,7 @@ from anomalib_cxr.cli import VERBS
 from anomalib_cxr.data.datamodules.base import RoiDataModule
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = ("RoiSureGanomaly", "Fanogan")
+MODELS = ("LungAtlas", "RoiSureGanomaly", "Fanogan")
 DATA = ("MontgomeryShenzhen", "NihChestXray14", "ChestPhantom", "RadiographFolder")
 
 
