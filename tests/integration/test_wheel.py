@@ -78,9 +78,8 @@ def test_init_and_training_without_a_checkout(installed, command, results):
     assert code == 0, output
     mine = installed / "mine"
     data = ["--data.init_args.n_normal", 40, "--data.init_args.n_sick", 10, "--data.init_args.size", 32]
-    code, output = command(
-        mine, "anomalib", "train", "--config", "configs/quickstart_roi_sure.yaml", *TINY_MODEL, *data, "--trainer.max_epochs", 1
-    )
+    words = ["train", "--config", "configs/quickstart_roi_sure.yaml", *TINY_MODEL, *data, "--trainer.max_epochs", 1]
+    code, output = command(mine, "anomalib", *words)
     assert code == 0, output
     assert results._replace(started_in=mine).checkpoint.is_file()
     assert (mine / "datasets" / "chest_phantom_128").is_dir()
