@@ -1,11 +1,11 @@
-"""Whether damaged and hostile files are read or refused, and nothing else.
+"""Fuzz test of the readers: damaged files must be read or refused with a `RadiographError`.
 
     python benchmarks/fuzz.py --files 2000
 
-Damages PNG files of 8 and 16 bits and DICOM files of phantoms: bits flipped, ends cut off, chunks doubled or
-overwritten, fields of the header set to extreme values; checksums of PNG are put right half of the time, so that the
-decoder is reached. Each file is read in another process, within limits of time and memory. Writes `fuzz.csv`, what
-became of how many, and `run.json`. What was neither read nor refused is kept in `failures/`, and the exit code is 1.
+Damages PNG and DICOM files of phantoms, of 8 and 16 bits: flips bits, truncates, duplicates or overwrites parts, sets
+header fields to extreme values. PNG checksums are corrected in half of the files, so that the decoder is reached. Each
+file is read in a separate process within limits of time and memory. Writes the counts of the outcomes to `fuzz.csv`,
+and `run.json`. Files that were neither read nor refused are kept in `failures/`, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ def truncate(rng: np.random.Generator, content: bytearray) -> bytearray:
     return content[: rng.integers(len(content))]
 
 
-def double_chunk(rng: np.random.Generator, content: bytearray) -> bytearray:
-    """Insert a piece of the file anywhere in it."""
+def duplicate_part(rng: np.random.Generator, content: bytearray) -> bytearray:
+    """Insert a copy of a part of the file at a random place."""
     start, place = rng.integers(len(content), size=2)
     return content[:place] + content[start : start + rng.integers(1, 2000)] + content[place:]
 
 
 def overwrite(rng: np.random.Generator, content: bytearray) -> bytearray:
-    """Fill a piece with zeros, ones or noise."""
+    """Overwrite a part with zeros, ones or noise."""
     start, length = rng.integers(len(content)), int(rng.integers(1, 300))
     piece = (bytes(length), b"\xff" * length, rng.bytes(length))[rng.integers(3)]
     content[start : start + length] = piece[: len(content) - start]
@@ -103,10 +103,10 @@ def set_fields(rng: np.random.Generator, content: bytearray) -> bytearray:
 MUTATIONS: tuple[Callable[[np.random.Generator, bytearray], bytearray], ...] = (
     flip_bits,
     truncate,
-    double_chunk,
+    duplicate_part,
     overwrite,
     set_fields,
-    set_fields,  # of these there are the most kinds
+    set_fields,  # twice, as it has the most variants
 )
 
 
@@ -122,7 +122,7 @@ def _set_png_fields(rng: np.random.Generator, content: bytearray) -> bytearray:
 
 
 def _with_checksums(content: bytearray) -> bytearray:
-    """Put the checksums of a PNG right, as far as its chunks can be followed."""
+    """Correct the checksums of a PNG, as far as its chunks can be parsed."""
     place = len(_PNG)
     while place + 12 <= len(content):
         end = place + 8 + int.from_bytes(content[place : place + 4], "big")
@@ -157,9 +157,9 @@ def _set_dicom_fields(rng: np.random.Generator, content: bytearray) -> bytearray
 
 
 def _set_syntax(dataset: Dataset, syntax: UID) -> None:
-    """Claim another transfer syntax: run lengths are right, other compressed pixels are noise to their decoder."""
+    """Set another transfer syntax; compressed pixels are valid for run lengths and noise for other decoders."""
     if syntax == RLELossless and dataset.PixelData and "NumberOfFrames" not in dataset:
-        with suppress(Exception):  # what is set by now may not fit together
+        with suppress(Exception):  # the fields may be inconsistent
             dataset.compress(RLELossless)
             return
     dataset.file_meta.TransferSyntaxUID = syntax
@@ -169,7 +169,7 @@ def _set_syntax(dataset: Dataset, syntax: UID) -> None:
 
 
 def _table(rng: np.random.Generator) -> Dataset:
-    """Return a lookup table whose description fits its data or not."""
+    """Return a lookup table whose descriptor may contradict its data."""
     table = Dataset()
     entries, first, bits = (
         int(rng.choice(values)) for values in ((0, 1, 256, 65535), (0, 100, 65535), (0, 8, 16, 255))
@@ -180,14 +180,14 @@ def _table(rng: np.random.Generator) -> Dataset:
     return table
 
 
-def mutants(seeds: list[bytes], files: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Yield damaged files, each by its own generator: the name of what was done to it, and its content."""
+def mutate_files(originals: list[bytes], files: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of damaged files; each has its own random generator."""
     for index in range(files):
         rng = np.random.default_rng((seed, index))
-        content = bytearray(seeds[index % len(seeds)])
+        content = bytearray(originals[index % len(originals)])
         names = []
         for mutate in rng.choice(np.array(MUTATIONS, object), rng.choice((1, 1, 2))):
-            if mutate is set_fields and names:  # what is damaged may have no fields
+            if mutate is set_fields and names:  # a damaged file may not be parsable
                 continue
             content = mutate(rng, content)
             names.append(mutate.__name__)
@@ -197,13 +197,13 @@ def mutants(seeds: list[bytes], files: int, seed: int) -> Iterator[tuple[str, by
 
 
 def inspect(path: Path) -> tuple[str, str]:
-    """Read a file as screening does: what became of it, and the reason."""
+    """Read a file as screening does, and return the outcome and its reason."""
     try:
         read_header(path)
         image = read_radiograph(path)
     except RadiographError as error:
         return REFUSED, re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "N", error.reason.split(":")[0])[:100]
-    except BaseException:  # noqa: BLE001  # whatever it is, it is what is looked for
+    except BaseException:  # noqa: BLE001  # any other exception is a failure
         return FAILED, traceback.format_exc()
     if image.ndim != 3 or not (image.min() >= 0 and image.max() <= 1):  # noqa: PLR2004  # NaN, too
         return FAILED, f"an image of shape {tuple(image.shape)} from {image.min()} to {image.max()}"
@@ -211,18 +211,18 @@ def inspect(path: Path) -> tuple[str, str]:
 
 
 def _work(pipe: Connection, mebibytes: int) -> None:
-    """Inspect the files whose paths come through the pipe, in little more memory than is in use now."""
+    """Inspect files whose paths arrive by the pipe, with a limit on additional memory."""
     warnings.simplefilter("ignore")
     logging.disable()
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + mebibytes * 2**20,) * 2)
-    with suppress(EOFError):  # there are no more
+    with suppress(EOFError):  # no more files
         while True:
             pipe.send(inspect(pipe.recv()))
 
 
 class Worker:
-    """A process that inspects files; one that crashes or takes too long is replaced."""
+    """Process that inspects files; it is replaced if it crashes or exceeds the time limit."""
 
     def __init__(self, seconds: float, mebibytes: int) -> None:
         self.seconds, self.mebibytes = seconds, mebibytes
@@ -235,11 +235,11 @@ class Worker:
         self.process.start()
         other.close()
 
-    def inspect(self, path: Path, patience: float = 0.0) -> tuple[str, str]:
-        """Inspect a file within the time limit, and a patience that the start of the process takes."""
+    def inspect(self, path: Path, startup_seconds: float = 0.0) -> tuple[str, str]:
+        """Inspect a file within the time limit plus the time that the process may take to start."""
         self.pipe.send(path)
         try:
-            if self.pipe.poll(self.seconds + patience):
+            if self.pipe.poll(self.seconds + startup_seconds):
                 return self.pipe.recv()
             failure = f"took more than {self.seconds} s"
         except EOFError:
@@ -247,12 +247,12 @@ class Worker:
         self.process.kill()
         self.process.join()
         self._start()
-        self.inspect(path.with_name("missing"), patience=120)  # waits until it is ready
+        self.inspect(path.with_name("missing"), startup_seconds=120)  # wait until it is ready
         return FAILED, failure
 
 
-def seeds_in(folder: Path) -> list[bytes]:
-    """Draw phantoms, four healthy and four sick, and return their files of each kind in turn."""
+def draw_originals(folder: Path) -> list[bytes]:
+    """Draw four healthy and four sick phantoms, and return their PNG and DICOM files in turn."""
     kinds = []
     for bits in (8, 16):
         root = write_phantoms(folder / str(bits), n_normal=4, n_sick=4, size=64, bits=bits)
@@ -263,21 +263,21 @@ def seeds_in(folder: Path) -> list[bytes]:
 def main(
     files: int = 2000, output: Path = Path("results/fuzz"), seed: int = 0, seconds: float = 20, mebibytes: int = 2048
 ) -> None:
-    """Damage files, read them, and count what became of them.
+    """Damage files, read them, and count the outcomes.
 
     Args:
-        files: How many.
+        files: Number of files.
         output: Folder for the counts and the failures.
-        seed: Of the damages.
-        seconds: Time limit of a file.
-        mebibytes: Memory limit, beyond what the libraries take.
+        seed: Seed of the damages.
+        seconds: Time limit for a file.
+        mebibytes: Memory limit, in addition to the memory of the libraries.
     """
     counts: Counter[tuple[str, str]] = Counter()
     with TemporaryDirectory() as name:
         folder = Path(name)
         worker = Worker(seconds, mebibytes)
-        worker.inspect(folder / "missing", patience=120)
-        for title, content in track(mutants(seeds_in(folder), files, seed), "Reading", total=files):
+        worker.inspect(folder / "missing", startup_seconds=120)
+        for title, content in track(mutate_files(draw_originals(folder), files, seed), "Reading", total=files):
             path = folder / title
             path.write_bytes(content)
             outcome, reason = worker.inspect(path)

@@ -1,11 +1,11 @@
-"""How time and memory grow with the size of the images, the batch, and the number of images.
+"""Growth of time and memory with image size, batch size and number of images.
 
     OMP_NUM_THREADS=1 python benchmarks/scale.py --output results/scale
 
-A training step of RoiSureGanomaly on noise; and, by rows and not by files of X-rays, what else has to do with all
-images: the samples table, splits, data set and loader, evaluation, worklist. Each measurement has a process of its own.
-Writes `scale.csv`, `run.json`, and a plot each of `size`, `batch` and `rows`, as PNG; a legend tells the exponent of
-the growth from the third largest to the largest. On two cores it takes some 15 minutes.
+Measures a training step of RoiSureGanomaly on noise and, with rows instead of X-ray files, everything that processes
+all images: samples table, splits, data set, data loader, evaluation, worklist. Each measurement runs in a process of
+its own. Writes `scale.csv`, `run.json`, and one PNG plot for each of `size`, `batch` and `rows`, whose legends state
+the exponent of the growth from the third largest value to the largest. Takes some 15 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -47,49 +47,50 @@ from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import write_tables
 from anomalib_cxr.utils.provenance import code_record, write_record
 
-ITEMS = 64
-"""X-rays that the loader is asked for."""
-PAGE = 50
+ITEMS = 64  # X-rays read by the data loader
+PAGE = 50  # rows on a page of the worklist
 REPETITIONS = 3
-ENOUGH = 20
-"""Seconds after which nothing is repeated: what takes so long varies little."""
+MAX_SECONDS = 20  # no repetition beyond it, as long measurements vary little
 Job = Callable[[], object]
 
 
-class Measured(NamedTuple):
-    """What something took."""
+class Measurement(NamedTuple):
+    """Time and memory of a job."""
 
     seconds: float
     """Median of the repetitions."""
     mib: float
-    """Greatest resident memory beside what there was before."""
+    """Increase of the peak resident memory, MiB."""
     gflop: float = float("nan")
-    """Floating-point operations."""
+    """Floating-point operations, 10^9."""
 
 
 class Point(NamedTuple):
-    """What is measured: a name, along which axis, and where."""
+    """Point of a curve; the fields are columns of `scale.csv`."""
 
     what: str
+    """Name of the job."""
     axis: str
+    """Name of the axis."""
     at: int
+    """Value on the axis."""
 
 
-def measure(job: Job) -> Measured:
-    """Time a job, and tell what memory it takes."""
+def measure(job: Job) -> Measurement:
+    """Measure time and memory of a job."""
     forget_greatest()
     before, seconds = resident("VmRSS"), []
     for _ in range(REPETITIONS):
         began = time.perf_counter()
         job()
         seconds.append(time.perf_counter() - began)
-        if sum(seconds) > ENOUGH:
+        if sum(seconds) > MAX_SECONDS:
             break
-    return Measured(float(np.median(seconds)), resident("VmHWM") - before)
+    return Measurement(float(np.median(seconds)), resident("VmHWM") - before)
 
 
 def table_of(n: int, image: Path) -> pd.DataFrame:
-    """Return a samples table of so many X-rays, half of them sick, all of which are one file under several names."""
+    """Return a samples table of n X-rays, half of them sick, with the same file as mask."""
     rows = {"image_path": [f"{image}/{i}/PHANTOM_{i:06d}_{i % 2}.png" for i in range(n)], "split": "unused",
             "label_index": np.arange(n) % 2, "mask_path": "", "roi_mask_paths": [(str(image),)] * n,
             "source": "phantom"}  # fmt: skip
@@ -99,14 +100,14 @@ def table_of(n: int, image: Path) -> pd.DataFrame:
 
 
 def scores_of(n: int) -> pd.DataFrame:
-    """Return scores of so many images, half of them sick."""
+    """Return scores of n images, half of them sick."""
     sick = np.arange(n) % 2 == 1
     score = np.random.default_rng(0).standard_normal(n) + sick
     return pd.DataFrame({"source": "phantom", "label": np.where(sick, "sick", "normal"), "score": score})
 
 
 def files_of(n: int, folder: Path) -> Path:
-    """Return a folder with so many X-rays and lung masks, all of them empty files."""
+    """Return a folder with n X-rays and n lung masks, all of them empty files."""
     for name in ("CXR_png", "masks"):
         (folder / name).mkdir()
         for number in range(n):
@@ -115,7 +116,7 @@ def files_of(n: int, folder: Path) -> Path:
 
 
 def cases_of(n: int) -> Iterable[Case]:
-    """Yield cases of files that do not exist."""
+    """Yield n cases with random scores, of files that do not exist."""
     scores = np.random.default_rng(0).random(n)
     for number, score in enumerate(scores.tolist()):
         decision = Decision.TO_READ if score > 0.8 else Decision.BELOW_THRESHOLD  # noqa: PLR2004
@@ -124,7 +125,7 @@ def cases_of(n: int) -> Iterable[Case]:
 
 
 def worklist_of(n: int, folder: Path) -> Worklist:
-    """Return a worklist of so many cases, all of which but the last have been read."""
+    """Return a worklist of n cases, of which all but the last have been read."""
     worklist = Worklist(folder, create=True)
     worklist.add(cases_of(n))
     (last, _), *_ = worklist.find(limit=1, offset=n - 1)
@@ -137,7 +138,7 @@ def worklist_of(n: int, folder: Path) -> Worklist:
 
 
 def of_table(what: str, n: int, folder: Path) -> Job:
-    """Return what is to be measured of a samples table."""
+    """Return a job on a samples table of n X-rays, by its name."""
     if what == "samples table":
         root = files_of(n, folder)
         return lambda: make_samples(root)
@@ -146,14 +147,14 @@ def of_table(what: str, n: int, folder: Path) -> Job:
     if what == "splits":
         return lambda: assign_splits(table, "holdout", 0, require_masks=True)
     table["image_path"], table["roi_mask_paths"] = str(image), [(str(image),)] * n
-    made = RoiDataset(table)
+    dataset = RoiDataset(table)
     if what == "data set":
         return lambda: RoiDataset(table)
-    return lambda: list(islice(DataLoader(made, 1, shuffle=True, collate_fn=made.collate_fn), ITEMS))
+    return lambda: list(islice(DataLoader(dataset, 1, shuffle=True, collate_fn=dataset.collate_fn), ITEMS))
 
 
 def of_scores(what: str, n: int, _: Path) -> Job:
-    """Return what is to be measured of an evaluation."""
+    """Return a job on scores of n images, by its name."""
     table = scores_of(n)
     if what == "all figures and intervals":
         return lambda: evaluate_scores(table)
@@ -161,7 +162,7 @@ def of_scores(what: str, n: int, _: Path) -> Job:
 
 
 def of_worklist(what: str, n: int, folder: Path) -> Job:
-    """Return what is to be measured of a worklist."""
+    """Return a job on a worklist of n cases, by its name."""
     if what == "rows written":
         numbers = iter(range(REPETITIONS))
         return lambda: Worklist(folder / str(next(numbers)), create=True).add(cases_of(n))
@@ -196,14 +197,14 @@ ROWS: dict[str, Callable[[str, int, Path], Job]] = {
 }
 
 
-def measure_rows(point: Point) -> Measured:
-    """Measure something that has to do with all images."""
+def measure_rows(point: Point) -> Measurement:
+    """Measure a job on a number of rows."""
     with TemporaryDirectory() as folder:
         return measure(ROWS[point.what](point.what, point.at, Path(folder)))
 
 
-def measure_step(point: Point, size: int, batch: int, features: int) -> Measured:
-    """Measure a training step, with its operations."""
+def measure_step(point: Point, size: int, batch: int, features: int) -> Measurement:
+    """Measure time, memory and operations of a training step."""
     warnings.filterwarnings("ignore")
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -211,25 +212,25 @@ def measure_step(point: Point, size: int, batch: int, features: int) -> Measured
     forget_greatest()
     before = resident("VmRSS")
     seconds = [steps.take() for _ in range(REPETITIONS + 1)][1:]
-    return Measured(float(np.median(seconds)), resident("VmHWM") - before, steps.operations() / 1e9)
+    return Measurement(float(np.median(seconds)), resident("VmHWM") - before, steps.operations() / 1e9)
 
 
-def in_fresh_process(function: Callable[..., Measured], *arguments: Any) -> Measured:
-    """Call where no memory is left over from before."""
+def in_fresh_process(function: Callable[..., Measurement], *arguments: Any) -> Measurement:
+    """Call a function in a new process, whose memory is not affected by earlier measurements."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["anomalib.models", "anomalib_cxr.models"])  # such that each process begins at once
+    context.set_forkserver_preload(["anomalib.models", "anomalib_cxr.models"])  # so that each process starts fast
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def exponent(table: pd.DataFrame, column: str) -> float:
-    """Return the power of the axis by which a column grows, from the third largest to the largest."""
+    """Return the exponent of the growth of a column, from the third largest value on the axis to the largest."""
     first, last = table.sort_values("at").iloc[[-min(3, len(table)), -1]].itertuples()
     return float(np.log(getattr(last, column) / getattr(first, column)) / np.log(last.at / first.at))
 
 
 def panel(axes: Axes, table: pd.DataFrame, column: str, label: str) -> None:
-    """Draw how a column grows, a line for each thing."""
+    """Plot the growth of a column, with a line for each job."""
     for number, (what, part) in enumerate(table.groupby("what", sort=False)):
         part = part.sort_values("at")  # noqa: PLW2901
         power = f"{exponent(part, column):.1f}"
@@ -244,24 +245,24 @@ AXES = {"size": "side of the image, pixels", "batch": "images in a batch", "rows
 
 
 def plot(table: pd.DataFrame, axis: str, path: Path) -> None:
-    """Draw time and memory along one axis."""
+    """Plot time and memory along one axis."""
     figure = Figure(figsize=(10, 7), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
-    panel(above, table, "seconds", "seconds")
+    time_axes, memory_axes = figure.subplots(2, 1, sharex=True)
+    panel(time_axes, table, "seconds", "seconds")
     if table.gflop.notna().any():
         work = table.assign(
             what=table.what + ", its operations", seconds=table.seconds.min() * table.gflop / table.gflop.min()
         )
         for what, part in work.groupby("what", sort=False):
-            above.loglog(part["at"], part.seconds, "k:", lw=0.8, label=f"{what}: {exponent(part, 'gflop'):.1f}")
-        above.legend(
+            time_axes.loglog(part["at"], part.seconds, "k:", lw=0.8, label=f"{what}: {exponent(part, 'gflop'):.1f}")
+        time_axes.legend(
             fontsize=7, title="exponent", title_fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1)
         )
-    panel(below, table.assign(mib=table.mib.clip(lower=0.1)), "mib", "MiB beside what there was")
-    below.set_xlabel(AXES[axis])
+    panel(memory_axes, table.assign(mib=table.mib.clip(lower=0.1)), "mib", "MiB beside what there was")
+    memory_axes.set_xlabel(AXES[axis])
     ticks = sorted(table["at"].unique())
-    below.set_xticks(ticks, [f"{tick:,}".replace(",", " ") for tick in ticks])
-    below.xaxis.set_minor_locator(NullLocator())
+    memory_axes.set_xticks(ticks, [f"{tick:,}".replace(",", " ") for tick in ticks])
+    memory_axes.xaxis.set_minor_locator(NullLocator())
     figure.savefig(path, dpi=110)
 
 
@@ -275,37 +276,37 @@ def main(
     features: int = 16,
     systems: tuple[str, ...] = ("l2", "sure"),
 ) -> None:
-    """Measure, print and write.
+    """Measure all jobs, and write tables and plots.
 
     Args:
         output: Folder of the results.
-        sizes: Sides of the images in pixels.
-        batches: Images in a batch.
-        rows: Images in tables and lists.
-        size: Side of the images of the batches.
-        batch: Images in the batches of the sizes.
+        sizes: Image sizes in pixels.
+        batches: Batch sizes.
+        rows: Numbers of images in tables and lists.
+        size: Image size for the batch sizes.
+        batch: Batch size for the image sizes.
         features: Channels after the first convolution.
         systems: Reconstruction terms of the training step.
     """
     torch.set_num_threads(1)
-    measured: list[dict[str, Any]] = []
+    measurements: list[dict[str, Any]] = []
 
-    def note(point: Point, found: Measured) -> None:
-        measured.append(point._asdict() | found._asdict())
-        print(*point, f"{found.seconds:.4g} s, {found.mib:.0f} MiB", flush=True)  # noqa: T201
+    def record(point: Point, measurement: Measurement) -> None:
+        measurements.append(point._asdict() | measurement._asdict())
+        print(*point, f"{measurement.seconds:.4g} s, {measurement.mib:.0f} MiB", flush=True)  # noqa: T201
 
     for system in systems:
-        for each in sizes:
-            point = Point(system, "size", each)
-            note(point, in_fresh_process(measure_step, point, each, batch, features))
-        for each in batches:
-            point = Point(system, "batch", each)
-            note(point, in_fresh_process(measure_step, point, size, each, features))
+        for n in sizes:
+            point = Point(system, "size", n)
+            record(point, in_fresh_process(measure_step, point, n, batch, features))
+        for n in batches:
+            point = Point(system, "batch", n)
+            record(point, in_fresh_process(measure_step, point, size, n, features))
     for what in ROWS:
-        for each in rows:
-            point = Point(what, "rows", each)
-            note(point, in_fresh_process(measure_rows, point))
-    table = pd.DataFrame(measured)
+        for n in rows:
+            point = Point(what, "rows", n)
+            record(point, in_fresh_process(measure_rows, point))
+    table = pd.DataFrame(measurements)
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "scale.csv", index=False, float_format="%.4g")
     for axis, part in table.groupby("axis"):
@@ -314,7 +315,9 @@ def main(
         {"what": what, "axis": axis, **{name: exponent(part, name) for name in ("seconds", "mib", "gflop")}}
         for (axis, what), part in table.groupby(["axis", "what"], sort=False)
     ]
-    write_record({**code_record(), "cores": os.cpu_count(), "exponents": powers, "rows": measured}, output / "run.json")
+    write_record(
+        {**code_record(), "cores": os.cpu_count(), "exponents": powers, "rows": measurements}, output / "run.json"
+    )
     print(pd.DataFrame(powers).round(2).to_string(index=False))  # noqa: T201
 
 

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from fuzz import mutants, seeds_in
+from fuzz import draw_originals, mutate_files
 from jsonargparse import auto_cli
 from PIL import Image
 from rich.progress import track
@@ -81,7 +81,7 @@ def screen_damaged(model: Path, folder: Path, files: int, seed: int) -> dict[str
     """Screen damaged files, and count what became of them."""
     archive = folder / "damaged"
     archive.mkdir()
-    for title, content in mutants(seeds_in(folder / "seeds"), files, seed):
+    for title, content in mutate_files(draw_originals(folder / "seeds"), files, seed):
         (archive / f"{title}.dat").write_bytes(content)
     screening = start(archive, model, folder / "fuzzed")
     words, _ = screening.communicate()
