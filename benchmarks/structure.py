@@ -62,7 +62,8 @@ def lacks(section: str, function: ast.FunctionDef) -> bool:
     if section == "Args":
         names = [each.arg for each in (*function.args.args, *function.args.kwonlyargs)]
         return bool(set(names) - {"self", "cls"}) and "Args:" not in docstring
-    returns = function.returns is not None and ast.unparse(function.returns) not in {"None", "NoReturn"}
+    nothing = {"None", "NoReturn", "Iterator[None]"}
+    returns = function.returns is not None and ast.unparse(function.returns) not in nothing
     return returns and "Returns:" not in docstring and "Yields:" not in docstring
 
 

@@ -1,8 +1,9 @@
-"""Files that are whole or not there at all."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,13 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Lend a temporary name in the folder of `path`, and move what was written there to `path` at the end.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` at the end.
 
     Args:
-        path: The file to write; its folder is made. If the block raises, a former file stays as it was.
+        path: File to write; its folder is created. If the block raises an exception, an existing file is unchanged.
 
     Yields:
-        The temporary name.
+        The temporary path.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -30,6 +31,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
         yield unfinished
-        os.replace(unfinished, path)  # noqa: PTH105  # the word for "atomic"
+        os.replace(unfinished, path)  # noqa: PTH105  # documented as atomic
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield the path of a temporary folder, and rename it to `folder` at the end; use it under a lock.
+
+    Args:
+        folder: Folder to write, empty or missing. If the block raises an exception, nothing is left.
+
+    Yields:
+        Path of a hidden folder beside it, which does not exist.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    if partial.exists():  # left by an interrupted process: the lock excludes a running one
+        shutil.rmtree(partial)
+    try:
+        yield partial
+        if folder.exists():  # not every system replaces an empty folder
+            folder.rmdir()
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where results come from: seed, versions, machine, settings and revision of the code."""
+"""Provenance of results: seed, versions, machine, settings and revision of the code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ _MODEL_HEADER = """\
 
 
 def code_record() -> dict[str, Any]:
-    """Return `date` (UTC), `versions` of the libraries and `git`, the revision of the checkout, None outside one."""
+    """Describe the code of a run.
+
+    Returns:
+        `date` (UTC), `versions` of the libraries, and `git`, see :func:`git_revision`.
+    """
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": _versions(),
@@ -39,17 +43,17 @@ def code_record() -> dict[str, Any]:
 
 
 def run_record(trainer: Trainer, module: LightningModule, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Describe a run such that it can be repeated.
+    """Describe a run so that it can be repeated.
 
     Args:
-        trainer: The trainer of the run.
-        module: Its model.
-        config: The configuration that the command read; None for a run from Python, of which the settings of model and
-            data module are kept as far as they can be seen.
+        trainer: Trainer of the run.
+        module: Model of the run.
+        config: Configuration that the command read; None for a run from Python, for which the visible settings of model
+            and data module are used.
 
     Returns:
-        A record that JSON takes, with `date` (UTC), `seed` (None where none was set), `versions`, `machine`,
-        `git` (None outside a checkout) and `config`.
+        A record for JSON with `date` (UTC), `versions`, `git`, `stage`, `seed` (None if none was set), `machine` and
+        `config`.
     """
     return {
         **code_record(),
@@ -66,11 +70,15 @@ def run_record(trainer: Trainer, module: LightningModule, config: Mapping[str, A
 
 
 def read_config(trainer: Trainer) -> dict[str, Any] | None:
-    """Return the configuration that the command has just saved; None where no command did. Call it in all processes.
+    """Read the configuration that anomalib's command has saved. Call it in all processes of a run.
 
-    A `config.yaml` that lies there from an earlier run is not taken for this one's.
+    Args:
+        trainer: Trainer of the run.
+
+    Returns:
+        The configuration; None for a run from Python, even if its folder has a `config.yaml` of an earlier run.
     """
-    saver = next((each for each in trainer.callbacks if isinstance(each, SaveConfigCallback)), None)  # type: ignore[attr-defined]
+    saver = next((callback for callback in trainer.callbacks if isinstance(callback, SaveConfigCallback)), None)  # type: ignore[attr-defined]
     folder = trainer.log_dir  # asks process zero: hangs unless all call it
     if saver is None or folder is None:
         return None
@@ -79,20 +87,36 @@ def read_config(trainer: Trainer) -> dict[str, Any] | None:
 
 
 def write_record(record: Mapping[str, Any], path: Path) -> None:
-    """Write a record as JSON; what JSON does not know stands as its text."""
+    """Write a record as JSON.
+
+    Args:
+        record: Record; values of types without a JSON form are written as text.
+        path: JSON file.
+    """
     with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def write_model_config(config: Mapping[str, Any], path: Path) -> None:
-    """Write the model's part of a configuration, for the commands that take no more."""
+    """Write the model's part of a configuration, for anomalib's commands that accept no other settings.
+
+    Args:
+        config: Configuration of a training.
+        path: YAML file.
+    """
     with atomic_path(path) as unfinished:
         part = yaml.safe_dump({"model": config["model"]}, sort_keys=False)
         unfinished.write_text(_MODEL_HEADER + part, encoding="utf-8")
 
 
 def git_revision(folder: Path) -> dict[str, Any] | None:
-    """Return the revision around a folder and whether tracked files are changed; None outside a git checkout.
+    """Return the revision of a git checkout.
+
+    Args:
+        folder: Folder in the checkout.
+
+    Returns:
+        `revision`, and `dirty`, whether tracked files are changed; None outside a checkout.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -120,7 +144,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def _seed(module: LightningModule) -> int | None:
-    """Return the model's own seed, which it sets after this is written down; else what `seed_everything` left."""
+    """Return the model's own seed, which it sets later, or else the seed of `seed_everything`."""
     seed = getattr(module, "seed", None)
     seed = os.environ.get("PL_GLOBAL_SEED") if seed is None else seed
     return None if seed is None else int(seed)
@@ -139,7 +163,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _visible_settings(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """Return the settings of model and data module that can be seen from outside."""
+    """Return hyperparameters of the model, and public attributes of the data module."""
     datamodule = getattr(trainer, "datamodule", None)
     return {
         "model": {"class_path": _class_path(module), "init_args": dict(module.hparams)},

@@ -159,7 +159,11 @@ class RoiDataModule(AnomalibDataModule):
             logger.warning("No lung mask for %d images: %s; such as %s", len(images), reason, images[0])
 
     def list_samples(self) -> pd.DataFrame:
-        """Return the samples table of the chosen hospitals with predicted masks, neither verified nor split."""
+        """Return the samples table with predicted masks.
+
+        Returns:
+            The X-rays of the chosen hospitals, neither verified nor split.
+        """
         return select_sources(make_samples(self.root, self.predicted_masks), self.sources, self.root)
 
     def make_samples(self) -> pd.DataFrame:
@@ -215,7 +219,11 @@ class RoiDataModule(AnomalibDataModule):
         return ImageCache(self.root, resizes[0], self.cache_folder, self.cache_gigabytes)
 
     def setup(self, stage: str | None = None) -> None:
-        """Create the data sets, and let them read from the cache."""
+        """Create the data sets, and let them read from the cache.
+
+        Args:
+            stage: Stage of the trainer.
+        """
         super().setup(stage)
         cache = self._open_cache()
         subsets = (self.train_data, self.val_data, self.test_data)

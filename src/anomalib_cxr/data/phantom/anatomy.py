@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .geometry import RIGHT, FloatImage, PixelGrid, ellipse, smooth_union, soft_step
+from .geometry import LEFT, RIGHT, FloatImage, PixelGrid, ellipse, smooth_union, soft_step
 
 _LUNG_CENTER = 0.33  # distance of the middle of a lung from the midline
 _EXPONENT = 2.15  # of the superellipse that outlines the rib cage; 2 would be an ellipse
@@ -22,8 +22,7 @@ class Anatomy:
     depth: float  # of the chest from front to back, cm
     width: float  # half width of the rib cage
     apex: float
-    dome_right: float
-    dome_left: float
+    domes: dict[int, float]  # height of the diaphragm on each side; the liver lifts the right one
     heart: float  # scale factor
     knob: float  # radius of the aortic knob
     rib_spacing: float
@@ -35,7 +34,14 @@ class Anatomy:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Anatomy:
-        """Return a random healthy adult in deep inspiration."""
+        """Return a random healthy adult in deep inspiration.
+
+        Args:
+            rng: Random generator.
+
+        Returns:
+            The anatomy.
+        """
         sex = "F" if rng.random() < 0.5 else "M"  # noqa: PLR2004
         age = int(rng.integers(18, 76))
         dome = rng.uniform(0.38, 0.46)
@@ -45,8 +51,7 @@ class Anatomy:
             depth=rng.uniform(19.0, 21.0),
             width=rng.uniform(0.64, 0.70),
             apex=rng.uniform(-0.78, -0.72),
-            dome_right=dome,
-            dome_left=dome + rng.uniform(0.03, 0.07),
+            domes={RIGHT: dome, LEFT: dome + rng.uniform(0.03, 0.07)},
             heart=rng.uniform(0.92, 1.08),
             knob=rng.uniform(0.085, 0.095) + 0.0003 * (age - 18),  # the aorta unfolds with age
             rib_spacing=rng.uniform(0.122, 0.132),
@@ -56,10 +61,6 @@ class Anatomy:
             breast=rng.uniform(2.0, 3.2) if sex == "F" else 0.0,
             gas=rng.uniform(2.0, 6.0),
         )
-
-    def dome(self, side: int) -> float:
-        """Return the height y of the diaphragm on a side, `RIGHT` or `LEFT`."""
-        return self.dome_right if side == RIGHT else self.dome_left
 
     def lateral(self, y: FloatImage | float, margin: float = 0.0) -> FloatImage:
         """Return the distance of the inner chest wall from the midline.
@@ -86,9 +87,9 @@ class Anatomy:
         Returns:
             Body coordinates.
         """
-        y = self.apex + down * (self.dome(side) - self.apex)
-        edge = [0.13, 0.20, 0.20, 0.24] if side == RIGHT else [0.13, 0.22, 0.22, 0.42]
-        medial = float(np.interp(y, [-0.6, -0.25, 0.0, 0.35], edge))
+        y = self.apex + down * (self.domes[side] - self.apex)
+        edges = {RIGHT: [0.13, 0.20, 0.20, 0.24], LEFT: [0.13, 0.22, 0.22, 0.42]}
+        medial = float(np.interp(y, [-0.6, -0.25, 0.0, 0.35], edges[side]))
         return side * (medial + across * (float(self.lateral(y)) - medial)), y
 
 
@@ -122,7 +123,7 @@ def draw_lungs(grid: PixelGrid, anatomy: Anatomy) -> Lungs:
     up = np.clip((_WIDEST - grid.y) / (_WIDEST - anatomy.apex), 0, None)
     radius = (np.abs((u - _LUNG_CENTER) / half) ** _EXPONENT + up**_EXPONENT) ** (1 / _EXPONENT)
     inside = (1 - radius) * (anatomy.width - _LUNG_CENTER)
-    dome = np.where(grid.x < 0, anatomy.dome_right, anatomy.dome_left)
+    dome = np.where(grid.x < 0, anatomy.domes[RIGHT], anatomy.domes[LEFT])
     outwards, inwards = np.clip(u - _LUNG_CENTER, 0, None) / 0.33, np.clip(_LUNG_CENTER - u, 0, None) / 0.3
     slope = 0.21 * outwards**2.6 + 0.06 * inwards**2
     above = dome + slope - grid.y

@@ -22,8 +22,9 @@ from rich.progress import track
 from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files
 from anomalib_cxr.data.reading.metadata import ClinicalReading, read_clinical_reading
 from anomalib_cxr.errors import DatasetError
+from anomalib_cxr.utils.files import atomic_folder
 
-from .files import DICOM, IMAGES, READINGS, RECORD, atomic_folder, convert_write_errors, set_lock
+from .files import DICOM, IMAGES, READINGS, RECORD, lock_set
 
 _WIDTH_MM = 350.0  # of the field of view, as in an adult's radiograph
 _INVERSE_EVERY = 3  # one radiograph in three is MONOCHROME1, so that readers that ignore the polarity are detected
@@ -61,7 +62,7 @@ def write_phantom_dicom(root: Path | str) -> Path:
     folder = root / DICOM
     if not (root / RECORD).is_file():
         raise DatasetError(f"{root}: no set of phantoms", f"a folder with {RECORD}", "draw the phantoms first")
-    with convert_write_errors(folder), set_lock(root):
+    with lock_set(root):
         if folder.exists():
             dicomdir_files(folder / DICOMDIR)  # raises an error for an incomplete copy
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from rich.progress import track
 
 from anomalib_cxr._version import __version__
 from anomalib_cxr.errors import DatasetError, refuse_settings
+from anomalib_cxr.utils.files import atomic_folder
 from anomalib_cxr.utils.settings import check_settings
 
 from .drawing import DEFAULT_NOISE, NoiseModel, Phantom, PhantomSize, draw_phantom
@@ -132,68 +132,33 @@ def write_phantoms(
         ['PHANTOM_0000_0.png', 'PHANTOM_0001_1.png']
     """
     wanted, root = _PhantomSet(n_normal, n_sick, size, seed, prefix, bits, noise), Path(root)
-    with convert_write_errors(root):
-        if _is_complete(root, wanted):
-            return root
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with set_lock(root):
+    if not _is_complete(root, wanted):
+        with lock_set(root):
             if not _is_complete(root, wanted):  # another process may have drawn it meanwhile
                 _draw(root, wanted)
     return root
 
 
 @contextmanager
-def convert_write_errors(folder: Path) -> Iterator[None]:
-    """Convert an `OSError` of the block to a `DatasetError`.
+def lock_set(root: Path) -> Iterator[None]:
+    """Let one process at a time write a set, and convert an `OSError` of the block.
 
     Args:
-        folder: Folder that the block writes.
+        root: Folder of the set; the lock is a hidden file beside it.
 
     Raises:
         DatasetError: The block raises an `OSError`.
     """
     try:
-        yield
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.with_name(f".{root.name}.lock")):
+            yield
     except OSError as error:
         raise DatasetError(
-            f"{folder}: cannot be written ({error})",
+            f"{root}: cannot be written ({error})",
             "a place with enough free space and the right to write",
             "choose another folder, or free space, and start again",
         ) from error
-
-
-def set_lock(root: Path) -> FileLock:
-    """Return the lock that a process must hold to write a set.
-
-    Args:
-        root: Folder of the set.
-
-    Returns:
-        The lock, a hidden file beside the folder.
-    """
-    return FileLock(root.with_name(f".{root.name}.lock"))
-
-
-@contextmanager
-def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Lend the name of a hidden folder, and rename it to `folder` at the end; delete it if the block raises.
-
-    Args:
-        folder: Folder to write; empty or missing.
-
-    Yields:
-        Name of the hidden folder beside it.
-    """
-    partial = folder.with_name(f".{folder.name}.partial")
-    if partial.exists():  # left by an interrupted process: the lock excludes a running one
-        shutil.rmtree(partial)
-    try:
-        yield partial
-        if folder.exists():  # not every system replaces an empty folder
-            folder.rmdir()
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _is_complete(root: Path, wanted: _PhantomSet) -> bool:

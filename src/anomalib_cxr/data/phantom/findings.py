@@ -57,7 +57,7 @@ def _cavity(rng: np.random.Generator, thorax: Thorax) -> FloatImage:
 def _effusion(rng: np.random.Generator, thorax: Thorax) -> FloatImage:
     """Fluid in one costophrenic angle, which replaces lung and rises along the chest wall as a meniscus."""
     grid, anatomy, side = thorax.grid, thorax.anatomy, _side(rng)
-    level = anatomy.dome(side) - rng.uniform(0.15, 0.45)
+    level = anatomy.domes[side] - rng.uniform(0.15, 0.45)
     across = np.clip(side * grid.x / anatomy.lateral(grid.y), 0, 1)
     meniscus = level + 0.06 - rng.uniform(0.28, 0.38) * across**5
     fluid = soft_step(grid.y - meniscus, 0.035) * (side * grid.x > 0)
@@ -69,7 +69,7 @@ def _miliary(rng: np.random.Generator, thorax: Thorax) -> FloatImage:
     anatomy = thorax.anatomy
     path = np.zeros_like(thorax.grid.x)
     count = int(rng.integers(800, 1100))
-    places = rng.uniform((-anatomy.width, anatomy.apex), (anatomy.width, anatomy.dome_left + 0.2), (count, 2))
+    places = rng.uniform((-anatomy.width, anatomy.apex), (anatomy.width, anatomy.domes[LEFT] + 0.2), (count, 2))
     for (x, y), radius in zip(places, rng.uniform(0.012, 0.02, count), strict=True):
         _add_ball(path, thorax.grid, (x, y), radius, density=4.6)
     return path * thorax.lungs.fields

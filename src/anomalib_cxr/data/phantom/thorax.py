@@ -212,6 +212,6 @@ def _breasts(grid: PixelGrid, anatomy: Anatomy) -> FloatImage:
 
 def _stomach(grid: PixelGrid, anatomy: Anatomy) -> FloatImage:
     """Return the negative path through the gas bubble under the left dome, above a fluid level."""
-    top = anatomy.dome_left + 0.05
+    top = anatomy.domes[LEFT] + 0.05
     bubble = soft_step(ellipse(grid.x, grid.y, (0.33, top + 0.07), (0.13, 0.07)), 0.02)
     return np.asarray(-anatomy.gas * bubble * soft_step(top + 0.09 - grid.y, 0.01), np.float32)
