@@ -1,10 +1,11 @@
-"""How fast the worklist's page answers: first byte of the table, and many readers at once.
+"""Response times of the worklist's page: first byte of the table, and many concurrent readers.
 
     python benchmarks/page_load.py --output results/page_load
 
-Starts `anomalib-cxr serve` on a worklist of 10 000 rows. First it asks for pages of the table one after the other, and
-times their first byte. Then 50 readers at once look at tables, cases and pictures, search, and give verdicts, each with
-a short pause after each answer. Server and readers share the machine. Writes `page_load.csv` and `page_load.json`.
+Starts `anomalib-cxr serve` on a worklist of 10 000 rows. First, pages of the table are requested one after the other,
+and their first byte is timed. Then 50 concurrent readers request tables, cases and images, search, and give verdicts,
+with a short pause after each response. Server and readers share the machine. Writes `page_load.csv` and
+`page_load.json`.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from anomalib_cxr.utils.provenance import code_record, write_record
 
 
 class Times:
-    """Times of answers by what was asked for, and what went wrong."""
+    """Response times and errors by kind of request."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, object]] = []
 
     def note(self, what: str, seconds: float, error: str = "") -> None:
-        """Keep one answer."""
+        """Record one response."""
         self.rows.append({"what": what, "ms": 1000 * seconds, "error": error})
 
     def table(self) -> pd.DataFrame:
-        """Return requests, errors, median and 95th percentile by what was asked for."""
+        """Return requests, errors, median and 95th percentile by kind of request."""
         rows = pd.DataFrame(self.rows)
         return rows.groupby("what", sort=False).agg(
             requests=("ms", "size"),
@@ -70,14 +71,14 @@ def _error(answer: httpx.Response, wanted: int) -> str:
 
 
 class Reader:
-    """One reader: asks, waits for the answer, pauses.
+    """Simulated reader: sends a request, waits for the response, pauses.
 
     Args:
-        client: Has the cookies of this reader alone.
-        times: Where the times go.
-        index: Of the reader.
-        rows: Cases of the worklist.
-        pause: Mean pause after an answer, in seconds.
+        client: Client with the cookies of this reader.
+        times: Record of response times.
+        index: Number of the reader.
+        rows: Number of cases in the worklist.
+        pause: Mean pause after a response in seconds.
     """
 
     def __init__(self, client: httpx.AsyncClient, times: Times, index: int, rows: int, pause: float) -> None:
@@ -86,7 +87,7 @@ class Reader:
         self.rng = np.random.default_rng(index)
 
     async def ask(self, what: str, address: str, form: dict[str, str] | None = None) -> str:
-        """Ask once, and return the text of the answer."""
+        """Send one request, and return the text of the response."""
         start = time.perf_counter()
         try:
             answer = await self.client.request("GET" if form is None else "POST", address, data=form)
@@ -98,7 +99,7 @@ class Reader:
         return answer.text if answer.headers.get("Content-Type", "").startswith("text/html") else ""
 
     async def read_on(self, end: float) -> None:
-        """Read until the end: a page of the table, a search, then cases with pictures and verdicts."""
+        """Read until the end: a page of the table, a search, then cases with images and verdicts."""
         while time.monotonic() < end:
             await self.ask("table", f"/?decision=all&page={self.rng.integers(1, self.rows // 50 + 1)}")
             await self.ask("search", f"/?decision=all&search={self.rng.integers(self.rows):06d}")
@@ -117,7 +118,7 @@ class Reader:
 
 
 async def many_readers(address: str, users: int, seconds: float, rows: int, pause: float) -> tuple[Times, int]:
-    """Have readers at work at once; return the times, and how many verdicts they gave."""
+    """Run concurrent readers; return the response times, and the number of verdicts."""
     times = Times()
     clients = [httpx.AsyncClient(base_url=address, timeout=60) for _ in range(users)]
     readers = [Reader(client, times, index, rows, pause) for index, client in enumerate(clients)]
@@ -141,15 +142,15 @@ def main(
     requests: int = 200,
     size: int = 1024,
 ) -> None:
-    """Measure the page.
+    """Measure response times.
 
     Args:
         output: Folder for the figures.
-        rows: Cases of the worklist.
-        users: Readers at once.
-        seconds: How long they read.
-        pause: Their mean pause after an answer, in seconds; most people are slower.
-        requests: Pages of the table whose first byte is timed.
+        rows: Number of cases in the worklist.
+        users: Number of concurrent readers.
+        seconds: Duration.
+        pause: Mean pause after a response in seconds; most people are slower.
+        requests: Number of pages of the table whose first byte is timed.
         size: Side of the X-rays in pixels.
     """
     with TemporaryDirectory() as folder:

@@ -129,7 +129,7 @@ def worklist_of(n: int, folder: Path) -> Worklist:
     worklist = Worklist(folder, create=True)
     worklist.add(cases_of(n))
     (last, _), *_ = worklist.find(limit=1, offset=n - 1)
-    with worklist._open() as database:  # noqa: SLF001  # one verdict at a time would take minutes
+    with worklist._database.open() as database:  # noqa: SLF001  # one verdict at a time would take minutes
         database.execute(
             "INSERT INTO verdicts (case_id, verdict, note, reader, given) "
             "SELECT id, 'normal', '', 'Ada', '2026-01-31' FROM cases WHERE id != ?", [last],

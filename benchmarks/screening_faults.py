@@ -1,16 +1,16 @@
-"""Whether a screening loses or doubles a row when it is killed, when files are damaged, or when the disk is full.
+"""Integrity of a worklist when the screening is killed, files are damaged, or the disk is full.
 
     python benchmarks/screening_faults.py MODEL --kills 50 --files 2000
 
-MODEL is the folder of a calibrated model. Three trials, with the command as a user types it:
+MODEL is the folder of a calibrated model. Three trials, with the real command:
 
-- An archive of phantoms is screened while the process is ended by SIGKILL at random moments and started again. The
-  rows have to be those of an undisturbed screening, each once, and each picture whole.
+- An archive of phantoms is screened while the process is killed by SIGKILL at random moments and started again. The
+  rows must be those of an undisturbed screening, each once, and every image complete.
 - An archive of damaged PNG and DICOM files, as `benchmarks/fuzz.py` makes them: a row for each, and exit code 0.
-- As root: the output on a file system that is too small. A clear error, rows and pictures that were written before are
-  whole, and with more space it goes on.
+- As root: the output on a file system that is too small. A clear error, rows and images that were written before are
+  complete, and with more space it goes on.
 
-Writes `screening_faults.json`, and exits with 1 where something is lost.
+Writes `screening_faults.json`, and exits with 1 if something is lost.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def start(archive: Path, model: Path, output: Path) -> subprocess.Popen[str]:
 
 
 def rows_of(output: Path) -> list[tuple[Any, ...]]:
-    """Return what an undisturbed screening has in common with another one, and open each picture."""
+    """Return the facts that every screening of the same files must share, and decode each image."""
     cases = [case for _, case in Worklist(output).find()]
     for case in cases:
         for name in (case.heatmap, f"{case.layers}-heat.png", f"{case.layers}-lungs.png") if case.heatmap else ():
@@ -78,7 +78,7 @@ def kill_often(model: Path, folder: Path, kills: int, images: int, rng: np.rando
 
 
 def screen_damaged(model: Path, folder: Path, files: int, seed: int) -> dict[str, Any]:
-    """Screen damaged files, and count what became of them."""
+    """Screen damaged files, and count the decisions."""
     archive = folder / "damaged"
     archive.mkdir()
     for title, content in mutate_files(draw_originals(folder / "seeds"), files, seed):
@@ -115,15 +115,15 @@ def main(
     images: int = 120,
     seed: int = 0,
 ) -> None:
-    """Try all three, print and write.
+    """Run the three trials, print and write.
 
     Args:
         model: Folder of a calibrated model.
         output: Folder of the result.
-        kills: How often the screening is killed.
-        files: Damaged files.
-        images: X-rays in the archive that is screened with kills.
-        seed: Of the moments and the damages.
+        kills: Number of kills.
+        files: Number of damaged files.
+        images: Number of X-rays in the archive that is screened with kills.
+        seed: Seed of the moments and the damages.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,10 +1,10 @@
-"""How many X-rays a second `anomalib-cxr screen` does, and in how much memory.
+"""Throughput and memory of `anomalib-cxr screen`.
 
     python benchmarks/screening_speed.py MODEL --output results/screening_speed
 
-Screens phantoms of 256 pixels as PNG, and of 4020 x 4892 pixels and 16 bits as PNG and as DICOM, with the command as a
-user types it. What starting takes is measured by a screening of one file and taken off. Writes `screening_speed.csv`
-and `run.json`.
+Screens phantoms of 256 pixels as PNG, and of 4020 x 4892 pixels and 16 bits as PNG and as DICOM, with the real
+command. The start-up time is measured by a screening of one file and subtracted. Writes `screening_speed.csv` and
+`run.json`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ORIGINAL = (4892, 4020)
 
 
 def screen(archive: Path, model: Path, output: Path) -> tuple[float, float]:
-    """Screen a folder; return the seconds, and the greatest resident memory in MiB."""
+    """Screen a folder; return the seconds, and the peak resident memory in MiB."""
     words = ["screen", str(archive), "--model", str(model), "--worklist", str(output), "--any_source"]
     command = [sys.executable, "-c", "from anomalib_cxr.cli import main; main()", *words]
     began = time.perf_counter()
@@ -47,7 +47,7 @@ def screen(archive: Path, model: Path, output: Path) -> tuple[float, float]:
 
 
 def make_archives(folder: Path, small: int, large: int) -> dict[str, Path]:
-    """Draw the archives, by what they hold."""
+    """Create the archives; return their folders by content."""
     drawn = write_phantoms(folder / "small", n_normal=small // 2, n_sick=small - small // 2, size=256)
     few = write_phantoms(folder / "few", n_normal=large // 2, n_sick=large - large // 2, size=1024, bits=16)
     png, dicom = folder / "png", folder / "dicom"
@@ -70,7 +70,7 @@ def make_archives(folder: Path, small: int, large: int) -> dict[str, Path]:
 
 
 def measure(archive: Path, model: Path, folder: Path, repetitions: int) -> dict[str, Any]:
-    """Screen one file, then all, several times."""
+    """Screen one file, then all, repeatedly; return images a second and memory."""
     files = sorted(archive.iterdir())
     single = folder / "single"
     shutil.rmtree(single, ignore_errors=True)

@@ -1,11 +1,11 @@
-"""Whether a verdict that was confirmed is kept, once, when the server is killed at any moment.
+"""Durability of confirmed verdicts when the server is killed at random moments.
 
     python benchmarks/serve_kills.py --output results/serve_kills
 
-Readers give verdicts, each with a note of its own. At a random moment after the first is confirmed, the server is ended
-by SIGKILL, and then started again. Afterwards each confirmed verdict must be in the worklist exactly once, and none
-twice; one that was being sent when the server died may be there or not. Exits with 1 where one is lost or doubled, or
-none was confirmed. Writes `serve_kills.csv`, a row for each kill, and `serve_kills.json`.
+Readers give verdicts, each with a unique note. At a random moment after the first one is confirmed, the server is
+killed by SIGKILL, and then started again. Afterwards every confirmed verdict must be in the worklist exactly once, and
+none twice; one that was being sent when the server was killed may be there or not. Exits with 1 if one is lost or
+doubled, or none was confirmed. Writes `serve_kills.csv`, a row for each kill, and `serve_kills.json`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ CASES = 200
 
 
 class Writer(threading.Thread):
-    """A reader who gives verdicts until the server is gone.
+    """Reader that gives verdicts until the server is gone.
 
     Args:
-        address: Of the server.
-        name: Of the reader.
-        begun: To be set when a verdict is confirmed.
+        address: Address of the server.
+        name: Name of the reader.
+        begun: Event to set when a verdict is confirmed.
     """
 
     def __init__(self, address: str, name: str, begun: threading.Event) -> None:
@@ -48,7 +48,7 @@ class Writer(threading.Thread):
         self.refused: list[int] = []
 
     def run(self) -> None:
-        """Give one verdict after the other."""
+        """Give verdicts one after the other."""
         with httpx.Client(base_url=self.address, timeout=60) as client:
             try:
                 csrf = csrf_of(client.get("/case/1").text)
@@ -70,7 +70,7 @@ class Writer(threading.Thread):
 
 
 def kill_once(worklist: Worklist, round_: int, readers: int, wait: float) -> list[Writer]:
-    """Start the server, have verdicts given, and kill it after a while."""
+    """Start the server, have readers give verdicts, and kill it after `wait` seconds."""
     server, address = start_server(worklist)
     begun = threading.Event()
     writers = [Writer(address, f"kill {round_}, reader {reader}", begun) for reader in range(readers)]
@@ -86,13 +86,13 @@ def kill_once(worklist: Worklist, round_: int, readers: int, wait: float) -> lis
 
 
 def main(output: Path = Path("results/serve_kills"), kills: int = 50, readers: int = 4, seed: int = 0) -> None:
-    """Kill the server again and again.
+    """Kill the server repeatedly, and check the worklist.
 
     Args:
         output: Folder for the figures.
-        kills: How often.
-        readers: Readers at work at once.
-        seed: Of the moments.
+        kills: Number of kills.
+        readers: Number of concurrent readers.
+        seed: Seed of the moments.
     """
     waits = np.random.default_rng(seed).uniform(0, 2, kills)
     rows = []

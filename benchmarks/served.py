@@ -1,4 +1,4 @@
-"""A worklist of phantoms, and the real server on it, for the benchmarks of the page."""
+"""Worklist of phantoms and the real server on it, for the benchmarks of the page."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from anomalib_cxr.screening.pipeline.explanation import write_png
 from anomalib_cxr.screening.worklist.store import Worklist
 
 COMMAND = Path(sys.executable).with_name("anomalib-cxr")
-DRAWN = 10
+N_PHANTOMS = 10
 
 
 def fill_worklist(folder: Path, rows: int, size: int = 1024) -> Worklist:
-    """Make a worklist whose rows are links to a few phantoms, drawn values for scores, and one in five to be read.
+    """Create a worklist of links to a few phantoms with random scores, one in five to be read.
 
     Args:
-        folder: Folder to make.
-        rows: How many cases.
+        folder: Folder to create.
+        rows: Number of cases.
         size: Side of the phantoms in pixels.
+
+    Returns:
+        The worklist.
     """
-    root = write_phantoms(folder / "phantoms", n_normal=DRAWN // 2, n_sick=DRAWN // 2, size=size)
+    root = write_phantoms(folder / "phantoms", n_normal=N_PHANTOMS // 2, n_sick=N_PHANTOMS // 2, size=size)
     phantoms = sorted((root / "CXR_png").iterdir())
     worklist = Worklist(folder / "out", create=True)
     for phantom in phantoms:
@@ -41,7 +44,7 @@ def fill_worklist(folder: Path, rows: int, size: int = 1024) -> Worklist:
         write_png(gaussian_filter(lungs, size / 40), worklist.folder / f"layers/{phantom.stem}-heat.png")
     (archive := folder / "archive").mkdir()
     rng = np.random.default_rng(0)
-    worklist.add(_row(archive, index, phantoms[index % DRAWN], float(rng.random())) for index in range(rows))
+    worklist.add(_row(archive, index, phantoms[index % N_PHANTOMS], float(rng.random())) for index in range(rows))
     return worklist
 
 
@@ -87,7 +90,7 @@ def start_server(worklist: Worklist) -> tuple[subprocess.Popen[str], str]:
 
 @contextmanager
 def served(worklist: Worklist) -> Iterator[str]:
-    """Lend the address of a server, which is ended afterwards."""
+    """Run a server, and yield its address."""
     server, address = start_server(worklist)
     try:
         yield address
@@ -97,7 +100,7 @@ def served(worklist: Worklist) -> Iterator[str]:
 
 
 def csrf_of(text: str) -> str:
-    """Return what a form of a page must carry."""
+    """Return the CSRF token of a page."""
     found = re.search(r'name="csrf" value="([0-9a-f]+)"', text)
     if found is None:
         raise RuntimeError("the page has no form")

@@ -192,8 +192,8 @@ def calibrate(
         device: OpenVINO device.
         seed: Seed of the input quality check and of the training of the segmenter.
     """
-    from anomalib_cxr.screening.calibrate import CalibrationTarget  # noqa: PLC0415
     from anomalib_cxr.screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
+    from anomalib_cxr.screening.calibration.record import CalibrationTarget  # noqa: PLC0415
     from anomalib_cxr.screening.calibration_data import (  # noqa: PLC0415
         data_settings,
         ensure_exported,

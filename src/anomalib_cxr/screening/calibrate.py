@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from rich.progress import track
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, write_threshold
-from anomalib_cxr.errors import DatasetError, ScreeningError, SettingError
+from anomalib_cxr.errors import DatasetError, ScreeningError
 from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure, save_figure
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.screening.calibration.probability import fit_probability, reliability
@@ -29,7 +28,7 @@ from anomalib_cxr.screening.calibration.record import (
     INPUT_CHECK,
     RECORD,
     Calibration,
-    Grouping,
+    CalibrationTarget,
     ImageCounts,
     ValidatedRange,
     group_name,
@@ -53,39 +52,6 @@ RELIABILITY = "reliability.png"
 _SEGMENTER_SIDE, _SEGMENTER_STEPS = 64, 300  # as in the models
 _UNFINISHED = ".calibrating-"
 _LEAST_SIDE = 256  # px; images of the size of the public sets are accepted although those of a calibration were larger
-
-
-@dataclass(frozen=True)
-class CalibrationTarget:
-    """Guarantee and prevalence to calibrate for.
-
-    Args:
-        sensitivity: Sensitivity to guarantee, in (0, 1).
-        confidence: Confidence level of the guarantee, in (0, 1).
-        prevalence: Share of sick people among those who are screened, in (0, 1).
-        grouping: One threshold for all, or one for each hospital, sex or age group.
-
-    Raises:
-        SettingError: If a number is not between 0 and 1.
-    """
-
-    sensitivity: float = 0.99
-    confidence: float = 0.95
-    prevalence: float = 0.05
-    grouping: Grouping = "none"
-
-    def __post_init__(self) -> None:
-        shares = {"sensitivity": self.sensitivity, "confidence": self.confidence, "prevalence": self.prevalence}
-        wrong = {name: share for name, share in shares.items() if not 0 < share < 1}
-        if wrong:
-            raise SettingError(
-                ", ".join(f"{name} = {share}" for name, share in wrong.items()),
-                "numbers between 0 and 1",
-                "no finite number of images shows a sensitivity or a confidence of 1: choose a number below 1",
-            )
-
-    def __str__(self) -> str:
-        return f"a sensitivity of {self.sensitivity:g} with a confidence of {self.confidence:g}"
 
 
 def calibrate(

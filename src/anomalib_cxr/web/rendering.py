@@ -36,6 +36,9 @@ def percent(share: float | None) -> str:
     Args:
         share: In [0, 1], or None.
 
+    Returns:
+        The percentage with its sign; a dash for None.
+
     Example:
         >>> [percent(share) for share in (0.8731, 0.0412, 0.0001, 0.0, 1.0)]
         ['87 %', '4.1 %', '< 0.1 %', '0 %', '100 %']
@@ -53,6 +56,9 @@ def number(value: float | None) -> str:
     Args:
         value: The number, or None.
 
+    Returns:
+        The number; a dash for None.
+
     Example:
         >>> number(0.0123), number(0.5), number(41.0)
         ('0.012', '0.5', '41')
@@ -65,6 +71,9 @@ def score(value: float | None) -> str:
 
     Args:
         value: The score, or None.
+
+    Returns:
+        The score; a dash for None.
 
     Example:
         >>> score(0.5)

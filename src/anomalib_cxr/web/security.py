@@ -30,10 +30,8 @@ HEADERS = {
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 """Names of this machine. A request that another site's page sends here names another host."""
 SESSION_SECONDS = 12 * 3600
-MAX_FORM = 64 * 1024
-"""Size limit of a form without a file in bytes."""
-MAX_UPLOAD = 200 * 1024**2
-"""Size limit of an uploaded file in bytes."""
+MAX_FORM, MAX_UPLOAD = 64 * 1024, 200 * 1024**2
+"""Size limits in bytes of a form without a file, and of an uploaded file."""
 UPLOAD, LOGIN = "/upload", "/login"
 OUTDATED = "This form is outdated. Nothing was saved. Go back, reload the page, and send the form again."
 
@@ -64,8 +62,8 @@ async def _add_headers(request: Request, call_next: Callable[[Request], Awaitabl
     response = await call_next(request)
     response.headers.update(HEADERS)
     if request.url.scheme == "https":
-        cookies = ((name, name == b"set-cookie", value) for name, value in response.raw_headers)
-        response.raw_headers[:] = [(name, value + b"; secure" * is_cookie) for name, is_cookie, value in cookies]
+        secure = {b"set-cookie": b"; secure"}
+        response.raw_headers[:] = [(name, value + secure.get(name, b"")) for name, value in response.raw_headers]
     return response
 
 
@@ -84,7 +82,7 @@ def _login_routes(token: str) -> APIRouter:
         return RedirectResponse("/", status_code=303)
 
     @router.post("/logout")
-    async def sign_out(request: Request, form: Form) -> Response:  # noqa: ARG001  # the form is checked
+    async def sign_out(request: Request, form: Form) -> Response:  # noqa: ARG001  # checks the form
         request.session.clear()
         return RedirectResponse(LOGIN, status_code=303)
 
@@ -94,8 +92,11 @@ def _login_routes(token: str) -> APIRouter:
 async def check_access(request: Request) -> None:
     """Refuse a request before its body is read: one without a session, or one that is too large.
 
+    Args:
+        request: The request.
+
     Raises:
-        HTTPException: If the request is refused; a redirect to the login where it is not signed in.
+        HTTPException: If it is refused; a redirect to the login where it is not signed in.
     """
     path, session, length = request.scope["path"], request.session, request.headers.get("Content-Length", "")
     if request.app.state.needs_token and not session.get("signed_in") and path != LOGIN:
@@ -112,6 +113,9 @@ async def check_access(request: Request) -> None:
 
 async def checked_form(request: Request) -> dict[str, str | UploadFile]:
     """Return the fields of a form whose CSRF token is that of the session.
+
+    Args:
+        request: The request.
 
     Raises:
         HTTPException: If another site sent the form, or a page of a former session.

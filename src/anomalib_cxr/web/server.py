@@ -1,4 +1,4 @@
-"""The server: where it listens, and who may reach it there."""
+"""Server of the worklist page: address, and token for other machines."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from anomalib_cxr.screening.worklist.store import Worklist
 from .app import create_app
 from .security import LOOPBACK
 
-SHORTEST = 16
-"""Characters of a token; a shorter one could be guessed."""
+MIN_TOKEN = 16
+"""Number of characters of a token, at least; a shorter one could be guessed."""
 TOKEN_VARIABLE = "ANOMALIB_CXR_TOKEN"  # noqa: S105  # its name, not the token
 logger = logging.getLogger(__name__)
 
@@ -31,26 +31,26 @@ def run_server(
     port: int = 8765,
     token: str | None = None,
 ) -> None:
-    """Show a worklist in the browser until the process is ended.
+    """Serve a worklist to browsers until the process is ended.
 
     Args:
         worklist: The worklist.
-        screen: See :func:`anomalib_cxr.web.app.create_app`.
+        screen: Function that screens a file into the worklist; without it no image can be uploaded.
         host: Address to listen on.
-        port: Port to listen on; 0 for any that is free. The address that came of it is logged.
-        token: What readers sign in with; 16 characters at least.
+        port: Port to listen on; 0 for any that is free. The address is logged.
+        token: Token that readers sign in with, at least 16 characters; needed for any host but this machine.
 
     Raises:
         ScreeningError: If others could reach the server without a token, the token is short, or the address is taken.
     """
-    _refuse_open_door(host, token)
+    _check_token(host, token)
     with _listening(host, port) as listener:
         app = create_app(worklist, screen, token)
-        # Addresses of pages hold what was searched for, which may be a patient: none are logged.
+        # Addresses of pages contain searches, which may be for a patient: none are logged.
         config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
         name = f"[{host}]" if ":" in host else host
-        logger.info("Worklist: http://%s:%d/  (Ctrl-C ends it)", name, listener.getsockname()[1])
-        with suppress(KeyboardInterrupt):  # raised once more when all is ended in order
+        logger.info("Worklist: http://%s:%d/  (Ctrl-C to stop)", name, listener.getsockname()[1])
+        with suppress(KeyboardInterrupt):  # raised again after an orderly shutdown
             uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -73,17 +73,17 @@ def read_token(file: Path | None = None) -> str | None:
         raise ScreeningError(f"{file}: {error}", "a text file with the token", "correct --token_file") from error
 
 
-def _refuse_open_door(host: str, token: str | None) -> None:
+def _check_token(host: str, token: str | None) -> None:
     if token is None and host not in LOOPBACK:
         raise ScreeningError(
             f"host = {host!r} without a token",
-            f"a token of {SHORTEST} characters at least where others can reach the page",
+            f"a token of {MIN_TOKEN} characters at least where others can reach the page",
             f"set {TOKEN_VARIABLE} or give --token_file, or leave out --host, so that only this machine reaches it",
         )
-    if token is not None and len(token) < SHORTEST:
+    if token is not None and len(token) < MIN_TOKEN:
         raise ScreeningError(
             f"a token of {len(token)} characters",
-            f"{SHORTEST} at least",
+            f"{MIN_TOKEN} at least",
             "make one by `python -c 'import secrets; print(secrets.token_urlsafe())'`",
         )
 

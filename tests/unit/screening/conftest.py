@@ -15,8 +15,8 @@ from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel
-from anomalib_cxr.screening.calibrate import CalibrationTarget, calibrate
-from anomalib_cxr.screening.calibration.record import ValidatedRange, read_calibration
+from anomalib_cxr.screening.calibrate import calibrate
+from anomalib_cxr.screening.calibration.record import CalibrationTarget, ValidatedRange, read_calibration
 from anomalib_cxr.screening.calibration_data import labeled_by_datamodule
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.pipeline.input_check import InputCheck

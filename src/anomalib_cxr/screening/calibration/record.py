@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anomalib_cxr.deploy.runtime import graph_of, hash_of, hash_of_model, read_threshold
-from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.errors import ScreeningError, SettingError
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH
 from anomalib_cxr.utils.files import atomic_path
@@ -26,6 +27,39 @@ AGE_LIMITS = (18, 40, 60)
 """First years of the age groups after the youngest."""
 
 Grouping = Literal["none", "hospital", "sex", "age"]
+
+
+@dataclass(frozen=True)
+class CalibrationTarget:
+    """Guarantee and prevalence to calibrate for.
+
+    Args:
+        sensitivity: Sensitivity to guarantee, in (0, 1).
+        confidence: Confidence level of the guarantee, in (0, 1).
+        prevalence: Share of sick people among those who are screened, in (0, 1).
+        grouping: One threshold for all, or one for each hospital, sex or age group.
+
+    Raises:
+        SettingError: If a number is not between 0 and 1.
+    """
+
+    sensitivity: float = 0.99
+    confidence: float = 0.95
+    prevalence: float = 0.05
+    grouping: Grouping = "none"
+
+    def __post_init__(self) -> None:
+        shares = {"sensitivity": self.sensitivity, "confidence": self.confidence, "prevalence": self.prevalence}
+        wrong = {name: share for name, share in shares.items() if not 0 < share < 1}
+        if wrong:
+            raise SettingError(
+                ", ".join(f"{name} = {share}" for name, share in wrong.items()),
+                "numbers between 0 and 1",
+                "no finite number of images shows a sensitivity or a confidence of 1: choose a number below 1",
+            )
+
+    def __str__(self) -> str:
+        return f"a sensitivity of {self.sensitivity:g} with a confidence of {self.confidence:g}"
 
 
 class ImageCounts(BaseModel):
@@ -115,6 +149,22 @@ class Calibration(BaseModel):
         group = group_name(self.grouping, hospital, sex, age)
         thresholds = self.thresholds
         return group if group in thresholds else min(thresholds, key=lambda name: thresholds[name].threshold)
+
+    def refuse_hospital(self, hospital: str) -> None:
+        """Refuse a hospital without a threshold where each hospital has its own.
+
+        Args:
+            hospital: Name of the hospital; empty where none was given.
+
+        Raises:
+            ScreeningError: If the hospital has no threshold.
+        """
+        if self.grouping == "hospital" and hospital not in self.thresholds:
+            raise ScreeningError(
+                f"hospital {hospital!r}",
+                f"one of {', '.join(self.thresholds)}, which were calibrated",
+                "give it by --hospital",
+            )
 
     @property
     def label_threshold(self) -> float:

@@ -109,7 +109,7 @@ class Screener:
             require_extra("highdicom", "dicom")
         folder = graph_of(settings.model).parent
         self.calibration = read_calibration(folder)
-        refuse_hospital(self.calibration, settings.hospital)
+        self.calibration.refuse_hospital(settings.hospital)
         self.settings = settings
         self.pipeline = ScreeningPipeline(
             ExportedModel(folder, settings.device),
@@ -187,23 +187,6 @@ def _dataset_of(case: Case) -> Dataset | None:
         return load_dicom(path)
 
 
-def refuse_hospital(calibration: Calibration, hospital: str) -> None:
-    """Refuse a hospital without a threshold where each hospital has its own.
-
-    Args:
-        calibration: Calibration of the model.
-        hospital: Name of the hospital; empty where none was given.
-
-    Raises:
-        ScreeningError: If the hospital has no threshold.
-    """
-    known = list(calibration.thresholds)
-    if calibration.grouping == "hospital" and hospital not in known:
-        raise ScreeningError(
-            f"hospital {hospital!r}", f"one of {', '.join(known)}, which were calibrated", "give it by --hospital"
-        )
-
-
 LOCK = ".screening.lock"
 Engine = Callable[[Sequence[Path]], Iterator[list[Case]]]
 """Function that screens files and yields their cases in batches, in any order."""
@@ -233,7 +216,12 @@ def screen(
             worklist = Worklist(output, create=True)
             refuse_other_model(worklist, calibration)
             try:
-                _add(worklist, engine, unscreened(files, worklist))
+                remaining = unscreened(files, worklist)
+                with Progress() as progress:
+                    task = progress.add_task("Screening", total=len(remaining))
+                    for cases in engine(remaining):
+                        worklist.add(cases)
+                        progress.advance(task, len(cases))
             finally:  # after an interruption, too, the tables have all rows of the worklist
                 write_tables(worklist, calibration, names=names)
             return worklist
@@ -295,11 +283,3 @@ def describe_screening(worklist: Worklist, calibration: Calibration) -> str:
     counts = ", ".join(f"{count} {decision.value}" for decision, count in worklist.counts().items())
     guarantees = dict.fromkeys(threshold.guarantee for threshold in calibration.thresholds.values())
     return "\n".join([counts, *guarantees, BELOW_THRESHOLD_NOTICE])
-
-
-def _add(worklist: Worklist, engine: Engine, files: Sequence[Path]) -> None:
-    with Progress() as progress:
-        task = progress.add_task("Screening", total=len(files))
-        for cases in engine(files):
-            worklist.add(cases)
-            progress.advance(task, len(cases))

@@ -1,58 +1,30 @@
-"""Worklist storage: one SQLite file with the screened cases and the readers' verdicts.
+"""Worklist: screened cases in their order, and the readers' verdicts.
 
-A crash leaves it consistent: a row is there whole or not at all, and its images are written before it. The tables
-`worklist.csv` and `worklist.json` are written from it.
+The tables `worklist.csv` and `worklist.json` are written from it. The images of a case are written before its row.
 """
 # ruff: noqa: S608  # the names of columns are those of a dataclass; values are bound
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import Agreement, Case, Decision, Verdict, VerdictRecord
 
-DATABASE = "worklist.sqlite"
+from .database import COLUMNS, SORT_KEYS, WorklistDatabase
+
 UPLOADS = "uploads"
 """Subfolder for files that are sent from the browser."""
-_FORMAT = 2  # to be raised when older code cannot read the file
-_COLUMNS = tuple(field.name for field in fields(Case))
-_SELECT = f"SELECT id, {', '.join(_COLUMNS)} FROM cases"
-_NUMBERS = {"size", "modified", "score", "threshold", "probability", "p_value", "age", "height", "width"}
-_KEYS = ("COALESCE(probability, -1)", "COALESCE(score, -1)", "-id")  # refused cases, which have neither, come last
-_RANK = ", ".join(_KEYS)
-_FALLING = f"ORDER BY {', '.join(f'{key} DESC' for key in _KEYS)}"
-_SCHEMA = f"""
-CREATE TABLE cases (
-    id INTEGER PRIMARY KEY,
-    {", ".join(f"{name} {'NUMERIC' if name in _NUMBERS else 'TEXT NOT NULL'}" for name in _COLUMNS)},
-    UNIQUE (path)
-);
-CREATE INDEX by_rank ON cases ({_RANK});
-CREATE INDEX by_decision ON cases (decision, {_RANK});
-CREATE INDEX by_day ON cases (screened, decision);
-CREATE TABLE verdicts (
-    id INTEGER PRIMARY KEY,
-    case_id INTEGER NOT NULL REFERENCES cases (id),
-    verdict TEXT NOT NULL,
-    note TEXT NOT NULL,
-    reader TEXT NOT NULL,
-    given TEXT NOT NULL
-);
-CREATE INDEX of_case ON verdicts (case_id, id);
-PRAGMA user_version = {_FORMAT};
-"""
+_SELECT = f"SELECT id, {', '.join(COLUMNS)} FROM cases"
+_RANK = ", ".join(SORT_KEYS)
+_FALLING = f"ORDER BY {', '.join(f'{key} DESC' for key in SORT_KEYS)}"
 _UPSERT = f"""
-INSERT INTO cases ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" * len(_COLUMNS))})
-ON CONFLICT (path) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
+INSERT INTO cases ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
+ON CONFLICT (path) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])}
 """
 _VERDICTS = "SELECT case_id, verdict, note, reader, given FROM verdicts"
 
@@ -86,7 +58,7 @@ ALL_CASES = CaseQuery()
 
 
 class Worklist:
-    """Worklist in a folder. Each call opens the file anew, so that threads and processes may share it.
+    """Worklist in a folder; threads and processes may share it.
 
     Args:
         folder: Folder of the worklist.
@@ -105,55 +77,12 @@ class Worklist:
 
     def __init__(self, folder: Path | str, *, create: bool = False) -> None:
         self.folder = Path(folder)
-        self.file = self.folder / DATABASE
-        if create:
-            self._create()
-        elif not self.file.is_file():
-            raise ScreeningError(
-                f"no {DATABASE} in {self.folder}", "the folder of a worklist", "run `anomalib-cxr screen` first"
-            )
-        ((version,),) = self._fetch("PRAGMA user_version")
-        if version != _FORMAT:
-            raise ScreeningError(
-                f"{self.file}: format {version}", f"format {_FORMAT}", "use the version of anomalib_cxr that wrote it"
-            )
+        self._database = WorklistDatabase(self.folder, create=create)
 
-    def _create(self) -> None:
-        """Create the tables, unless they exist; of several processes at once, one creates them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f".{DATABASE}.lock"), self._open() as database:
-            if not database.execute("PRAGMA user_version").fetchone()[0]:
-                database.execute("PRAGMA journal_mode = WAL")
-                database.execute("BEGIN")
-                for command in _SCHEMA.split(";"):
-                    database.execute(command)
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection; its changes are kept, or rolled back where the block raises."""
-        try:
-            database = sqlite3.connect(self.file, timeout=60)
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        try:
-            database.execute("PRAGMA synchronous = FULL")  # a verdict survives a power cut
-            with database:
-                yield database
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        finally:
-            database.close()
-
-    def _unusable(self, error: sqlite3.Error) -> ScreeningError:
-        return ScreeningError(
-            f"{self.file}: {error}",
-            "a worklist that can be read and written, with space left on the disk",
-            "free space, or take another folder; rows that were written before are kept",
-        )
-
-    def _fetch(self, command: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
-        with self._open() as database:
-            return database.execute(command, tuple(values)).fetchall()
+    @property
+    def file(self) -> Path:
+        """The SQLite file."""
+        return self._database.file
 
     def add(self, cases: Iterable[Case]) -> None:
         """Write cases, all or none. A known path keeps its number and its verdicts.
@@ -162,27 +91,36 @@ class Worklist:
             cases: The cases.
         """
         rows = [tuple(getattr(value, "value", value) for value in astuple(case)) for case in cases]
-        with self._open() as database:
-            database.executemany(_UPSERT, rows)
+        with self._database.open() as connection:
+            connection.executemany(_UPSERT, rows)
 
     def fingerprints(self) -> dict[str, tuple[int, int]]:
         """Return size and time of change of each file in the worklist, by its path."""
         return {
-            path: (size, modified) for path, size, modified in self._fetch("SELECT path, size, modified FROM cases")
+            path: (size, modified)
+            for path, size, modified in self._database.fetch("SELECT path, size, modified FROM cases")
         }
 
     def models(self) -> set[str]:
         """Return the hashes of the models that scored the cases."""
-        return {model for (model,) in self._fetch("SELECT DISTINCT model FROM cases")}
+        return {model for (model,) in self._database.fetch("SELECT DISTINCT model FROM cases")}
 
     def case(self, number: int) -> Case | None:
-        """Return a case by its number; None where there is none."""
-        rows = self._fetch(f"{_SELECT} WHERE id = ?", [number])
+        """Return a case by its number; None where there is none.
+
+        Args:
+            number: Number of the case.
+        """
+        rows = self._database.fetch(f"{_SELECT} WHERE id = ?", [number])
         return _case(rows[0]) if rows else None
 
     def number_of(self, path: Path | str) -> int | None:
-        """Return the number of the case of a file; None where there is none."""
-        rows = self._fetch("SELECT id FROM cases WHERE path = ?", [str(path)])
+        """Return the number of the case of a file; None where there is none.
+
+        Args:
+            path: The file, absolute.
+        """
+        rows = self._database.fetch("SELECT id FROM cases WHERE path = ?", [str(path)])
         return int(rows[0][0]) if rows else None
 
     def find(self, query: CaseQuery = ALL_CASES, limit: int = -1, offset: int = 0) -> list[tuple[int, Case]]:
@@ -197,25 +135,39 @@ class Worklist:
             Numbers and cases.
         """
         condition, values = query.condition()
-        rows = self._fetch(f"{_SELECT} WHERE {condition} {_FALLING} LIMIT ? OFFSET ?", [*values, limit, offset])
+        rows = self._database.fetch(
+            f"{_SELECT} WHERE {condition} {_FALLING} LIMIT ? OFFSET ?", [*values, limit, offset]
+        )
         return [(row[0], _case(row)) for row in rows]
 
     def cases(self) -> Iterator[Case]:
-        """Yield all cases by falling probability, one at a time, as they were when this began."""
-        with self._open() as database:
-            yield from map(_case, database.execute(f"{_SELECT} {_FALLING}"))
+        """Iterate over all cases by falling probability, as they were when this began.
+
+        Yields:
+            One case at a time.
+        """
+        with self._database.open() as connection:
+            yield from map(_case, connection.execute(f"{_SELECT} {_FALLING}"))
 
     def first_unread(self, query: CaseQuery = ALL_CASES) -> int | None:
-        """Return the number of the first case without a verdict; None where all have one."""
+        """Return the number of the first case without a verdict; None where all have one.
+
+        Args:
+            query: Selection of cases.
+        """
         condition, values = query.condition()
         unread = "NOT EXISTS (SELECT 1 FROM verdicts WHERE case_id = cases.id)"
-        rows = self._fetch(f"SELECT id FROM cases WHERE {condition} AND {unread} {_FALLING} LIMIT 1", values)
+        rows = self._database.fetch(f"SELECT id FROM cases WHERE {condition} AND {unread} {_FALLING} LIMIT 1", values)
         return int(rows[0][0]) if rows else None
 
     def count(self, query: CaseQuery = ALL_CASES) -> int:
-        """Return the number of cases in a selection."""
+        """Return the number of cases in a selection.
+
+        Args:
+            query: Selection of cases.
+        """
         condition, values = query.condition()
-        ((count,),) = self._fetch(f"SELECT COUNT(*) FROM cases WHERE {condition}", values)
+        ((count,),) = self._database.fetch(f"SELECT COUNT(*) FROM cases WHERE {condition}", values)
         return int(count)
 
     def neighbors(self, number: int, query: CaseQuery = ALL_CASES) -> tuple[int | None, int | None]:
@@ -230,7 +182,7 @@ class Worklist:
         """
         condition, values = query.condition()
         rank = f"(SELECT {_RANK} FROM cases WHERE id = ?)"
-        ((before, after),) = self._fetch(
+        ((before, after),) = self._database.fetch(
             f"""SELECT
                 (SELECT id FROM cases WHERE {condition} AND ({_RANK}) > {rank} ORDER BY {_RANK} LIMIT 1),
                 (SELECT id FROM cases WHERE {condition} AND ({_RANK}) < {rank} {_FALLING} LIMIT 1)""",
@@ -248,7 +200,7 @@ class Worklist:
             A number for each decision.
         """
         command = "SELECT decision, COUNT(*) FROM cases WHERE screened BETWEEN ? AND ? GROUP BY decision"
-        counts = dict(self._fetch(command, [day, f"{day}\uffff"]))
+        counts = dict(self._database.fetch(command, [day, f"{day}\uffff"]))
         return {decision: int(counts.get(decision.value, 0)) for decision in Decision}
 
     def give_verdict(self, number: int, verdict: Verdict, reader: str, note: str = "") -> None:
@@ -268,8 +220,8 @@ class Worklist:
                 f"case {number}, reader {reader!r}", "a case of the worklist and a reader's name", "correct them"
             )
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        with self._open() as database:
-            database.execute(
+        with self._database.open() as connection:
+            connection.execute(
                 "INSERT INTO verdicts (case_id, verdict, note, reader, given) VALUES (?, ?, ?, ?, ?)",
                 [number, verdict.value, note, reader.strip(), time],
             )
@@ -284,7 +236,7 @@ class Worklist:
             The verdicts.
         """
         condition, values = ("1", []) if number is None else ("case_id = ?", [number])
-        return [_verdict(row) for row in self._fetch(f"{_VERDICTS} WHERE {condition} ORDER BY id", values)]
+        return [_verdict(row) for row in self._database.fetch(f"{_VERDICTS} WHERE {condition} ORDER BY id", values)]
 
     def latest_verdicts(self, numbers: Sequence[int]) -> dict[int, VerdictRecord]:
         """Return the last verdict of each case that has one.
@@ -297,11 +249,11 @@ class Worklist:
         """
         marks = ", ".join("?" * len(numbers))
         last = f"SELECT MAX(id) FROM verdicts WHERE case_id IN ({marks}) GROUP BY case_id"
-        return {row[0]: _verdict(row) for row in self._fetch(f"{_VERDICTS} WHERE id IN ({last})", numbers)}
+        return {row[0]: _verdict(row) for row in self._database.fetch(f"{_VERDICTS} WHERE id IN ({last})", numbers)}
 
     def agreement(self) -> list[Agreement]:
         """Return the number of verdicts by decision; of each case and reader the last verdict counts."""
-        rows = self._fetch(
+        rows = self._database.fetch(
             """SELECT decision, verdict, COUNT(*) FROM verdicts JOIN cases ON cases.id = case_id
             WHERE verdicts.id IN (SELECT MAX(id) FROM verdicts GROUP BY case_id, reader)
             GROUP BY decision, verdict ORDER BY decision, verdict"""
@@ -310,7 +262,7 @@ class Worklist:
 
 
 def _case(row: Sequence[Any]) -> Case:
-    values = dict(zip(_COLUMNS, row[1:], strict=True))
+    values = dict(zip(COLUMNS, row[1:], strict=True))
     return Case(**{**values, "decision": Decision(values["decision"])})
 
 

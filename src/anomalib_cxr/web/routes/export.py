@@ -25,7 +25,7 @@ router = APIRouter()
 
 @router.get("/verdicts.csv")
 def send_verdicts(worklist: WorklistParameter) -> Response:
-    """Send all verdicts as CSV, one a row.
+    """Return all verdicts as CSV, one a row.
 
     Args:
         worklist: The worklist.
@@ -36,7 +36,7 @@ def send_verdicts(worklist: WorklistParameter) -> Response:
 
 @router.get("/agreement")
 def show_agreement(request: Request, worklist: WorklistParameter) -> Response:
-    """Show the agreement of verdicts and decisions.
+    """Return the page of the agreement of verdicts and decisions.
 
     Args:
         request: The request.

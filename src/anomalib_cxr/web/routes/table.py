@@ -33,7 +33,7 @@ def show_table(
     saved: SavedCase = None,
     finished: bool = False,
 ) -> Response:
-    """Show one page of the table.
+    """Return one page of the table.
 
     Args:
         request: The request.
@@ -70,7 +70,7 @@ def show_table(
 
 @router.get("/next-unread")
 def open_next_unread(worklist: WorklistParameter, worklist_filter: FilterParameter) -> Response:
-    """Redirect to the first case without a verdict, or to the table where all have one.
+    """Return a redirect to the first case without a verdict, or to the table where all have one.
 
     Args:
         worklist: The worklist.

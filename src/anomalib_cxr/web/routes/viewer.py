@@ -57,7 +57,7 @@ def show_case(
     saved: SavedCase = None,
     picture: bool = False,
 ) -> Response:
-    """Show a case.
+    """Return the page of a case.
 
     Args:
         request: The request.
@@ -103,7 +103,7 @@ def _prefetch(images: CaseImages, worklist: Worklist, number: int | None) -> Non
 def send_image(
     case: CaseParameter, kind: Literal["xray", "heat", "lungs", "thumbnail"], images: ImagesParameter
 ) -> Response:
-    """Send an image, or the reason why there is none.
+    """Return an image as PNG, or the reason why there is none.
 
     Args:
         case: The case.
@@ -118,13 +118,19 @@ def send_image(
 
 @router.post("/case/{number}/verdict", dependencies=[Depends(_case)])
 def save_verdict(number: Number, worklist: WorklistParameter, worklist_filter: FilterParameter, form: Form) -> Response:
-    """Save a verdict, and go on to the next case.
+    """Save a verdict.
 
     Args:
         number: Number of the case.
         worklist: The worklist.
         worklist_filter: Selection of cases that the case is one of.
         form: Fields `verdict`, `reader` and `note`.
+
+    Returns:
+        Redirect to the next case, or to the table after the last one.
+
+    Raises:
+        HTTPException: If a field is missing or too long.
     """
     verdict, note, reader = (str(form.get(name, "")).strip() for name in ("verdict", "note", "reader"))
     if verdict not in {known.value for known in Verdict}:

@@ -27,7 +27,6 @@ from anomalib_cxr.screening.pipeline.screener import (
     Screener,
     ScreenerSettings,
     find_inputs,
-    refuse_hospital,
     screen,
     unscreened,
 )
@@ -127,8 +126,8 @@ class TestRefused:
             update={"grouping": "hospital", "thresholds": {"a": rule(0.1), "b": rule(0.2)}}
         )
         with pytest.raises(ScreeningError, match=rf"hospital '{hospital}'\n.*one of a, b"):
-            refuse_hospital(by_hospital, hospital)
-        refuse_hospital(by_hospital, "b")
+            by_hospital.refuse_hospital(hospital)
+        by_hospital.refuse_hospital("b")
 
 
 def rule(threshold):

@@ -16,7 +16,8 @@ import pytest
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import Agreement, Case, Decision, Verdict
-from anomalib_cxr.screening.worklist.store import DATABASE, CaseQuery, Worklist
+from anomalib_cxr.screening.worklist.database import DATABASE
+from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
 
 
 @pytest.fixture

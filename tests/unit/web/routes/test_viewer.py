@@ -22,11 +22,14 @@ class TestPage:
             "Unusual in the left upper zone.",
             "to be read",
             "At most 5 % of sick people are expected below the threshold, at 95 % confidence.",
-            BELOW_THRESHOLD_NOTICE,
             "ffffffffffff",
         ):
             assert part in text
         assert worklist.case(1).path in text
+
+    def test_notice_below_the_threshold(self, client):
+        shown = [BELOW_THRESHOLD_NOTICE in client.get(f"/case/{number}").text for number in (1, 2, 3, 4)]
+        assert shown == [False, False, True, False]
 
     def test_refused_one_gives_the_reason_in_place_of_the_picture(self, client):
         text = client.get("/case/4").text
