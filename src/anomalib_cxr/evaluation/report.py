@@ -115,17 +115,11 @@ class TrainingReport(Callback):
         saved = getattr(trainer.checkpoint_callback, "best_model_path", "")
         self._checkpoint = Path(saved) if saved else None
 
-    def on_test_batch_end(  # Lightning's signature
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Keep the scores of a batch, before the post-processor (a callback of the model) changes them."""
-        del trainer, pl_module, batch, batch_idx, dataloader_idx
+        del trainer, pl_module, args, kwargs
         self._scores += scores_of_batch(outputs)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

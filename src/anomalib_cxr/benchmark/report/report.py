@@ -222,14 +222,13 @@ def _training_plots(results: Results) -> Iterator[ReportImage]:
 def _noise_plots(results: Results, measured: pd.DataFrame) -> Iterator[ReportImage]:
     tested = select(measured, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC)
     for data in results.data:
-        shifts = (UNSHIFTED, *results.shifts(data))
-        levels = {shift: level for shift in shifts if (level := results.noise_of_shift(data, shift)) is not None}
-        if len(levels) > 1:
+        levels = {name: noise for name, noise in results.shifts(data).items() if noise is not None}
+        if levels:
+            levels = {UNSHIFTED: NoiseLevel(), **levels}
             points = _noise_points(select(tested, data=data), "shift", levels, results.systems(data))
             yield _plot(results, "noise", plots.plot_noise(points), data=data)
     if results.differ_in_noise:
-        levels = {data: results.noise_of_data(data) for data in results.data}
-        points = _noise_points(select(tested, shift=UNSHIFTED), "data", levels, results.systems(*results.data))
+        points = _noise_points(select(tested, shift=UNSHIFTED), "data", results.noise, results.systems(*results.data))
         yield _plot(results, "noise-in-training", plots.plot_noise(points))
 
 
@@ -254,11 +253,9 @@ def _plot(results: Results, key: str, figure: Figure, **names: str) -> ReportIma
     with atomic_path(results.folder / path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=FILE_DPI)
     systems = results.systems(*filter(None, [names.get("data")]))
-    text = _captions(key, **{"data": ", ".join(results.data), "systems": ", ".join(systems), **names})
+    captions = _captions(key, **{"data": ", ".join(results.data), "systems": ", ".join(systems), **names})
     encoded = base64.b64encode((results.folder / path).read_bytes()).decode()
-    return ReportImage(
-        **text, encoded=encoded, format="png", width=round(figure.get_figwidth() * SCREEN_DPI), path=path
-    )
+    return ReportImage(*captions, encoded, "png", round(figure.get_figwidth() * SCREEN_DPI), path)
 
 
 def _sheets(results: Results) -> Iterator[ReportImage]:
@@ -276,14 +273,14 @@ def _sheets(results: Results) -> Iterator[ReportImage]:
                 reduced = image.convert("RGB")
             reduced.thumbnail((SHEET_SIDE, SHEET_SIDE))
             reduced.save(memory, format="JPEG", quality=88)
-            encoded, width = base64.b64encode(memory.getvalue()).decode(), min(reduced.width, 1130)
-            yield ReportImage(
-                **_captions("sheet", run=str(run)), encoded=encoded, format="jpeg", width=width, patients=True
-            )
+            encoded, captions = base64.b64encode(memory.getvalue()).decode(), _captions("sheet", run=str(run))
+            yield ReportImage(*captions, encoded, "jpeg", min(reduced.width, 1130), patients=True)
 
 
-def _captions(key: str, **fields: str) -> dict[str, str]:
-    return {name: text.format_map(fields) for name, text in _read_template("captions")[key].items()}
+def _captions(key: str, **fields: str) -> tuple[str, str]:
+    """Return the text alternative and the caption of an image."""
+    texts = _read_template("captions")[key]
+    return texts["alt"].format_map(fields), texts["caption"].format_map(fields)
 
 
 @cache

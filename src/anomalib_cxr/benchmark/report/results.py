@@ -132,9 +132,15 @@ class Results:
         return [name for name in self.config["data"] if self.systems(name)]
 
     @property
+    def noise(self) -> dict[str, NoiseLevel]:
+        """Noise that each data set with scores adds to all its images, by the settings of its first run."""
+        settings = {name: [run.record.get("config") for run in self.done if run.run.data == name] for name in self.data}
+        return {name: find_noise((configs[0] or {}).get("data")) or NoiseLevel() for name, configs in settings.items()}
+
+    @property
     def differ_in_noise(self) -> bool:
-        """Whether the data sets with scores differ in the noise that they add to all their images."""
-        return len({self.noise_of_data(name) for name in self.data}) > 1
+        """Whether the data sets with scores differ in the noise of all their images."""
+        return len(set(self.noise.values())) > 1
 
     def of(self, data: str, system: str) -> list[RunResult]:
         """Return the done runs of one system on one data set.
@@ -159,45 +165,19 @@ class Results:
         """
         return [system for system in self.config["systems"] if any(self.of(name, system) for name in data)]
 
-    def shifts(self, data: str) -> list[str]:
+    def shifts(self, data: str) -> dict[str, NoiseLevel | None]:
         """Return the shifts with scores on a data set, in the order of the configuration.
 
         Args:
             data: Name of the data set.
 
         Returns:
-            Names of the shifts, without :data:`UNSHIFTED`.
+            Noise that a shift adds to the test images by its name; None for a shift without noise.
         """
+        settings = (self.config["data"][data] or {}).get("shifts") or {}
         scored = {shift for run in self.done if run.run.data == data for shift in run.scores["shift"]} - {UNSHIFTED}
-        configured = [name for name in self._shift_settings(data) if name in scored]
-        return configured + sorted(scored - set(configured))
-
-    def _shift_settings(self, data: str) -> Mapping[str, Any]:
-        return (self.config["data"][data] or {}).get("shifts") or {}
-
-    def noise_of_shift(self, data: str, shift: str) -> NoiseLevel | None:
-        """Return the noise that a shift adds to the test images.
-
-        Args:
-            data: Name of the data set.
-            shift: Name of the shift.
-
-        Returns:
-            The level, zero for :data:`UNSHIFTED`; None for a shift without noise.
-        """
-        return NoiseLevel() if shift == UNSHIFTED else find_noise(self._shift_settings(data).get(shift))
-
-    def noise_of_data(self, data: str) -> NoiseLevel:
-        """Return the noise that a data set adds to all its images, by the settings of its first run.
-
-        Args:
-            data: Name of the data set.
-
-        Returns:
-            The level, zero without noise.
-        """
-        settings = (result.record.get("config") or {} for result in self.done if result.run.data == data)
-        return find_noise(next(settings, {}).get("data")) or NoiseLevel()
+        names = [name for name in settings if name in scored] + sorted(scored - set(settings))
+        return {name: find_noise(settings.get(name)) for name in names}
 
 
 def read_results(folder: Path) -> Results:
@@ -223,8 +203,9 @@ def read_results(folder: Path) -> Results:
         CxrError: If the folder has no `benchmark.yaml`, or one without the grid.
     """
     path = folder / "benchmark.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    absent = [name for name in CONFIG_KEYS if name not in (config if isinstance(config, dict) else {})]
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    config = content if isinstance(content, dict) else {}
+    absent = [name for name in CONFIG_KEYS if name not in config]
     if absent:
         raise CxrError(
             f"{path} without {', '.join(absent)}" if path.is_file() else f"no {path.name} in {folder}",
@@ -232,7 +213,7 @@ def read_results(folder: Path) -> Results:
             "name the output folder of a benchmark",
         )
     grid = product(config["data"], config["systems"], config["splits"], config["seeds"])
-    return Results(folder, dict(config), tuple(_read_run(folder, Run(*key, settings={})) for key in grid))
+    return Results(folder, config, tuple(_read_run(folder, Run(*key, settings={})) for key in grid))
 
 
 def _read_run(benchmark: Path, run: Run) -> RunResult:

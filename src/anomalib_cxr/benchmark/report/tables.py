@@ -197,8 +197,7 @@ def _shift_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
     """Tabulate AUROC at each shift of the test images."""
     here = select(measured, data=data, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC)
     columns = {"unchanged": _cells(here, shift=UNSHIFTED)}
-    for shift in results.shifts(data):
-        noise = results.noise_of_shift(data, shift)
+    for shift, noise in results.shifts(data).items():
         title = shift if noise is None else f"{shift}\n{noise.kind}, SD {noise.deviation:.3g}"
         columns[title] = _cells(here, shift=shift)
     caption = f"AUROC on the pooled test set of {data}, by transform of the test images: {CELL}."
@@ -208,9 +207,7 @@ def _shift_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
 def _noise_table(results: Results, measured: pd.DataFrame) -> Table:
     """Tabulate AUROC on data sets that differ in the noise of all their images."""
     here = select(measured, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED, metric=AUROC, shift=UNSHIFTED)
-    columns = {
-        f"{name}\nSD {results.noise_of_data(name).deviation:.3g}": _cells(here, data=name) for name in results.data
-    }
+    columns = {f"{name}\nSD {noise.deviation:.3g}": _cells(here, data=name) for name, noise in results.noise.items()}
     caption = f"AUROC on the pooled test set of each data set, with the same noise in training and test: {CELL}."
     return _system_table(caption, results.systems(*results.data), columns)
 

@@ -116,16 +116,10 @@ class ScoreRecorder(Callback):
         self._scores = []
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Keep the scores of a batch."""
-        del trainer, pl_module, batch, batch_idx, dataloader_idx
+        del trainer, pl_module, args, kwargs
         self._scores += scores_of_batch(outputs)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -165,16 +159,10 @@ class ScoreRecorder(Callback):
         self._started = time.perf_counter()
 
     def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Keep the scores of a batch and its time; copying the scores waits for a GPU to finish."""
-        del trainer, pl_module, batch, batch_idx, dataloader_idx
+        del trainer, pl_module, args, kwargs
         scores = scores_of_batch(outputs)
         self._batch_times.append((time.perf_counter() - self._started, len(scores)))
         self._scores += scores
