@@ -1,11 +1,11 @@
-"""What the parts of LungAtlas detect by themselves, and what their size and their frame cost.
+"""Measure the detection of single parts of LungAtlas, and the effect of their size and frame.
 
     python benchmarks/atlas_parts.py --root datasets/montgomery_shenzhen --output results/atlas_parts
 
-For each split of `configs/data/detection_splits.csv` a segmenter is trained on the training images, their lungs are
-warped into the frame, and each variant of a part is fitted, cross-fitted and calibrated as in the model. Each is scored
-on the test images. The lesion nets, which take longest, are left to the benchmark. Some minutes a split. Writes
-`parts.csv` (a row for each variant, split and figure) and `run.json`.
+For each split of `configs/data/detection_splits.csv`, a segmenter is trained on the training images, the lungs are
+aligned to the frame, and each variant of a part is fitted, cross-fitted, adjusted for exposure as in the model, and
+scored on the test images. The lesion networks, which take longest, are part of the benchmark. Takes some minutes a
+split. Writes `parts.csv` (a row per variant, split and metric) and `run.json`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 TABLE = "configs/data/detection_splits.csv"
 SIZE, STEPS, N_FOLDS = 128, 400, 4
-ALL = 10_000  # patches of a place: more than there are
+ALL = 10_000  # patches per position: more than there are
 VARIANTS: dict[str, Callable[[], AtlasPart]] = {
     "residual_local, 400 components": lambda: SubspaceResidual(locally, 400),
     "residual_local, 200 components": lambda: SubspaceResidual(locally, 200),
@@ -58,19 +58,26 @@ VARIANTS: dict[str, Callable[[], AtlasPart]] = {
     "texture, 200 components": lambda: TextureResidual(200),
 }
 IN_ALL_FRAMES = "residual_local, 400 components"
-"""The variant that is measured in frames by connected components, too."""
+"""Variant that is also measured in frames from connected components."""
 
 
 def component_rows(probability: torch.Tensor) -> Rows:
-    """Find ends and edges of lungs, `(B, 1, R, C)`, by the largest connected component of each, without quantiles."""
-    each = [_component_rows(lungs) for lungs in (probability[:, 0] > 0.5).numpy()]  # noqa: PLR2004  # likelier than not
-    return Rows(*(torch.tensor(np.stack(side), dtype=torch.float32) for side in zip(*each, strict=True)))
+    """Find ends and edges of the lungs from their largest connected components, without quantiles.
+
+    Args:
+        probability: Probability of lung, `(B, 1, R, C)`.
+
+    Returns:
+        Rows of both lungs.
+    """
+    by_image = [_component_rows(lungs) for lungs in (probability[:, 0] > 0.5).numpy()]  # noqa: PLR2004
+    return Rows(*(torch.tensor(np.stack(side), dtype=torch.float32) for side in zip(*by_image, strict=True)))
 
 
-def _component_rows(found: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], ...]:
-    labels, count = ndimage.label(clean_mask(found))
+def _component_rows(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], ...]:
+    labels, count = ndimage.label(clean_mask(mask))
     if count != 2:  # noqa: PLR2004  # two lungs
-        return tuple(side[0].numpy() for side in standard_rows(found.shape[0]))
+        return tuple(side[0].numpy() for side in standard_rows(mask.shape[0]))
     by_column = sorted(range(1, 3), key=lambda lung: ndimage.center_of_mass(labels == lung)[1])
     return tuple(map(np.stack, zip(*(_edges(labels == lung) for lung in by_column), strict=True)))
 
@@ -88,7 +95,7 @@ def _edges(lung: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], ...]:
 
 
 class Split:
-    """One split: its images, the lungs that a segmenter finds in them, and their exposure."""
+    """One split: its images, their predicted lungs, and their exposure."""
 
     def __init__(self, root: Path, seed: int) -> None:
         data = MontgomeryShenzhen(root=root, download=False, protocol="table", split_table=TABLE, seed=seed)
@@ -102,7 +109,7 @@ class Split:
         segmenter = model.lungs.segmenter.requires_grad_()
         fit_segmenter(segmenter, self.images["train"], lungs > 0.5, steps=STEPS, seed=seed)  # noqa: PLR2004
         with torch.no_grad():
-            self.found = {name: model.lungs(gray) for name, gray in self.images.items()}
+            self.lungs = {name: model.lungs(gray) for name, gray in self.images.items()}
             boxes = {name: model.see(gray.expand(-1, 3, -1, -1)).box for name, gray in self.images.items()}
         model.inside, model.outside = healthy_regions(boxes["train"][:, 1:])
         self.exposures = {name: model.exposure(box) for name, box in boxes.items()}
@@ -111,15 +118,28 @@ class Split:
         )
 
     def measure_all(self) -> Iterator[pd.DataFrame]:
-        """Measure each variant, and one of them in frames of another kind."""
-        quantiles = {name: find_rows(found, standard_rows(SIZE)) for name, found in self.found.items()}
+        """Measure every variant, and one of them in frames from connected components.
+
+        Yields:
+            One table per variant.
+        """
+        quantiles = {name: find_rows(lungs, standard_rows(SIZE)) for name, lungs in self.lungs.items()}
         for variant, make in VARIANTS.items():
             yield self.measure(variant, make(), quantiles)
-        components = {name: component_rows(found) for name, found in self.found.items()}
+        components = {name: component_rows(lungs) for name, lungs in self.lungs.items()}
         yield self.measure(f"{IN_ALL_FRAMES}, frame by connected components", VARIANTS[IN_ALL_FRAMES](), components)
 
     def measure(self, variant: str, part: AtlasPart, rows: Mapping[str, Rows]) -> pd.DataFrame:
-        """Fit a part, calibrate it, and score the test images."""
+        """Fit a part, adjust its scores for exposure, and evaluate them on the test images.
+
+        Args:
+            variant: Name of the variant.
+            part: The part.
+            rows: Rows of both lungs by subset.
+
+        Returns:
+            One row per metric and group.
+        """
         frames = {name: to_frame((gray + 1) / 2, rows_grid(rows[name], FRAME)) for name, gray in self.images.items()}
         healthy = cross_fit(part, frames["train"], draw_folds(len(frames["train"]), N_FOLDS, self.seed))
         calibration = ExposureCalibration(1)
@@ -140,7 +160,7 @@ class Split:
 
 
 def _images(dataset: Any) -> torch.Tensor:
-    """Return images in [-1, 1], reduced, `(N, 1, SIZE, SIZE)`."""
+    """Return reduced images in [-1, 1], `(N, 1, SIZE, SIZE)`."""
     return torch.cat([_reduced(dataset[number].image[None, :1] * 2 - 1) for number in range(len(dataset))])
 
 
@@ -149,8 +169,8 @@ def _masks(dataset: Any) -> Iterator[torch.Tensor]:
         yield dataset[number].roi_mask[None, None].float()
 
 
-def _reduced(picture: torch.Tensor) -> torch.Tensor:
-    return antialiased_resize(picture, (SIZE, SIZE))
+def _reduced(image: torch.Tensor) -> torch.Tensor:
+    return antialiased_resize(image, (SIZE, SIZE))
 
 
 def _table(samples: pd.DataFrame, scores: npt.NDArray[np.float32]) -> pd.DataFrame:
@@ -161,10 +181,10 @@ def _table(samples: pd.DataFrame, scores: npt.NDArray[np.float32]) -> pd.DataFra
 
 
 def main(root: Path, output: Path, splits: tuple[int, ...] = (0, 1, 2, 3, 4)) -> None:
-    """Measure each part on its own.
+    """Measure the parts and write the results.
 
     Args:
-        root: Folder with the data, in any layout that the package reads.
+        root: Folder with the data, in any supported layout.
         output: Folder for the results.
         splits: Columns of the table of splits.
     """

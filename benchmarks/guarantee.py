@@ -1,9 +1,10 @@
-"""How often the guarantee of a calibration holds on real scores.
+"""Measure how often the sensitivity guarantee of a calibration holds on real scores.
 
     python benchmarks/guarantee.py results/benchmark/detection/runs/montgomery_shenzhen/lung_atlas/*/scores.csv
 
-Takes the test scores of benchmark runs. Many times, half of the sick images at random choose the threshold and the
-other half measures its sensitivity, with half of the normal ones each. Writes `guarantee.csv` and `guarantee.json`.
+Takes the test scores of benchmark runs. Repeatedly, the threshold is calibrated on a random half of the sick and normal
+images, and its sensitivity and specificity are measured on the other half. Writes `guarantee.csv` and
+`guarantee.json`.
 """
 
 from __future__ import annotations
@@ -24,32 +25,58 @@ DRAWS = 1000
 
 
 def halves(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Split numbers into two halves at random."""
+    """Split the indices below a count into two random halves.
+
+    Args:
+        count: Number of indices.
+        rng: Random generator.
+
+    Returns:
+        Two arrays of indices.
+    """
     order = rng.permutation(count)
     return order[: count // 2], order[count // 2 :]
 
 
-def draw(sick: np.ndarray, normal: np.ndarray, wish: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Return sensitivity and specificity on one half, of the threshold that the other half chose."""
+def measure_split(sick: np.ndarray, normal: np.ndarray, target: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Calibrate a threshold on a random half of the images and measure it on the other half.
+
+    Args:
+        sick: Scores of sick images, `(N,)`.
+        normal: Scores of normal images, `(M,)`.
+        target: Target sensitivity.
+        rng: Random generator.
+
+    Returns:
+        Sensitivity and specificity.
+    """
     (chosen, measured), (normal_chosen, normal_measured) = halves(len(sick), rng), halves(len(normal), rng)
     scores = np.concatenate([sick[chosen], normal[normal_chosen]])
     is_sick = np.arange(len(scores)) < len(chosen)
-    threshold = calibrate_threshold(is_sick, scores, wish, CONFIDENCE).threshold
+    threshold = calibrate_threshold(is_sick, scores, target, CONFIDENCE).threshold
     return float((sick[measured] >= threshold).mean()), float((normal[normal_measured] < threshold).mean())
 
 
-def falls_short_at_most(n_sick: int, wish: float) -> float:
-    """Return how often exchangeable scores without ties would fall short in the measured half."""
+def expected_below_target(n_sick: int, target: float) -> float:
+    """Return the probability that the sensitivity on the measured half is below the target.
+
+    Args:
+        n_sick: Number of sick images, with exchangeable scores without ties.
+        target: Target sensitivity.
+
+    Returns:
+        The probability.
+    """
     chosen, measured = n_sick // 2, n_sick - n_sick // 2
-    missed = misses_allowed(chosen, wish, CONFIDENCE) or 0
-    # More than (1 - wish) of the measured half lie under the chosen half's (missed + 1)-th lowest exactly if, of the
-    # lowest missed + least images of all, no more than `missed` are in the chosen half.
-    least = int(np.floor((1 - wish) * measured + 1e-9)) + 1
+    missed = misses_allowed(chosen, target, CONFIDENCE) or 0
+    # More than (1 - target) of the measured half lie below the (missed + 1)-th lowest of the calibration half exactly
+    # if at most `missed` of the lowest missed + least images of all are in the calibration half.
+    least = int(np.floor((1 - target) * measured + 1e-9)) + 1
     return float(hypergeom(n_sick, chosen, missed + least).cdf(missed))
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure the guarantee on each table of scores, and write the results."""
     parser = ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("tables", type=Path, nargs="+")
     parser.add_argument("--output", type=Path, default=Path("results/guarantee"))
@@ -57,14 +84,14 @@ def main() -> None:
     rng, rows = np.random.default_rng(0), []
     for table in settings.tables:
         scores = pd.read_csv(table).query("subset == 'test' and weights == 'last'")
-        values = scores.score.rank(pct=True)  # any rising function of a score does
+        values = scores.score.rank(pct=True)  # only the order of scores matters
         sick, normal = values[scores.label == "sick"].to_numpy(), values[scores.label == "normal"].to_numpy()
-        for wish in SENSITIVITIES:
-            found = np.array([draw(sick, normal, wish, rng) for _ in range(DRAWS)])
+        for target in SENSITIVITIES:
+            rates = np.array([measure_split(sick, normal, target, rng) for _ in range(DRAWS)])
             rows.append({
-                "run": table.parent.name, "wish": wish, "sensitivity": found[:, 0].mean(),
-                "falls_short": (found[:, 0] < wish).mean(), "expected_to": falls_short_at_most(len(sick), wish),
-                "specificity": found[:, 1].mean(), "least": found[:, 1].min(), "greatest": found[:, 1].max(),
+                "run": table.parent.name, "target": target, "sensitivity": rates[:, 0].mean(),
+                "below_target": (rates[:, 0] < target).mean(), "expected": expected_below_target(len(sick), target),
+                "specificity": rates[:, 1].mean(), "smallest": rates[:, 1].min(), "largest": rates[:, 1].max(),
             })  # fmt: skip
     settings.output.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
