@@ -28,13 +28,19 @@ from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, HOSPITAL_AU
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, image_name
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.alignment import EDGE_SIGMA, MIN_ROW_WIDTH, Rows, find_rows, standard_rows
-from anomalib_cxr.functional.exposure import healthy_regions
 from anomalib_cxr.functional.frames import rows_grid, to_frame
-from anomalib_cxr.models.base.exposure import ExposureCalibration
-from anomalib_cxr.models.lung_atlas.cross_fitting import cross_fit, draw_folds, score_all
+from anomalib_cxr.models.base.exposure import ExposureAdjustment, crop_lungs
+from anomalib_cxr.models.lung_atlas.fitting import cross_fit, draw_folds
 from anomalib_cxr.models.lung_atlas.neighbors import PatchNeighbors
-from anomalib_cxr.models.lung_atlas.parts import FRAME, AtlasPart, by_lungs, locally
-from anomalib_cxr.models.lung_atlas.residuals import SubspaceResidual, TextureResidual
+from anomalib_cxr.models.lung_atlas.parts import (
+    FRAME,
+    AtlasPart,
+    SubspaceResidual,
+    by_lungs,
+    locally,
+    score_in_batches,
+)
+from anomalib_cxr.models.lung_atlas.texture import TextureResidual
 from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel
 from anomalib_cxr.segmentation.postprocessing import clean_mask
 from anomalib_cxr.segmentation.training import fit_segmenter
@@ -106,13 +112,11 @@ class Split:
         lungs = torch.cat([_reduced(mask) for mask in _masks(data.train_data)])
         torch.manual_seed(seed)
         model = LungAtlasModel(SIZE, n_folds=2, n_bank=1)
-        segmenter = model.lungs.segmenter.requires_grad_()
+        segmenter = model.segmenter.network.requires_grad_()
         fit_segmenter(segmenter, self.images["train"], lungs > 0.5, steps=STEPS, seed=seed)  # noqa: PLR2004
         with torch.no_grad():
-            self.lungs = {name: model.lungs(gray) for name, gray in self.images.items()}
-            boxes = {name: model.see(gray.expand(-1, 3, -1, -1)).box for name, gray in self.images.items()}
-        model.inside, model.outside = healthy_regions(boxes["train"][:, 1:])
-        self.exposures = {name: model.exposure(box) for name, box in boxes.items()}
+            self.lungs = {name: model.segmenter(gray) for name, gray in self.images.items()}
+        self.crops = {name: crop_lungs(gray, self.lungs[name]) for name, gray in self.images.items()}
         self.true_exposures = measure_exposure(
             self.samples["train"], pd.concat([self.samples["val"], self.samples["test"]])
         )
@@ -142,11 +146,11 @@ class Split:
         """
         frames = {name: to_frame((gray + 1) / 2, rows_grid(rows[name], FRAME)) for name, gray in self.images.items()}
         healthy = cross_fit(part, frames["train"], draw_folds(len(frames["train"]), N_FOLDS, self.seed))
-        calibration = ExposureCalibration(1)
-        calibration.fit(healthy.score[:, None], self.exposures["train"])
+        adjustment = ExposureAdjustment(n_scores=1)
+        adjustment.fit(healthy.score[:, None], self.crops["train"])
         tables = {}
         for name in ("val", "test"):
-            scores = calibration(score_all(part, frames[name]).score[:, None], self.exposures[name])
+            scores = adjustment(score_in_batches(part, frames[name]).score[:, None], self.crops[name])
             tables[name] = _table(self.samples[name], scores[:, 0].numpy())
         normal = tables["val"][tables["val"].label == NORMAL]
         figures = pd.concat([

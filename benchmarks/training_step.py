@@ -11,7 +11,6 @@ speed is taken away one at a time, and what was not done is added one at a time.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import subprocess
 import sys
@@ -20,7 +19,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -29,16 +27,11 @@ from anomalib.models import Ganomaly
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer
 from measuring import DEVICE, copy_rate, device_name, forget_greatest, matrix_rate, ratio, resident, wait
-from torch import nn
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import flop_registry
 
 from anomalib_cxr import RoiImageBatch, RoiImageItem, RoiSureGanomaly
-from anomalib_cxr.models.networks import strided as halving
-from anomalib_cxr.models.roi_sure_ganomaly import adversary
-from anomalib_cxr.models.roi_sure_ganomaly.judging import JudgedForBoth
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 BASELINE = "Ganomaly (anomalib)"
@@ -46,52 +39,27 @@ EPOCHS, N_TRAIN = 70, 311
 """Of the dissertation's training."""
 
 
-def judge_twice(discriminator: nn.Module, painted: torch.Tensor) -> JudgedForBoth:
-    """Judge as it was done before: once detached from the painter, and once with the weights held."""
-    held = {name: weight.detach() for name, weight in discriminator.named_parameters()}
-    return JudgedForBoth(discriminator(painted.detach()), functional_call(discriminator, held, (painted,)))
-
-
-class JudgedTwice(RoiSureGanomaly):
-    """The step of which the discriminator's one look is taken away."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Let the discriminator judge paintings twice."""
-        with patch.object(adversary, "judge_for_both", judge_twice):
-            super().training_step(batch, batch_idx)
-
-
-class Convolved(RoiSureGanomaly):
-    """The step of which the products of wide layers are taken away."""
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Let all layers be convolutions."""
-        with patch.object(halving, "WEIGHTS_A_PIXEL", math.inf):
-            super().training_step(batch, batch_idx)
-
-
 class UnfusedAdam(RoiSureGanomaly):
     """The step of which the fused Adam is taken away."""
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam by a loop over the weights."""
-        made = super().configure_optimizers()
-        return [torch.optim.Adam(each.param_groups[0]["params"], lr=self.lr, betas=self.betas) for each in made]
-
-
-class Plain(JudgedTwice, Convolved, UnfusedAdam):
-    """The step without what was done for speed."""
+        fused = super().configure_optimizers()
+        return [torch.optim.Adam(each.param_groups[0]["params"], **{**each.defaults, "fused": False}) for each in fused]
 
 
 def channels_last(model: RoiSureGanomaly) -> None:
     """Keep the channels of a pixel side by side."""
     model.to(memory_format=torch.channels_last)
-    model.model.painter.register_forward_pre_hook(lambda _, given: given[0].to(memory_format=torch.channels_last))
+    model.model.ensemble[0].generator.encoder.register_forward_pre_hook(
+        lambda _, given: given[0].to(memory_format=torch.channels_last)
+    )
 
 
 def compiled(model: RoiSureGanomaly) -> None:
     """Compile the networks."""
-    for network in (model.model.painter.encoder, model.model.painter.decoder, model.model.encoder):
+    reconstructor = model.model.ensemble[0]
+    for network in (reconstructor.generator.encoder, reconstructor.generator.decoder, reconstructor.encoder):
         network.compile()
 
 
@@ -123,22 +91,19 @@ class System(NamedTuple):
     @property
     def parts(self) -> int:
         """Batches that make a step."""
-        return int(self.settings.get("accumulate_grad_batches", 1))
+        return int(self.settings.get("optimizer", {}).get("accumulate_grad_batches", 1))
 
 
 SYSTEMS = {
     "l2": System({"reconstruction": "l2"}),
     "sure": System({"reconstruction": "sure"}),
-    "l2, max_features 512": System({"reconstruction": "l2", "max_features": 512}),
-    "sure, max_features 512": System({"reconstruction": "sure", "max_features": 512}),
-    "sure, by quarters": System({"reconstruction": "sure", "accumulate_grad_batches": 4}),
+    "l2, max_features 512": System({"reconstruction": "l2", "network": {"max_features": 512}}),
+    "sure, max_features 512": System({"reconstruction": "sure", "network": {"max_features": 512}}),
+    "sure, by quarters": System({"reconstruction": "sure", "optimizer": {"accumulate_grad_batches": 4}}),
 }
 SURE, COMPILED = SYSTEMS["sure"], "with torch.compile"
 IDEAS = {
     "sure": SURE,
-    "without any": SURE._replace(kind=Plain),
-    "without one look": SURE._replace(kind=JudgedTwice),
-    "without products": SURE._replace(kind=Convolved),
     "without fused Adam": SURE._replace(kind=UnfusedAdam),
     "with channels-last": SURE._replace(prepare=channels_last),
     COMPILED: SURE._replace(prepare=compiled),
@@ -154,7 +119,8 @@ def make(name: str, size: int, batch: int, features: int) -> LightningModule:
         pre_processor = Ganomaly.configure_pre_processor((size, size))
         return Ganomaly(batch, features, pre_processor=pre_processor, visualizer=False)
     settings, kind, prepare, _ = (SYSTEMS | IDEAS)[name]
-    model = kind(image_size=size, n_features=features, seed=0, visualizer=False, **settings)
+    network = {"n_features": features, **settings.get("network", {})}
+    model = kind(image_size=size, seed=0, visualizer=False, **{**settings, "network": network})
     prepare(model)
     return model
 

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = Path(sys.executable).parent
 # Several processes on few cores only lose by threads; a wide terminal breaks no message into lines.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "1000", "PYTHONUNBUFFERED": "1"}
-TINY_MODEL = ["--model.init_args.image_size", "32", "--model.init_args.n_features", "4"]
+TINY_MODEL = ["--model.init_args.image_size", "32", "--model.init_args.network.n_features", "4"]
 
 
 class Answer(NamedTuple):
@@ -177,7 +177,7 @@ def tiny(side_by_side_root):
         *("--data.init_args.root", str(side_by_side_root), "--data.init_args.num_workers", "0"),
         *("--data.init_args.train_batch_size", "4", "--trainer.accelerator", "cpu"),
         # Steps long enough that the scores of the images differ by more than rounding.
-        *("--model.init_args.lr", "0.01"),
+        *("--model.init_args.optimizer.lr", "0.01"),
     ]
 
 

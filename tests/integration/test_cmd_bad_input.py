@@ -56,10 +56,10 @@ def test_broken_files_skipped(in_process, tmp_path, results, tiny, editable, sid
 
 
 def test_setting_out_of_range(command, tmp_path, tiny):
-    code, output = command(tmp_path, "anomalib", *tiny, "--model.init_args.sigma", -1)
+    code, output = command(tmp_path, "anomalib", *tiny, "--model.init_args.sure.sigma", -1)
     assert code != 0
-    assert "sigma = -1" in output
-    assert "sigma >= 0" in output
+    assert "sure.sigma = -1" in output
+    assert "sure.sigma >= 0" in output
     assert "model.init_args" in output
     assert list(tmp_path.iterdir()) == []
 
@@ -67,10 +67,9 @@ def test_setting_out_of_range(command, tmp_path, tiny):
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("model.init_args.tau", 0, "tau > 0"),
-        ("model.init_args.w_rec", -1, "w_rec >= 0"),
-        ("model.init_args.image_size", 100, "32, 64, 128, 256, 512"),
-        ("model.init_args.latent_dim", 0, "latent_dim >= 1"),
+        ("model.init_args.sure.tau", 0, r"sure\.tau > 0"),
+        ("model.init_args.weights.reconstruction", -1, r"weights\.reconstruction >= 0"),
+        ("model.init_args.network.latent_dim", 0, r"network\.latent_dim >= 1"),
         ("data.init_args.train_batch_size", 0, "train_batch_size >= 1"),
     ],
 )
@@ -81,7 +80,13 @@ def test_each_setting_names_its_range(in_process, tmp_path, tiny, setting, value
 
 
 @pytest.mark.parametrize(
-    "setting", ["model.init_args.reconstruction", "model.init_args.target", "data.init_args.source"]
+    "setting",
+    [
+        "model.init_args.image_size",
+        "model.init_args.reconstruction",
+        "model.init_args.adversary.scheme",
+        "data.init_args.source",
+    ],
 )
 def test_unknown_choice(in_process, tmp_path, tiny, setting, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -93,10 +98,10 @@ def test_unknown_choice(in_process, tmp_path, tiny, setting, capsys):
 
 def test_checkpoint_of_another_architecture(in_process, trained, tmp_path, tiny):
     before = trained.checkpoint.read_bytes()
-    other = ["--model.init_args.latent_dim", 7, "--ckpt_path", trained.checkpoint, "--trainer.max_epochs", 3]
-    with pytest.raises(SettingError, match="a checkpoint with latent_dim = 100") as error:
+    other = ["--model.init_args.network.latent_dim", 7, "--ckpt_path", trained.checkpoint, "--trainer.max_epochs", 3]
+    with pytest.raises(SettingError, match=r"a checkpoint with network\.latent_dim = 100") as error:
         in_process(tmp_path, *tiny, *other)
-    assert error.value.expected.endswith("built with: latent_dim = 7")
+    assert error.value.expected.endswith("built with: network.latent_dim = 7")
     assert "report/model.yaml" in error.value.next_step
     assert_no_checkpoint(tmp_path)
     assert trained.checkpoint.read_bytes() == before

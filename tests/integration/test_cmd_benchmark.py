@@ -25,8 +25,8 @@ PHANTOMS = {"root": "phantoms", "n_normal": 20, "n_sick": 10, "size": 32}
 
 def small_system(name):
     """Return a system of `configs/model` at the size of a test."""
-    sizes = {"image_size": 32, "n_features": 4}
-    others = {"fanogan": sizes | {"gan_epochs": 1}, "lung_atlas": SMALL_ATLAS}
+    sizes = {"image_size": 32, "network": {"n_features": 4}}
+    others = {"fanogan": {"image_size": 32, "n_features": 4, "gan_epochs": 1}, "lung_atlas": SMALL_ATLAS}
     return {"config": str(CONFIGS / "model" / f"{name}.yaml"), "model": {"init_args": others.get(name, sizes)}}
 
 

@@ -19,7 +19,7 @@ def nih(nih_root):
         *("train", "--config", CONFIGS / "data/nih_chest_xray14.yaml", "--config", CONFIGS / "model/ganomaly.yaml"),
         *("--data.init_args.root", nih_root, "--data.init_args.num_workers", 0, "--data.init_args.train_batch_size", 8),
         *("--data.init_args.n_train", 20, "--data.init_args.n_val", 2, "--data.init_args.n_test", 4),
-        *("--model.init_args.image_size", 32, "--model.init_args.n_features", 4),
+        *("--model.init_args.image_size", 32, "--model.init_args.network.n_features", 4),
         *("--trainer.max_epochs", 1, "--trainer.accelerator", "cpu"),
     ]
 

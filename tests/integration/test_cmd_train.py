@@ -23,7 +23,7 @@ def one_batch(root):
     return [
         *("train", "--config", CONFIG, "--data.init_args.root", root),
         *("--trainer.max_epochs", 1, "--trainer.limit_train_batches", 1),
-        *("--model.init_args.image_size", 32, "--model.init_args.n_features", 4),
+        *("--model.init_args.image_size", 32, "--model.init_args.network.n_features", 4),
     ]
 
 

@@ -36,7 +36,7 @@ TEXT_HEIGHT = 0.45
 class ReconstructionModel(Protocol):
     """Torch model with a healthy reconstruction of its input, such as that of RoiSureGanomaly."""
 
-    def painting_of(self, images: torch.Tensor) -> torch.Tensor:
+    def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
         """Reconstruct preprocessed images `(B, C, H, W)`.
 
         Args:
@@ -115,7 +115,7 @@ def _reconstruct(model: Any, prepared: torch.Tensor) -> np.ndarray | None:
     """Return the reconstruction in [0, 1]; None for a model without one."""
     if not isinstance(model, ReconstructionModel):
         return None
-    return _array((model.painting_of(prepared).squeeze() + 1) / 2)
+    return _array((model.reconstruct(prepared).squeeze() + 1) / 2)
 
 
 def _reduced(image: torch.Tensor) -> np.ndarray:

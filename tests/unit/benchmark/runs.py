@@ -43,7 +43,10 @@ class Blind(RoiSureGanomaly):
 
 
 def settings(root, class_path="anomalib_cxr.RoiSureGanomaly", epochs=3, **changes):
-    arguments = {"image_size": 32, "n_features": 4, "lr": 0.01, "visualizer": False, "evaluator": False, "seed": 0}
+    arguments = {
+        "image_size": 32, "network": {"n_features": 4}, "optimizer": {"lr": 0.01}, "visualizer": False,
+        "evaluator": False, "seed": 0,
+    }  # fmt: skip
     data = {"root": str(root), "train_batch_size": 8, "eval_batch_size": 4, "seed": 0}
     return {
         "model": {"class_path": class_path, "init_args": arguments},

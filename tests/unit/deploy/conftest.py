@@ -14,7 +14,7 @@ from ..models.xrays import normalize_by, smooth_images
 @pytest.fixture(scope="session")
 def model():
     torch.manual_seed(0)
-    model = RoiSureGanomaly(image_size=64, n_features=8, latent_dim=10, visualizer=False)
+    model = RoiSureGanomaly(image_size=64, network={"n_features": 8, "latent_dim": 10}, visualizer=False)
     for layer in model.model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, a=0.2)

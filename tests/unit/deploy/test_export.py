@@ -99,7 +99,7 @@ class TestContent:
         convolutions = sum(weight.numel() for weight in model.model.parameters() if weight.ndim == 4)
         scoring = sum(value.numel() for value in model.model.state_dict().values())
         assert convolutions <= sum(array.size for array in held) <= 1.01 * scoring
-        head = model.discriminator.encoder.head.weight.shape
+        head = model.discriminators[0].encoder.head.weight.shape
         assert head not in [array.shape for array in held]
 
     def test_every_operation_is_marked_to_stay_in_float32(self, openvino_file):

@@ -66,7 +66,7 @@ def phantoms(root, kind=ChestPhantom):
 
 
 def tiny_model():
-    return RoiSureGanomaly(image_size=32, n_features=4, latent_dim=5, visualizer=False)
+    return RoiSureGanomaly(image_size=32, network={"n_features": 4, "latent_dim": 5}, visualizer=False)
 
 
 def run(root, folder, *, model=None, kind=ChestPhantom, verb="train", ckpt_path=None, **settings):
@@ -275,7 +275,7 @@ def test_scores_of_epochs_before_they_mean_anything_are_left_out(root, tmp_path)
     class Late(RoiSureGanomaly):
         first_scoring_epoch = 1
 
-    model = Late(image_size=32, n_features=4, latent_dim=5, visualizer=False)
+    model = Late(image_size=32, network={"n_features": 4, "latent_dim": 5}, visualizer=False)
     run(root, tmp_path, model=model, verb="fit", max_epochs=2)
     (path,) = tmp_path.rglob("losses.csv")
     losses = pd.read_csv(path)

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from anomalib_cxr import RoiImageBatch, RoiSureGanomaly
 
-from .xrays import LUNGS, SIDE, Films, Xrays
+from .xrays import LUNGS, SIDE, Films, Xrays, grouped
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -41,8 +41,8 @@ def make_tiny():
     """Make a model of a size that trains in a moment."""
 
     def make(kind=RoiSureGanomaly, **settings):
-        tiny = {"image_size": SIDE, "n_features": 4, "latent_dim": 5, "segmenter_steps": 2, "visualizer": False}
-        return kind(**{**tiny, **settings})
+        tiny = {"network__n_features": 4, "network__latent_dim": 5, "lungs__segmenter_steps": 2}
+        return kind(image_size=SIDE, visualizer=False, **grouped({**tiny, **settings}))
 
     return make
 

@@ -46,6 +46,15 @@ class Films(Xrays):
         return super().__getitem__(index).update(roi_mask=LUNGS if self.masks else None)
 
 
+def grouped(settings):
+    """Return settings whose names `group__name` are put together into groups, as scikit-learn's pipelines have them."""
+    groups = {}
+    for name, value in settings.items():
+        group, separator, field = name.partition("__")
+        groups |= {group: {**groups.get(group, {}), field: value}} if separator else {name: value}
+    return groups
+
+
 def smooth_images(height, width, n=1):
     """Smooth random images in [0, 1], `(n, 3, height, width)`: their scores differ more than their rounding does."""
     coarse = torch.rand(n, 1, 9, 9, generator=torch.Generator().manual_seed(height))

@@ -68,8 +68,13 @@ def exported(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("exported")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        settings = {"image_size": 32, "n_features": 4, "latent_dim": 5, "segmenter_steps": 2, "lr": 0.01, "w_adv": 0.1}
-        model = RoiSureGanomaly(visualizer=False, **settings)
+        model = RoiSureGanomaly(
+            image_size=32,
+            network={"n_features": 4, "latent_dim": 5},
+            weights={"adversarial": 0.1},
+            optimizer={"lr": 0.01},
+            visualizer=False,
+        )
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = Trainer(
             accelerator="cpu", devices=1, max_epochs=1, enable_checkpointing=False, num_sanity_val_steps=0, **quiet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from difflib import get_close_matches
 from functools import cache
@@ -64,7 +64,8 @@ def resolve_grid(grid: Grid) -> list[Run]:
     def settings(name: str, system: str, split: int, seed: int) -> Settings:
         part = grid.data[name]
         # Images and metrics after each epoch take time, and the benchmark has its own.
-        model = {**part.model, **part.systems.get(system, {}), "seed": seed, "visualizer": False, "evaluator": False}
+        own = merge_settings(part.model, part.systems.get(system, {}))
+        model = {**own, "seed": seed, "visualizer": False, "evaluator": False}
         return {
             "model": _override(systems[system], model),
             "data": _override(data[name], {**grid.systems[system].data, "seed": split}),
@@ -146,7 +147,7 @@ def arguments_of(class_path: str) -> frozenset[str]:
         class_path: Module and name.
 
     Returns:
-        The names; none for an unknown class.
+        The names, those inside a group of settings with a dot; none for an unknown class.
 
     Example:
         >>> sorted(arguments_of("anomalib_cxr.ChestPhantom") & {"size", "protocol", "image_size"})
@@ -157,7 +158,8 @@ def arguments_of(class_path: str) -> frozenset[str]:
         return frozenset()
     parser = ArgumentParser()
     parser.add_class_arguments(imported, "of", sub_configs=True)
-    return frozenset(vars(parser.get_defaults().of))
+    defaults = parser.get_defaults().of
+    return frozenset({*vars(defaults), *defaults.keys()})
 
 
 class _ConfigErrors:
@@ -190,7 +192,7 @@ def _resolve(part: SystemConfig | DataConfig, section: str, place: str, errors: 
     if class_path is None:
         errors.add(f"{place} without a class", f"config: a file with a section {section!r}, or {section}.class_path")
         return {}
-    init_args = {**from_file.get("init_args", {}), **own.get("init_args", {})}
+    init_args = merge_settings(from_file.get("init_args", {}), own.get("init_args", {}))
     for key in own:
         if key not in {"class_path", "init_args"}:
             errors.add(f"{place}.{section}.{key}", "class_path or init_args")
@@ -201,7 +203,7 @@ def _resolve(part: SystemConfig | DataConfig, section: str, place: str, errors: 
         errors.add(f"{place}.{section}: class {class_path}", f"a subclass of {base.__name__}")
     else:
         known = arguments_of(class_path)
-        for name in (name for name in init_args if name not in known):
+        for name in (name for name in _dotted(init_args, known) if name not in known):
             errors.add(f"{place}.{section}.init_args.{name}", f"{_nearest(name, known)} ({class_path})")
     return {"class_path": class_path, "init_args": init_args}
 
@@ -230,7 +232,38 @@ def _override(part: Settings, arguments: Settings) -> Settings:
     """Override arguments of a resolved class, as far as it takes them."""
     known = arguments_of(part["class_path"])
     taken = {name: value for name, value in arguments.items() if name in known}
-    return {**part, "init_args": {**part["init_args"], **taken}}
+    return {**part, "init_args": merge_settings(part["init_args"], taken)}
+
+
+def merge_settings(first: Settings, second: Settings) -> Settings:
+    """Merge settings, those of groups one by one; the second wins where both set a value.
+
+    Args:
+        first: Settings by name.
+        second: Further settings by name.
+
+    Returns:
+        The settings of both.
+
+    Example:
+        >>> merge_settings({"network": {"n_features": 64, "latent_dim": 100}}, {"network": {"n_features": 16}})
+        {'network': {'n_features': 16, 'latent_dim': 100}}
+    """
+    merged = dict(first)
+    for name, value in second.items():
+        former = merged.get(name)
+        groups = all(isinstance(each, Mapping) and "class_path" not in each for each in (former, value))
+        merged[name] = merge_settings(cast("Settings", former), value) if groups else value
+    return merged
+
+
+def _dotted(settings: Settings, known: Iterable[str]) -> Iterator[str]:
+    """Yield the names of settings; of a group the dotted names inside it."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and any(each.startswith(f"{name}.") for each in known):
+            yield from (f"{name}.{field}" for field in value)
+        else:
+            yield name
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,6 @@ import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.utils.attrs import get_nested_attr
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torchvision.transforms.v2 import Resize, Transform
 
 from anomalib_cxr.data.datasets.dataset import RoiDataset
@@ -29,7 +28,7 @@ from anomalib_cxr.data.sources.samples import check_normal_images, make_samples,
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
 from anomalib_cxr.data.sources.splits import Protocol, assign_splits, describe_splits
 from anomalib_cxr.errors import refuse_settings
-from anomalib_cxr.utils.settings import check_settings
+from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, check_settings
 
 logger = logging.getLogger(__name__)
 

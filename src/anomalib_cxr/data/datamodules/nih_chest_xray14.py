@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from anomalib import TaskType
-from jsonargparse.typing import PositiveInt
 
 from anomalib_cxr.data.reading.radiograph import intact_size
 from anomalib_cxr.data.sources.nih_files import FINDINGS, HEALTHY, find_images, read_entries
@@ -20,7 +19,7 @@ from anomalib_cxr.data.sources.nih_splits import PATIENT_SHARES, sample_images, 
 from anomalib_cxr.data.sources.samples import with_predicted_masks
 from anomalib_cxr.data.sources.splits import PROTOCOLS
 from anomalib_cxr.errors import DatasetError, refuse_settings
-from anomalib_cxr.utils.settings import check_settings
+from anomalib_cxr.utils.settings import PositiveInt, check_settings
 
 from .base import PLACE, TABLE, Masks, RoiDataModule
 

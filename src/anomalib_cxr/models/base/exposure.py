@@ -1,4 +1,4 @@
-"""Scores that do not follow the exposure of X-rays: the regions in which it is measured, and the calibration by it."""
+"""Adjustment of scores for the exposure of X-rays, a regression on nuisance covariates."""
 
 from __future__ import annotations
 
@@ -14,29 +14,59 @@ from anomalib_cxr.functional.frames import box_grid, to_frame
 RIDGE = 5.0
 """Penalty on the slopes, of standardized covariates."""
 LEAST_IMAGES = 60
-"""Healthy images from which on their scores tell what is usual: three covariates, and folds of at least 15."""
+"""Least number of healthy images for an adjustment: three covariates, and folds of at least 15."""
+SIDE = 64
+"""Side of the lung crop in which the exposure is measured."""
 _LEAST_SPREAD = 1e-6
 
 
-class ExposureCalibration(nn.Module):
-    """Turns scores into deviations from what healthy images of the same exposure score.
+class LungCrop(NamedTuple):
+    """X-rays cropped to the bounding box of both lungs."""
 
-    A ridge regression of each score on the covariates of :func:`anomalib_cxr.functional.exposure.exposure_covariates`, fitted
-    on healthy images; the residual, in standard deviations of healthy ones. Scores of healthy images must come from
-    models that have not seen them, or all deviations of others come out too large.
+    gray: torch.Tensor
+    """Gray values in [0, 1], `(B, 1, 64, 64)`."""
+    lungs: torch.Tensor
+    """Probability of lung, `(B, 1, 64, 64)`."""
+
+
+def crop_lungs(gray: torch.Tensor, lungs: torch.Tensor) -> LungCrop:
+    """Crop X-rays to the bounding box of both lungs.
+
+    Args:
+        gray: X-rays in [-1, 1], `(B, 1, H, W)`.
+        lungs: Probability of lung, `(B, 1, H, W)`.
+
+    Returns:
+        The crops, both `(B, 1, 64, 64)`.
+    """
+    stacked = torch.cat([(gray + 1) / 2, lungs], dim=1)  # (B, 2, H, W)
+    crops = to_frame(stacked, box_grid(find_box(lungs), (SIDE, SIDE)))  # (B, 2, 64, 64)
+    return LungCrop(crops[:, :1], crops[:, 1:])
+
+
+class ExposureAdjustment(nn.Module):
+    """Expresses scores as deviations from those of healthy images of the same exposure.
+
+    A ridge regression of each score on the covariates of
+    :func:`anomalib_cxr.functional.exposure.exposure_covariates`, fitted on healthy images; the residual, in standard
+    deviations of healthy ones. The regions of lung and of its surroundings are learned from healthy images too, and the
+    same in each image. Scores of healthy images must come from models that were not trained on them, or all deviations
+    of others come out too large. Fitted to one hospital's images, it adjusts for that hospital's exposures only.
 
     Args:
         n_scores: Scores of an image.
 
     Example:
-        >>> exposures = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-        >>> scores = 5 + exposures[:, :1]  # nothing but exposure
-        >>> calibration = ExposureCalibration(1)
-        >>> calibration.fit(scores, exposures)
-        >>> bool((calibration(scores + 3, exposures) > 10).all())
-        True
+        >>> gray, lungs = torch.rand(80, 1, 64, 64), torch.zeros(80, 1, 64, 64)
+        >>> lungs[..., 12:52, 8:28] = lungs[..., 12:52, 36:56] = 1
+        >>> adjustment, crops = ExposureAdjustment(n_scores=1), crop_lungs(gray, lungs)
+        >>> adjustment.fit(torch.randn(80, 1), crops)
+        >>> adjustment(torch.zeros(80, 1), crops).shape
+        torch.Size([80, 1])
     """
 
+    inside: torch.Tensor
+    outside: torch.Tensor
     center: torch.Tensor
     spread: torch.Tensor
     slope: torch.Tensor
@@ -46,6 +76,8 @@ class ExposureCalibration(nn.Module):
 
     def __init__(self, n_scores: int) -> None:
         super().__init__()
+        self.register_buffer("inside", torch.zeros(SIDE, SIDE, dtype=torch.bool))
+        self.register_buffer("outside", torch.ones(SIDE, SIDE, dtype=torch.bool))
         self.register_buffer("center", torch.zeros(N_COVARIATES))
         self.register_buffer("spread", torch.ones(N_COVARIATES))
         self.register_buffer("slope", torch.zeros(N_COVARIATES, n_scores))
@@ -53,86 +85,52 @@ class ExposureCalibration(nn.Module):
         self.register_buffer("deviation", torch.ones(n_scores))
         self.register_buffer("fitted", torch.tensor(False))
 
-    def fit(self, scores: torch.Tensor, exposures: torch.Tensor) -> None:
-        """Learn what healthy images score.
+    def fit(self, scores: torch.Tensor, crops: LungCrop) -> None:
+        """Learn regions and regression from healthy images.
 
         Args:
-            scores: Scores of healthy images, `(N, n_scores)`; logarithms where a score is a magnitude.
-            exposures: Their covariates, `(N, 3)`.
+            scores: Cross-fitted scores, `(N, n_scores)`; logarithms where a score is a magnitude.
+            crops: The images, `N`.
         """
-        scores, exposures = scores.double(), exposures.double()
-        self.center.copy_(exposures.mean(dim=0))
-        self.spread.copy_(exposures.std(dim=0, correction=0).clamp(min=_LEAST_SPREAD))
-        standard = (exposures - self.center) / self.spread  # (N, 3)
+        for region, learned in zip((self.inside, self.outside), healthy_regions(crops.lungs), strict=True):
+            region.copy_(learned)
+        scores, covariates = scores.double(), self.covariates(crops).double()  # (N, n_scores), (N, 3)
+        self.center.copy_(covariates.mean(dim=0))
+        self.spread.copy_(covariates.std(dim=0, correction=0).clamp(min=_LEAST_SPREAD))
+        standard = (covariates - self.center) / self.spread  # (N, 3)
         mean = scores.mean(dim=0)
         penalized = standard.T @ standard + RIDGE * torch.eye(N_COVARIATES).to(standard)
         self.slope.copy_(torch.linalg.solve(penalized, standard.T @ (scores - mean)))
         self.offset.copy_(mean)
-        self.fitted.fill_(True)
         self.deviation.fill_(1)
-        self.deviation.copy_(self(scores, exposures).std(dim=0, correction=0).clamp(min=_LEAST_SPREAD))
+        residuals = self._residuals(scores, covariates)
+        self.deviation.copy_(residuals.std(dim=0, correction=0).clamp(min=_LEAST_SPREAD))
+        self.fitted.fill_(True)
 
-    def forward(self, scores: torch.Tensor, exposures: torch.Tensor) -> torch.Tensor:
-        """Return how far scores, `(B, n_scores)`, are above those of healthy images of such exposures, `(B, 3)`."""
+    def covariates(self, crops: LungCrop) -> torch.Tensor:
+        """Measure the exposure of images.
+
+        Args:
+            crops: The images, `B`.
+
+        Returns:
+            The covariates, `(B, 3)`.
+        """
+        return exposure_covariates(crops.gray, self.inside, self.outside)
+
+    def forward(self, scores: torch.Tensor, crops: LungCrop) -> torch.Tensor:
+        """Adjust scores.
+
+        Args:
+            scores: Scores, `(B, n_scores)`.
+            crops: The images, `B`.
+
+        Returns:
+            Standard deviations above the scores of healthy images of the same exposure, `(B, n_scores)`.
+        """
+        return self._residuals(scores, self.covariates(crops))
+
+    def _residuals(self, scores: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
         # The expected score is added, of the opposite: a product and a difference in one would lose OpenVINO's float32.
-        opposite = ((self.center - exposures) / self.spread) @ self.slope.to(exposures)
+        opposite = ((self.center - covariates) / self.spread) @ self.slope.to(covariates)
         return (scores - self.offset + opposite) / self.deviation
-
-
-SIDE = 64
-"""Side of the frame of the lungs' box in which the exposure is measured."""
-
-
-class Boxed(NamedTuple):
-    """X-rays in the frame of their lungs' box."""
-
-    light: torch.Tensor
-    """Gray values in [0, 1], `(B, 1, 64, 64)`."""
-    lungs: torch.Tensor
-    """Probability of lung, `(B, 1, 64, 64)`."""
-
-
-def boxed(gray: torch.Tensor, lungs: torch.Tensor) -> Boxed:
-    """Warp X-rays in [-1, 1] and their probability of lung, both `(B, 1, H, W)`, into the frame of the lungs' box."""
-    both = torch.cat([(gray + 1) / 2, lungs], dim=1)
-    framed = to_frame(both, box_grid(find_box(lungs), (SIDE, SIDE)))
-    return Boxed(framed[:, :1], framed[:, 1:])
-
-
-class ExposedScore(nn.Module):
-    """Calibrates one score of an X-ray by its exposure; see :class:`ExposureCalibration`.
-
-    What counts as lung and as outside is learned from healthy people too, and the same in each image. Of one hospital's
-    images it learns that hospital's exposures only.
-
-    Example:
-        >>> gray, lungs = torch.rand(80, 1, 64, 64), torch.zeros(80, 1, 64, 64)
-        >>> lungs[..., 12:52, 8:28] = lungs[..., 12:52, 36:56] = 1
-        >>> score = ExposedScore()
-        >>> score.fit(torch.randn(80), boxed(gray, lungs))
-        >>> score(torch.zeros(2), boxed(gray[:2], lungs[:2])).shape
-        torch.Size([2])
-    """
-
-    inside: torch.Tensor
-    outside: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("inside", torch.zeros(SIDE, SIDE, dtype=torch.bool))
-        self.register_buffer("outside", torch.ones(SIDE, SIDE, dtype=torch.bool))
-        self.calibration = ExposureCalibration(1)
-
-    def fit(self, scores: torch.Tensor, of: Boxed) -> None:
-        """Learn from healthy images' cross-fitted scores, `(N,)`, and from the images themselves."""
-        for region, learned in zip((self.inside, self.outside), healthy_regions(of.lungs), strict=True):
-            region.copy_(learned)
-        self.calibration.fit(scores.unsqueeze(1), self._exposure(of))
-
-    def _exposure(self, of: Boxed) -> torch.Tensor:
-        return exposure_covariates(of.light, self.inside, self.outside)
-
-    def forward(self, scores: torch.Tensor, of: Boxed) -> torch.Tensor:
-        """Return how far scores, `(B,)`, are above those of healthy images of such exposures, `(B,)`."""
-        deviations: torch.Tensor = self.calibration(scores.unsqueeze(1), self._exposure(of))
-        return deviations.squeeze(1)

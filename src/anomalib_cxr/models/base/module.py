@@ -1,26 +1,39 @@
-"""What surrounds the networks of each model here: pre- and post-processing, metrics, pictures, guards and exports."""
+"""Base class of the models: seeds, finite-value checks, checkpoints, optimizer steps, exports and anomalib's parts."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
 from anomalib.data import ImageBatch
+from anomalib.deploy.export import CompressionType
 from anomalib.metrics import AUROC, Evaluator, F1Score
+from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
+from anomalib.visualization import Visualizer
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from anomalib_cxr.deploy.export import WholeExport
-from anomalib_cxr.errors import SettingError
+from anomalib_cxr.deploy.export import export_openvino, export_whole, without_parts
+from anomalib_cxr.errors import DivergenceError, SettingError
 
-from .guarded import GuardedTraining
 from .pre_processor import RoiPreProcessor
-from .reproducible import ReproducibleTraining
+from .reproducible import random_states, restore_random_states
+from .settings import as_plain, check_architecture, setting_of
 from .visualizer import RadiographVisualizer
 
 logger = logging.getLogger(__name__)
+
+_KEPT = "the checkpoint of the last whole epoch is kept"
 
 
 def to_gray(images: torch.Tensor) -> torch.Tensor:
@@ -39,12 +52,39 @@ def to_gray(images: torch.Tensor) -> torch.Tensor:
     return images.mean(dim=1, keepdim=True)
 
 
+def lung_masks(batch: Any, setting: str) -> torch.Tensor:
+    """Return the lung masks of a batch as numbers.
+
+    Args:
+        batch: A batch with or without `roi_mask`.
+        setting: What needs the masks, such as `target = 'lungs'`.
+
+    Returns:
+        The masks, `(B, 1, H, W)`, 1 in the lungs.
+
+    Raises:
+        SettingError: If the batch has none.
+    """
+    masks: torch.Tensor | None = getattr(batch, "roi_mask", None)
+    if masks is None:
+        raise SettingError(
+            f"{setting} and training images without lung masks",
+            "batches with roi_mask, as anomalib_cxr.MontgomeryShenzhen and anomalib_cxr.ChestPhantom yield them",
+            "train on one of these data modules, or without masks: a segmenter by its path where one is needed, and "
+            "target: image where there is a target",
+        )
+    return masks.unsqueeze(1).to(torch.float32)
+
+
 def resolve_pre_processor(given: nn.Module | bool, image_size: int) -> nn.Module | bool:
     """Return the pre-processor of a model, or refuse one of another size, or one that leaves the lung masks behind.
 
     Args:
-        given: What the model was given: True for :class:`RoiPreProcessor`, False for none.
+        given: Argument of the model: True for :class:`RoiPreProcessor`, False for none.
         image_size: Side of the square that the network sees.
+
+    Returns:
+        The pre-processor; False for none.
 
     Raises:
         SettingError: If it does not prepare images as the model needs them.
@@ -61,13 +101,214 @@ def resolve_pre_processor(given: nn.Module | bool, image_size: int) -> nn.Module
     )
 
 
-class RadiographModule(WholeExport, GuardedTraining, ReproducibleTraining):  # type: ignore[misc]  # as anomalib's own mix
-    """What each model has beside its networks and its training; to be mixed into a subclass of `AnomalibModule`.
+class RadiographModule(AnomalibModule):
+    """Base class of the models, around a torch model that scores.
 
-    It is none itself, because anomalib finds models by name only among the direct subclasses.
+    A subclass makes its torch model as `model` and defines `training_step`. Where it optimizes manually, it calls
+    :meth:`take_step`, or :meth:`accumulate_gradients` and :meth:`step`, which work in several processes too.
+
+    Args:
+        seed: Seed of a training; None for the state of torch's own random numbers. It is set when a training starts,
+            because anomalib 2.7's command reads `seed_everything` and does not apply it.
+        pre_processor: As in anomalib.
+        post_processor: As in anomalib.
+        evaluator: As in anomalib.
+        visualizer: As in anomalib.
+
+    Attributes:
+        architecture: Settings, by dotted name, without which a checkpoint's weights do not fit or mean something else.
+        remedy: Advice against losses that are not finite.
+        training_only: Attributes with networks that scoring does without; an exported model has none of them.
     """
 
+    architecture: ClassVar[tuple[str, ...]]
+    remedy: ClassVar[str] = "lower lr"
+    training_only: ClassVar[tuple[str, ...]] = ()
     model: nn.Module
+
+    def __init__(
+        self,
+        seed: int | None,
+        pre_processor: nn.Module | bool,
+        post_processor: PostProcessor | bool,
+        evaluator: Evaluator | bool,
+        visualizer: Visualizer | bool,
+    ) -> None:
+        super().__init__(pre_processor, post_processor, evaluator, visualizer)
+        self.hparams.update(as_plain(self.hparams))
+        self.seed = seed
+        self._random_states: dict[str, torch.Tensor] = {}
+
+    # Losses and checkpoints
+
+    def finite_losses(self, terms: dict[str, torch.Tensor], batch_idx: int) -> dict[str, float]:
+        """Return loss terms as the mean over processes, or stop the training before they harm the weights.
+
+        Args:
+            terms: Scalars by name.
+            batch_idx: Number of the batch in its epoch.
+
+        Returns:
+            The means by name.
+
+        Raises:
+            DivergenceError: If one is not finite; it names the term, the epoch and the step.
+        """
+        stacked = self.trainer.strategy.reduce(torch.stack([term.detach().float() for term in terms.values()]))
+        values = dict(zip(terms, stacked.tolist(), strict=True))
+        broken = [name for name, term in zip(terms, stacked, strict=True) if not torch.isfinite(term)]
+        if broken:
+            raise DivergenceError(
+                f"{', '.join(f'{name} = {values[name]}' for name in broken)} in epoch {self.current_epoch}, "
+                f"step {self.trainer.fit_loop.total_batch_idx} (batch {batch_idx} of the epoch)",
+                "finite losses",
+                f"{self.remedy}; {_KEPT}",
+            )
+        return values
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep architecture and random numbers, and refuse to keep weights that are not finite.
+
+        The architecture stands beside the hyperparameters, which `load_from_checkpoint` overwrites with its arguments.
+        """
+        broken = [name for name, weight in self.named_parameters() if not torch.isfinite(weight).all()]
+        if broken:
+            raise DivergenceError(
+                f"weights that are not finite after epoch {self.current_epoch}: {', '.join(broken)}",
+                "finite weights",
+                f"lower lr; {_KEPT}",
+            )
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["architecture"] = self._own_architecture()
+        checkpoint["rng_states"] = random_states(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another architecture, and remember the state of the random numbers."""
+        check_architecture(self._own_architecture(), checkpoint.get("architecture", {}))
+        super().on_load_checkpoint(checkpoint)
+        self._random_states = checkpoint.get("rng_states", {})
+
+    def _own_architecture(self) -> dict[str, Any]:
+        return {name: setting_of(self.hparams, name) for name in self.architecture}
+
+    # Random numbers
+
+    def on_fit_start(self) -> None:
+        """Refuse trainers that the steps do not work with; seed a new training, or restore that of a checkpoint."""
+        if not self.automatic_optimization:
+            check_processes(self.trainer, self)
+        if self.seed is not None:
+            seed_everything(self.seed, workers=True)
+        if self.trainer.ckpt_path is None:
+            self._random_states = {}
+        restore_random_states(self._random_states, self.device)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let the random numbers go on once a resumed training is under way."""
+        del batch, batch_idx
+        self._random_states = {}
+
+    def on_train_epoch_end(self) -> None:
+        """Restore the random numbers again if no batch has come yet.
+
+        From a checkpoint that validation saved, Lightning first ends that epoch, after a seed for a loader of no use.
+        """
+        restore_random_states(self._random_states, self.device)
+
+    @contextmanager
+    def process_draws(self) -> Iterator[None]:
+        """Draw other numbers in each process, and leave the state of all at one value, which a checkpoint holds.
+
+        Yields:
+            Nothing.
+        """
+        if self.trainer.world_size == 1:
+            yield
+            return
+        common = int(torch.randint(2**62, ()))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(common + self.trainer.global_rank)
+            yield
+
+    # Manual optimization
+
+    def take_step(self, optimizer: LightningOptimizer, loss: torch.Tensor) -> None:
+        """Take one step of one optimizer; alike in all processes.
+
+        Args:
+            optimizer: The optimizer.
+            loss: A scalar, the mean over this process's share of the batch.
+        """
+        optimizer.zero_grad()
+        self.accumulate_gradients(loss)
+        self.step(optimizer)
+
+    def accumulate_gradients(self, loss: torch.Tensor) -> None:
+        """Add the gradients of a loss to those of the weights, in this process only.
+
+        DDP averages the gradients of one backward pass through all parameters and stops at any other; here each
+        optimizer has a pass of its own, so that :meth:`step` averages.
+
+        Args:
+            loss: A scalar.
+        """
+        wrapped = self.trainer.strategy.model
+        local: AbstractContextManager[Any] = nullcontext()
+        if isinstance(wrapped, DistributedDataParallel):
+            local = wrapped.no_sync()
+        with local:
+            self.manual_backward(loss)
+
+    def step(self, optimizer: LightningOptimizer) -> None:
+        """Average the gradients of an optimizer's weights over the processes, and take its step.
+
+        Args:
+            optimizer: The optimizer; weights without gradient stay as they are.
+        """
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        if self.trainer.world_size > 1 and gradients:
+            mean = self.trainer.strategy.reduce(parameters_to_vector(gradients), reduce_op="mean")
+            vector_to_parameters(mean, gradients)
+        optimizer.step()
+
+    # Exports
+
+    def check_exportable(self) -> None:
+        """Refuse to export a model that cannot score yet; to be overridden where there are such."""
+
+    def to_torch(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
+        """Export to PyTorch, without networks that only training needs; see anomalib's `ExportMixin.to_torch`."""
+        self.check_exportable()
+        with without_parts(self, self.training_only):
+            return export_whole(super().to_torch, export_root, *args, **kwargs)
+
+    def to_onnx(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
+        """Export to ONNX; see anomalib's `ExportMixin.to_onnx`. The operator set is the one torch's exporter writes."""
+        self.check_exportable()
+        return export_whole(super().to_onnx, export_root, *args, **{"opset_version": 18, **kwargs})
+
+    def to_openvino(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
+        """Export to OpenVINO; see anomalib's `ExportMixin.to_openvino` and :func:`anomalib_cxr.deploy.export`."""
+        exporter: Callable[..., Path] = super().to_openvino
+        return export_openvino(exporter, export_root, *args, **kwargs)
+
+    def _compress_ov_model(
+        self,
+        model: Any,
+        compression_type: CompressionType | None = None,
+        datamodule: Any = None,
+        metric: Any = None,
+        task: Any = None,
+        max_drop: float = 0.01,
+    ) -> Any:
+        """Quantize a converted model; anomalib's own way quantizes layers that scores are too sensitive to."""
+        from anomalib_cxr.deploy.quantization import quantize  # noqa: PLC0415  # NNCF takes seconds to import
+
+        del task
+        return quantize(model, CompressionType(compression_type), datamodule, metric, max_drop)
+
+    # anomalib's parts
 
     @property
     def first_scoring_epoch(self) -> int:
@@ -80,14 +321,14 @@ class RadiographModule(WholeExport, GuardedTraining, ReproducibleTraining):  # t
         return batch.update(**self.model(batch.image)._asdict())
 
     def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Tell each image's probability, which anomalib's command leaves out of its pictures."""
+        """Log each image's probability, which anomalib's command leaves out of its figures."""
         del batch, batch_idx, dataloader_idx
         for path, probability in zip(outputs.image_path or (), outputs.pred_score, strict=False):
             logger.info("%s: anomaly probability %.4f", path, probability)
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """Return what the trainer must be given: no clipping, as manual optimization demands, and no sanity check."""
+        """Return arguments of the trainer: no clipping, as manual optimization demands, and no sanity check."""
         return {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
 
     @property
@@ -104,7 +345,7 @@ class RadiographModule(WholeExport, GuardedTraining, ReproducibleTraining):  # t
 
     @classmethod
     def configure_visualizer(cls) -> RadiographVisualizer:
-        """Return pictures that show 16-bit PNG and DICOM too."""
+        """Return a visualizer that shows 16-bit PNG and DICOM too."""
         return RadiographVisualizer()
 
     @staticmethod
@@ -118,4 +359,30 @@ class RadiographModule(WholeExport, GuardedTraining, ReproducibleTraining):  # t
                 AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
                 F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
             ],
+        )
+
+
+def check_processes(trainer: Trainer, module: nn.Module) -> None:
+    """Refuse strategies that split networks, and synchronized batch normalization on CPUs, which torch does not have.
+
+    Args:
+        trainer: The trainer, set up.
+        module: The module that it trains.
+
+    Raises:
+        SettingError: If the trainer asks for either.
+    """
+    strategy = trainer.strategy
+    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        raise SettingError(
+            f"trainer.strategy {type(strategy).__name__}",
+            "one device, or ddp",
+            "set trainer.strategy: ddp, or trainer.devices: 1",
+        )
+    synchronized = any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules())
+    if synchronized and strategy.root_device.type == "cpu":
+        raise SettingError(
+            "trainer.sync_batchnorm = True on CPUs",
+            "GPUs: torch synchronizes batch normalization on them only",
+            "set trainer.sync_batchnorm: false, or trainer.accelerator: gpu",
         )

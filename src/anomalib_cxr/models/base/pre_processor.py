@@ -1,4 +1,4 @@
-"""Pre-processing that keeps image and lung mask together and is the same in training and in an exported graph."""
+"""Pre-processing of image and masks together, the same in training and in an exported graph."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class RoiPreProcessor(PreProcessor):
     """Resizes image, lesion mask and lung mask to a square, and scales the image from [0, 1] to [-1, 1].
 
     In the training loop the resizing is torchvision's, antialiased. An exported graph does the same with two matrix
-    products (:func:`anomalib_cxr.functional.antialiased_resize`), so that it takes images of any size and sees the
-    same pixels.
+    products (:func:`anomalib_cxr.functional.antialiased_resize`), so that it takes images of any size and computes
+    the same pixels.
 
     Args:
-        image_size: Side of the square that the network sees, in pixels.
+        image_size: Side of the square input of the networks, in pixels.
 
     Example:
         >>> pre_processor = RoiPreProcessor(64)
@@ -50,11 +50,11 @@ class RoiPreProcessor(PreProcessor):
         return torch.cat([small] * batch.shape[1], dim=1)  # `expand` cost LungAtlas its float32 in OpenVINO
 
     def _prepare(self, batch: Any) -> None:
-        """Transform all pictures of a batch together, in place."""
+        """Transform image and masks of a batch together, in place."""
         masks = [name for name in ("gt_mask", "roi_mask") if getattr(batch, name, None) is not None]
-        pictures = self.transform(batch.image, *(getattr(batch, name) for name in masks))
-        for name, picture in zip(("image", *masks), pictures if masks else (pictures,), strict=True):
-            setattr(batch, name, picture)
+        transformed = self.transform(batch.image, *(getattr(batch, name) for name in masks))
+        for name, value in zip(("image", *masks), transformed if masks else (transformed,), strict=True):
+            setattr(batch, name, value)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Prepare a training batch."""
@@ -83,7 +83,7 @@ class RoiPreProcessor(PreProcessor):
         self._prepare(batch)
 
     def checkpoint_config(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the part of a checkpoint."""
         return {"image_size": self.image_size}
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Fanogan: f-AnoGAN, a generator of healthy X-rays and an encoder into it; scores by what it cannot generate."""
+"""Fanogan: f-AnoGAN, a generator of healthy X-rays and an encoder into it; scores by the reconstruction error."""
 
 from .lightning_model import Fanogan
 from .torch_model import FanoganModel

@@ -12,11 +12,14 @@ import torch
 
 
 def wasserstein_gap(real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
-    """Return `mean D(x) - mean D(G(z))`: how far the critic tells them apart, an estimate of their distance.
+    """Return `mean D(x) - mean D(G(z))`, the critic's estimate of the Wasserstein distance.
 
     Args:
         real: The critic's values of real images, `(B,)`.
         generated: Those of generated ones, `(B,)`.
+
+    Returns:
+        A scalar.
     """
     return real.mean() - generated.mean()
 
@@ -28,6 +31,9 @@ def critic_loss(gap: torch.Tensor, penalty: torch.Tensor, w_gp: float) -> torch.
         gap: :func:`wasserstein_gap`, a scalar.
         penalty: Mean of the gradient penalty, a scalar.
         w_gp: Weight of the penalty.
+
+    Returns:
+        A scalar.
 
     Example:
         >>> critic_loss(torch.tensor(2.0), torch.tensor(0.5), w_gp=10.0)
@@ -41,12 +47,15 @@ def generator_loss(generated: torch.Tensor) -> torch.Tensor:
 
     Args:
         generated: The critic's values of generated images, `(B,)`.
+
+    Returns:
+        A scalar.
     """
     return -generated.mean()
 
 
 class Residual(NamedTuple):
-    """How far images are from what is generated of their codes."""
+    """Difference between images and their reconstructions."""
 
     image: torch.Tensor
     """Mean squared difference of the images, `(B,)`."""
@@ -54,5 +63,12 @@ class Residual(NamedTuple):
     """Mean squared difference of the critic's features, `(B,)`."""
 
     def total(self, kappa: float) -> torch.Tensor:
-        """Return `image + kappa * features`, `(B,)`: the score, and in the mean the encoder's loss."""
+        """Return `image + kappa * features`: the score, and in the mean the encoder's loss.
+
+        Args:
+            kappa: Weight of the features.
+
+        Returns:
+            `(B,)`.
+        """
         return self.image + kappa * self.features

@@ -5,8 +5,6 @@ The critic's last layer is no part of them, because a score does not need it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from anomalib.data import InferenceBatch
 from torch import nn
@@ -18,17 +16,8 @@ from anomalib_cxr.models.networks.wgan_gp import ResidualGenerator, ResidualTrun
 from .loss import Residual
 
 
-class Reconstruction(NamedTuple):
-    """What the generator makes of an image's code."""
-
-    painted: torch.Tensor
-    """`G(E(x))` in [-1, 1], `(B, 1, H, W)`."""
-    code: torch.Tensor
-    """`E(x)` in [-1, 1], `(B, latent_dim)`."""
-
-
 class FanoganEncoder(nn.Module):
-    """From an image to a code in [-1, 1], in the critic's layout.
+    """Encoder of an image into a code in [-1, 1], in the critic's layout.
 
     Args:
         image_size: Side of the square image, a power of two.
@@ -46,12 +35,19 @@ class FanoganEncoder(nn.Module):
         self.head = glorot_linear(self.trunk.n_out, latent_dim)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Encode images `(B, 1, H, W)` into codes `(B, latent_dim)`."""
+        """Encode images.
+
+        Args:
+            image: Gray images in [-1, 1], `(B, 1, H, W)`.
+
+        Returns:
+            Codes, `(B, latent_dim)`.
+        """
         return torch.tanh(self.head(self.trunk(image)))
 
 
 class FanoganModel(nn.Module):
-    """Scores an image by how far it is from the nearest thing that a generator of healthy images can make.
+    """Scores an image by its distance from its reconstruction by a generator of healthy images.
 
     `mean (x - G(E(x)))^2 + kappa * mean (f(x) - f(G(E(x))))^2`, `f` the critic's features.
 
@@ -68,8 +64,6 @@ class FanoganModel(nn.Module):
         (torch.Size([2]), torch.Size([2, 1, 32, 32]))
     """
 
-    to_gray = staticmethod(to_gray)
-
     def __init__(self, image_size: int = 64, latent_dim: int = 128, n_features: int = 64, kappa: float = 1.0) -> None:
         super().__init__()
         self.kappa = kappa
@@ -77,20 +71,31 @@ class FanoganModel(nn.Module):
         self.features = ResidualTrunk(image_size, n_features)
         self.encoder = FanoganEncoder(image_size, latent_dim, n_features)
 
-    def paint(self, gray: torch.Tensor) -> Reconstruction:
-        """Encode gray images in [-1, 1], `(B, 1, H, W)`, and generate images of the codes."""
-        code = self.encoder(gray)
-        return Reconstruction(self.generator(code), code)
+    def reconstruct(self, images: torch.Tensor) -> torch.Tensor:
+        """Reconstruct X-rays.
 
-    def painting_of(self, images: torch.Tensor) -> torch.Tensor:
-        """Paint images as the pre-processor leaves them, `(B, C, H, W)`, in gray in [-1, 1], `(B, 1, H, W)`."""
-        return self.paint(self.to_gray(images)).painted
+        Args:
+            images: X-rays in [-1, 1], `(B, C, H, W)`.
 
-    def residual(self, gray: torch.Tensor, painted: torch.Tensor) -> Residual:
-        """Compare images with what was generated of their codes, both `(B, 1, H, W)`, per image."""
+        Returns:
+            `G(E(x))` in gray in [-1, 1], `(B, 1, H, W)`.
+        """
+        image: torch.Tensor = self.generator(self.encoder(to_gray(images)))
+        return image
+
+    def residual(self, gray: torch.Tensor, reconstructed: torch.Tensor) -> Residual:
+        """Compare images with their reconstructions.
+
+        Args:
+            gray: Gray images in [-1, 1], `(B, 1, H, W)`.
+            reconstructed: Their reconstructions, `(B, 1, H, W)`.
+
+        Returns:
+            The differences of gray values and features, each `(B,)`.
+        """
         return Residual(
-            mean_squared_distance(gray, painted),
-            mean_squared_distance(self.features(gray), self.features(painted)),
+            mean_squared_distance(gray, reconstructed),
+            mean_squared_distance(self.features(gray), self.features(reconstructed)),
         )
 
     def forward(self, images: torch.Tensor) -> InferenceBatch:
@@ -100,11 +105,10 @@ class FanoganModel(nn.Module):
             images: X-rays in [-1, 1], `(B, C, H, W)`, their channels alike.
 
         Returns:
-            `pred_score` `(B,)`, at least 0, and `anomaly_map` `(B, 1, H, W)`: the difference between the image and
-            what was generated of its code, in [0, 1].
+            `pred_score` `(B,)`, at least 0, and `anomaly_map` `(B, 1, H, W)`: the difference between the image and its
+            reconstruction, in [0, 1].
         """
-        gray = self.to_gray(images)
-        painted = self.paint(gray).painted
-        return InferenceBatch(
-            pred_score=self.residual(gray, painted).total(self.kappa), anomaly_map=(gray - painted).abs() / 2
-        )
+        gray = to_gray(images)
+        reconstructed = self.reconstruct(gray)
+        score = self.residual(gray, reconstructed).total(self.kappa)
+        return InferenceBatch(pred_score=score, anomaly_map=(gray - reconstructed).abs() / 2)

@@ -1,4 +1,4 @@
-"""LungAtlas: healthy lungs warped into one frame; scores by how far others are from them, in several ways."""
+"""LungAtlas: aligns both lungs to a common frame and scores their deviation from healthy lungs."""
 
 from .lightning_model import LungAtlas
 from .torch_model import LungAtlasModel

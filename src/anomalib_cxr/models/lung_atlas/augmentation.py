@@ -1,4 +1,4 @@
-"""Healthy lungs as they might have been taken on another day: moved a little in the frame, and exposed otherwise."""
+"""Augmentation of healthy lungs: affine transforms in the frame, and changes of exposure and sharpness."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ GAMMA, SHARPNESS = 0.5, 0.8
 """Greatest logarithm of the exponent, and greatest multiple of the fine detail that is added or taken off."""
 
 ENOUGH, MOST_COPIES, STRENGTH, _SEED = 2500, 9, 0.5, 0
-"""Images from which on a subspace of healthy lungs learns no more from moved copies, copies of each at most, how far
-these are moved, and the seed of that."""
+"""Images from which on moved copies add nothing to a subspace of healthy lungs, copies of each at most, their strength,
+and the seed of the transforms."""
 
 
 def moved_copies(frames: torch.Tensor) -> torch.Tensor:
-    """Add copies to few frames, each lung moved a little, so that a subspace knows how lungs may lie in it.
+    """Add copies to few frames, each lung moved a little, so that a subspace covers the positions of lungs.
 
     Args:
         frames: Healthy lungs, `(N, 1, H, W)`.
@@ -37,31 +37,52 @@ def moved_copies(frames: torch.Tensor) -> torch.Tensor:
 
 
 def uniform(count: int, low: float, high: float, draw: torch.Generator) -> torch.Tensor:
-    """Draw one number for each image, `(B, 1, 1, 1)`."""
+    """Draw one number for each image.
+
+    Args:
+        count: Number of images.
+        low: Lower bound.
+        high: Upper bound.
+        draw: Source of random numbers.
+
+    Returns:
+        `(B, 1, 1, 1)`.
+    """
     return torch.rand(count, 1, 1, 1, generator=draw) * (high - low) + low
 
 
-def move(pictures: torch.Tensor, strength: float, draw: torch.Generator) -> torch.Tensor:
-    """Scale, turn and shift pictures, `(B, C, H, W)`, all channels alike; the border goes on beyond itself.
+def move(images: torch.Tensor, strength: float, draw: torch.Generator) -> torch.Tensor:
+    """Scale, turn and shift images, all channels alike; pixels beyond the border repeat it.
 
     Args:
-        pictures: Of any range.
+        images: Images of any range, `(B, C, H, W)`.
         strength: 1 for the full range of the draws, 0 for none.
-        draw: Source of the draws.
+        draw: Source of random numbers.
+
+    Returns:
+        Moved images, `(B, C, H, W)`.
     """
 
     def vary(width: float) -> torch.Tensor:
-        return uniform(len(pictures), -strength * width, strength * width, draw).flatten()
+        return uniform(len(images), -strength * width, strength * width, draw).flatten()
 
     scale_x, scale_y, turn, shift_x, shift_y = 1 + vary(SCALE), 1 + vary(SCALE), vary(TURN), vary(SHIFT), vary(SHIFT)
     rows = [turn.cos() * scale_x, -turn.sin() * scale_x, shift_x, turn.sin() * scale_y, turn.cos() * scale_y, shift_y]
-    theta = torch.stack(rows, dim=1).reshape(-1, 2, 3).to(pictures)
-    grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
-    return functional.grid_sample(pictures, grid, align_corners=False, padding_mode="border")
+    theta = torch.stack(rows, dim=1).reshape(-1, 2, 3).to(images)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, align_corners=False, padding_mode="border")
 
 
 def expose(frames: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """Change exponent and sharpness of frames in [0, 1], `(B, 1, H, W)`."""
+    """Change exponent and sharpness of frames.
+
+    Args:
+        frames: Frames in [0, 1], `(B, 1, H, W)`.
+        draw: Source of random numbers.
+
+    Returns:
+        Changed frames in [0, 1], `(B, 1, H, W)`.
+    """
     count = len(frames)
     frames = frames.clamp(1e-3, 1) ** uniform(count, -GAMMA, GAMMA, draw).exp().to(frames)
     blurred = functional.avg_pool2d(functional.pad(frames, [1] * 4, mode="reflect"), 3, stride=1)

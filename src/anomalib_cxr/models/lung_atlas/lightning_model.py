@@ -1,4 +1,4 @@
-"""LungAtlas as a model of anomalib: one epoch to see all healthy lungs, then the fitting of all parts.
+"""LungAtlas as a model of anomalib: one epoch that collects all healthy lungs, then the fitting of all parts.
 
 Source: trials on the Montgomery and Shenzhen images; docs/benchmarks/detection.md.
 """
@@ -6,12 +6,11 @@ Source: trials on the Montgomery and Shenzhen images; docs/benchmarks/detection.
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
-from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
 
@@ -19,27 +18,39 @@ from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.models.base.exposure import LEAST_IMAGES
 from anomalib_cxr.models.base.module import RadiographModule, resolve_pre_processor
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
-from anomalib_cxr.models.base.reproducible import drawn_from, seed_or_state
-from anomalib_cxr.models.base.segmenter import LungsFirst
+from anomalib_cxr.models.base.reproducible import seed_or_state, seeded
+from anomalib_cxr.models.base.segmenter import prepare_segmenter
+from anomalib_cxr.models.base.settings import PLACE
+from anomalib_cxr.segmentation.network import LungSegmenter
+from anomalib_cxr.utils.settings import PositiveInt, Range, at_least, check_settings
 
 from .fitting import fit_atlas
-from .settings import ARCHITECTURE, check_settings
-from .torch_model import LungAtlasModel
-from .views import View, join_views, keep_images
+from .neighbors import N_NEAREST, PATCH
+from .torch_model import LungAtlasModel, LungViews
 
 logger = logging.getLogger(__name__)
 
+
+def _is_segmenter_size(value: Any) -> bool:
+    return isinstance(value, int) and value % 16 == 0 and value >= 32  # noqa: PLR2004
+
+
+SegmenterSize = Annotated[int, Range("a multiple of 16, at least 32", _is_segmenter_size)]
+AtLeastTwo = Annotated[int, at_least(2)]
+PatchDims = Annotated[
+    int, Range(f"from 1 to {PATCH**2} and whole", lambda value: at_least(1).accepts(value) and value <= PATCH**2)
+]
 SIDES = ("the one on the image's left", "the one on the image's right")
 
 
-class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
-    """An atlas of healthy lungs, and nets that have learned to find lesions painted into them.
+class LungAtlas(RadiographModule):
+    """Aligns both lungs to a common frame and scores their deviation from healthy lungs.
 
-    A segmenter finds the lungs; each is warped, row by row, into one frame. There, what differs from healthy lungs is
-    measured in several ways: gray values and textures outside the subspace of healthy ones, patches far from the
-    healthy patches of their place, and small networks that have learned to find synthetic lesions. Each is taken
-    relative to what healthy images of such an exposure score. Trained in one epoch on healthy images only; no mask is
-    needed to score. For research, not a medical device.
+    A segmenter finds the lungs; each is warped, row by row, into one frame. There, several parts measure the deviation
+    from healthy lungs: PCA reconstruction errors of gray values and textures, distances of patches from the nearest
+    healthy patches of their place, and small networks trained to detect synthetic lesions. Their scores are adjusted
+    for the exposure of the X-ray and added. Trained in one epoch on healthy images only; no mask is needed to score.
+    For research, not a medical device.
 
     Args:
         image_size: Side of the square that the X-ray is resized to before the lungs are found: 128, 256 or 512.
@@ -47,14 +58,14 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
             training images before the first epoch. A checkpoint keeps it.
         segmenter_size: Side of the square at which a segmenter that is trained here works.
         segmenter_steps: Batches that it is trained on.
-        n_folds: Folds of the healthy images: no image is compared with what was learned from its own fold. Also the
-            number of lesion nets, each trained without one fold.
+        n_folds: Folds of the healthy images, for cross-fitted scores. Also the number of lesion nets, each trained
+            without one fold.
         n_components: Dimensions of the subspaces of healthy gray values.
         n_textures: Dimensions of the subspace of healthy textures.
-        n_dims: Dimensions of a patch's description.
+        n_dims: Principal components of a patch.
         n_bank: Healthy patches that are kept for each place.
-        lesion_steps: Batches that each lesion net learns from.
-        max_images: Healthy images that are learned from at most; of more, a random sample.
+        lesion_steps: Batches that each lesion net is trained on.
+        max_images: Healthy images that it is fitted to at most; of more, a random sample.
         seed: Seed of folds, samples, networks and lesions; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
         post_processor: As in anomalib; True normalizes by the validation set's minimum and maximum, and thresholds by
@@ -71,43 +82,36 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
         torch.Size([1])
     """
 
-    architecture = ARCHITECTURE
+    architecture = ("image_size", "n_folds", "n_components", "n_textures", "n_dims", "n_bank")
     model: LungAtlasModel
 
     def __init__(
         self,
-        image_size: int = 128,
+        image_size: Literal[128, 256, 512] = 128,
         segmenter: str | None = None,
-        segmenter_size: int = 64,
-        segmenter_steps: int = 400,
-        n_folds: int = 4,
-        n_components: int = 400,
-        n_textures: int = 200,
-        n_dims: int = 24,
-        n_bank: int = 1024,
-        lesion_steps: int = 400,
-        max_images: int = 1000,
+        segmenter_size: SegmenterSize = 64,
+        segmenter_steps: PositiveInt = 400,
+        n_folds: AtLeastTwo = 4,
+        n_components: PositiveInt = 400,
+        n_textures: PositiveInt = 200,
+        n_dims: PatchDims = 24,
+        n_bank: Annotated[int, at_least(N_NEAREST)] = 1024,
+        lesion_steps: AtLeastTwo = 400,
+        max_images: Annotated[int, at_least(LEAST_IMAGES)] = 1000,
         seed: int | None = None,
         pre_processor: RoiPreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
-        check_settings(locals())
-        super().__init__(
-            pre_processor=resolve_pre_processor(pre_processor, image_size),
-            post_processor=post_processor,
-            evaluator=evaluator,
-            visualizer=visualizer,
-        )
+        check_settings(LungAtlas.__init__, locals(), PLACE)
+        super().__init__(seed, resolve_pre_processor(pre_processor, image_size), post_processor, evaluator, visualizer)
         self.segmenter = segmenter
         self.segmenter_steps = segmenter_steps
         self.lesion_steps = lesion_steps
         self.max_images = max_images
-        self.seed = seed
-        self._rng_states_to_resume = {}
-        self._views: list[View] = []
-        with drawn_from(seed):
+        self._views: list[LungViews] = []
+        with seeded(seed):
             self.model = LungAtlasModel(image_size, segmenter_size, n_folds, n_components, n_textures, n_dims, n_bank)
 
     def configure_optimizers(self) -> None:
@@ -118,11 +122,16 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
         """Return what the trainer must be given: one epoch, on one device."""
         return {**super().trainer_arguments, "max_epochs": 1, "devices": 1}
 
+    def on_fit_start(self) -> None:
+        """Seed the training, and get the segmenter ready."""
+        super().on_fit_start()
+        prepare_segmenter(self, self.model.segmenter, self.segmenter, self.segmenter_steps)
+
     def training_step(self, batch: ImageBatch, batch_idx: int) -> torch.Tensor:
-        """Keep what the atlas is to learn from; the loss is none, and only lets Lightning count and save."""
+        """Collect the views of a batch; the loss is 0, and only lets Lightning count and save."""
         del batch_idx
         with torch.no_grad():
-            self._views.append(self.model.see(cast("torch.Tensor", batch.image)))
+            self._views.append(self.model.preprocess(cast("torch.Tensor", batch.image)))
         return torch.zeros((), device=self.device, requires_grad=True)
 
     def on_validation_start(self) -> None:
@@ -136,23 +145,23 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
         super().on_train_epoch_end()
 
     def _fit(self) -> None:
-        """Fit the atlas to what was seen in this epoch, if that has not been done."""
+        """Fit the atlas to the views of this epoch, if that has not been done."""
         if not self._views:
             return
         seed = seed_or_state(self.seed)
-        view = keep_images(join_views(self._views), self.max_images, seed)
+        views = LungViews.concatenate(self._views).sample(self.max_images, seed)
         self._views = []
-        self._check(view)
+        self._check(views)
         with torch.enable_grad(), torch.inference_mode(mode=False):
-            fit_atlas(self.model, view, self.lesion_steps, seed)
+            fit_atlas(self.model, views, self.lesion_steps, seed)
 
-    def _check(self, view: View) -> None:
+    def _check(self, views: LungViews) -> None:
         """Refuse too few images, and lungs that the segmenter does not find."""
-        count, found = len(view.lungs), int(view.found.all(dim=1).sum())
+        count, found = len(views.lungs), int(views.found.all(dim=1).sum())
         if count < LEAST_IMAGES:
             raise DatasetError(
                 f"{count} healthy training images",
-                f"at least {LEAST_IMAGES}, so that what is usual can be told",
+                f"at least {LEAST_IMAGES}, for the statistics of healthy scores",
                 "add healthy images; in data.init_args, masks: predict lets those without a lung mask train, too",
             )
         if found < count / 2:
@@ -164,39 +173,48 @@ class LungAtlas(LungsFirst, RadiographModule, AnomalibModule):  # type: ignore[m
             )
         if found < count:
             logger.warning(
-                "In %d of %d healthy training images a lung was not found; its usual place stands in.",
+                "In %d of %d healthy training images a lung was not found; its standard position is used.",
                 count - found,
                 count,
             )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the shape of the segmenter, whose weights are among those of the model."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["segmenter"] = self.model.segmenter.network.settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the checkpoint's segmenter."""
+        super().on_load_checkpoint(checkpoint)
+        self.model.segmenter.replace_network(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
+
     def check_exportable(self) -> None:
         """Refuse to export an atlas that has not been fitted."""
-        super().check_exportable()
         self._check_fitted()
 
     def _check_fitted(self) -> None:
-        if not self.model.calibration.fitted:
+        if not self.model.exposure_adjustment.fitted:
             raise SettingError(
-                "a LungAtlas that has not seen healthy lungs",
+                "a LungAtlas that was not fitted to healthy lungs",
                 "one that was trained",
                 "train it (`anomalib train`), or give its checkpoint by --ckpt_path",
             )
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:
-        """Score a batch, and tell in which images a lung was not found."""
+        """Score a batch, and warn of images in which a lung was not found."""
         del batch_idx
         self._check_fitted()
         images = cast("torch.Tensor", batch.image)
-        view = self.model.see(images)
-        for number, found in enumerate(view.found.tolist()):
+        views = self.model.preprocess(images)
+        for number, found in enumerate(views.found.tolist()):
             if not all(found):
                 missing = [side for side, is_found in zip(SIDES, found, strict=True) if not is_found]
                 path = batch.image_path[number] if batch.image_path else f"image {number} of the batch"
-                logger.warning("%s: lung not found: %s; its usual place was scored", path, ", ".join(missing))
-        return batch.update(**self.model.judge(view, images.shape[-2:])._asdict())
+                logger.warning("%s: lung not found: %s; its standard position was scored", path, ", ".join(missing))
+        return batch.update(**self.model.score(views, images.shape[-2:])._asdict())
 
     def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """Score a batch as in validation; anomalib's own step would not tell of lungs that are not found."""
+        """Score a batch as in validation; anomalib's own step would not warn of lungs that are not found."""
         del args, kwargs
         return self.validation_step(batch, batch_idx)
 

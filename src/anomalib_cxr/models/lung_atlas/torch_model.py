@@ -1,6 +1,6 @@
-"""The atlas as one module: from an X-ray to lungs in their frame, to the findings of each part, to one score and a map.
+"""The atlas as one module: views of the lungs, scores and maps of each part, their combination.
 
-The way of an image is the same in training, validation and an exported graph.
+The computation is the same in training, validation and an exported graph.
 """
 
 from __future__ import annotations
@@ -14,32 +14,84 @@ from torch import nn
 
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.alignment import Rows, find_rows, lungs_present, standard_rows
-from anomalib_cxr.functional.exposure import exposure_covariates
 from anomalib_cxr.functional.frames import from_rows, rows_grid, to_frame
-from anomalib_cxr.models.base.exposure import SIDE, ExposureCalibration, boxed
+from anomalib_cxr.models.base.exposure import ExposureAdjustment, LungCrop, crop_lungs
 from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 
-from . import lesion_net as lesion_view
-from . import parts
-from .lesion_net import N_SCORES, LesionFinder
+from . import lesion_net, parts
+from .lesion_net import N_SCORES, LesionDetector
 from .neighbors import PatchNeighbors
-from .parts import LEAST, AtlasPart, by_lungs, locally
-from .residuals import SubspaceResidual, TextureResidual
-from .views import View
+from .parts import LEAST, AtlasPart, SubspaceResidual, by_lungs, locally
+from .texture import TextureResidual
 
 
-class Findings(NamedTuple):
-    """What all parts say."""
+class LungViews(NamedTuple):
+    """Views of the lungs of X-rays, the inputs of the parts."""
+
+    rows: Rows
+    """Ends and edges of the lungs."""
+    found: torch.Tensor
+    """True for each lung that was found, `(B, 2)`."""
+    lungs: torch.Tensor
+    """Frames for the linear parts in [0, 1], `(B, 1, 64, 80)`."""
+    fine: torch.Tensor
+    """Frames for the lesion nets in [0, 1], `(B, 1, 96, 96)`."""
+    inside: torch.Tensor
+    """Probability of lung in `fine`, `(B, 1, 96, 96)`."""
+    crop: LungCrop
+    """Lung crops, in which the exposure is measured."""
+
+    @staticmethod
+    def concatenate(batches: Sequence[LungViews]) -> LungViews:
+        """Concatenate views of several batches.
+
+        Args:
+            batches: The views of each.
+
+        Returns:
+            Those of all images.
+        """
+        rows, *tensors, crops = zip(*batches, strict=True)
+        return LungViews(
+            Rows(*map(torch.cat, zip(*rows, strict=True))),
+            *map(torch.cat, tensors),
+            LungCrop(*map(torch.cat, zip(*crops, strict=True))),
+        )
+
+    def sample(self, most: int, seed: int) -> LungViews:
+        """Draw a random sample of the images where there are more than a number of them.
+
+        Args:
+            most: Greatest number of images.
+            seed: Seed of the sample.
+
+        Returns:
+            Views of the sample, in the order of the images.
+        """
+        count = len(self.lungs)
+        if count <= most:
+            return self
+        chosen = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
+        rows, *tensors, crop = self
+        return LungViews(
+            Rows(*(edge[chosen] for edge in rows)),
+            *(tensor[chosen] for tensor in tensors),
+            LungCrop(*(tensor[chosen] for tensor in crop)),
+        )
+
+
+class AtlasScores(NamedTuple):
+    """Scores and maps of all parts."""
 
     scores: torch.Tensor
     """One of each part, two of the lesion nets, `(B, 6)`; the higher the less healthy."""
-    places: list[torch.Tensor]
-    """Each part's map, at least 0, `(B, 1, h, w)`, of sizes of their own."""
+    maps: list[torch.Tensor]
+    """Map of each part, at least 0, `(B, 1, h, w)`, of sizes of their own."""
 
 
 class LungAtlasModel(nn.Module):
-    """Compares lungs, warped into one frame, with what healthy ones look like there.
+    """Scores the deviation of lungs, aligned to a common frame, from healthy ones.
 
     Args:
         image_size: Side of the square image.
@@ -68,7 +120,7 @@ class LungAtlasModel(nn.Module):
         n_bank: int = 1024,
     ) -> None:
         super().__init__()
-        self.lungs = FrozenSegmenter(segmenter_size)
+        self.segmenter = FrozenSegmenter(segmenter_size)
         self.parts = nn.ModuleDict(
             {
                 "residual_local": SubspaceResidual(locally, n_components),
@@ -77,20 +129,16 @@ class LungAtlasModel(nn.Module):
                 "texture": TextureResidual(n_textures),
             }
         )
-        self.finders = nn.ModuleList(LesionFinder() for _ in range(n_folds))
-        self.calibration = ExposureCalibration(len(self.parts) + N_SCORES)
+        self.detectors = nn.ModuleList(LesionDetector() for _ in range(n_folds))
+        self.exposure_adjustment = ExposureAdjustment(len(self.parts) + N_SCORES)
         self.register_buffer("weights", torch.ones(len(self.parts) + N_SCORES))
         for name, value in zip(Rows._fields, standard_rows(image_size), strict=True):
             self.register_buffer(f"standard_{name}", value.contiguous())
-        self.register_buffer("inside", torch.zeros(SIDE, SIDE, dtype=torch.bool))
-        self.register_buffer("outside", torch.ones(SIDE, SIDE, dtype=torch.bool))
-        sizes = [part.grid for part in self.atlas_parts] + [lesion_view.MAP]
+        sizes = [part.grid for part in self.atlas_parts] + [lesion_net.MAP]
         for name, size in zip((*self.parts, "lesions"), sizes, strict=True):
-            self.register_buffer(f"usual_{name}", torch.ones(1, 1, *size))
+            self.register_buffer(f"reference_{name}", torch.ones(1, 1, *size))
 
     weights: torch.Tensor
-    inside: torch.Tensor
-    outside: torch.Tensor
 
     @property
     def atlas_parts(self) -> list[AtlasPart]:
@@ -98,48 +146,62 @@ class LungAtlasModel(nn.Module):
         return [part for part in self.parts.values() if isinstance(part, AtlasPart)]
 
     @property
-    def lesion_finders(self) -> list[LesionFinder]:
-        """Return the lesion nets in their order."""
-        return [finder for finder in self.finders if isinstance(finder, LesionFinder)]
+    def lesion_detectors(self) -> list[LesionDetector]:
+        """Return the lesion detectors in their order."""
+        return [detector for detector in self.detectors if isinstance(detector, LesionDetector)]
 
     @property
     def standard(self) -> Rows:
-        """Return where healthy lungs are, for images in which a lung is not found."""
+        """Return the standard position of lungs, for images in which a lung is not found."""
         return Rows(*(getattr(self, f"standard_{name}") for name in Rows._fields))
 
-    def see(self, images: torch.Tensor) -> View:
-        """Warp X-rays in [-1, 1], `(B, C, H, W)`, into the frames of the parts."""
+    def preprocess(self, images: torch.Tensor) -> LungViews:
+        """Warp X-rays into the frames of the parts.
+
+        Args:
+            images: X-rays in [-1, 1], `(B, C, H, W)`, their channels alike.
+
+        Returns:
+            The views.
+        """
         gray = to_gray(images)
-        probability = self.lungs(gray)  # (B, 1, H, W)
-        both = torch.cat([(gray + 1) / 2, probability], dim=1)
+        probability = self.segmenter(gray)  # (B, 1, H, W)
+        stacked = torch.cat([(gray + 1) / 2, probability], dim=1)  # (B, 2, H, W)
         rows = find_rows(probability, self.standard)
-        fine = to_frame(both, rows_grid(rows, lesion_view.FRAME))
-        return View(
+        fine = to_frame(stacked, rows_grid(rows, lesion_net.FRAME))  # (B, 2, 96, 96)
+        return LungViews(
             rows,
             lungs_present(probability),
-            to_frame(both[:, :1], rows_grid(rows, parts.FRAME)),
+            to_frame(stacked[:, :1], rows_grid(rows, parts.FRAME)),
             fine[:, :1],
             fine[:, 1:],
-            torch.cat(boxed(gray, probability), dim=1),
+            crop_lungs(gray, probability),
         )
 
-    def take_usual(self, places: list[torch.Tensor]) -> None:
-        """Count maps from now on in units of their means over healthy images, each `(N, 1, h, w)`."""
-        for name, each in zip((*self.parts, "lesions"), places, strict=True):
-            getattr(self, f"usual_{name}").copy_(each.mean(dim=0, keepdim=True).clamp(min=LEAST))
+    def set_reference_maps(self, maps: Sequence[torch.Tensor]) -> None:
+        """Set the unit of each part's map to its mean over healthy images.
 
-    def exposure(self, box: torch.Tensor) -> torch.Tensor:
-        """Measure the exposure in boxes, `(B, 2, 64, 64)`: `(B, 3)`."""
-        return exposure_covariates(box[:, :1], self.inside, self.outside)
+        Args:
+            maps: Maps of healthy images by each part, `(N, 1, h, w)`.
+        """
+        for name, healthy in zip((*self.parts, "lesions"), maps, strict=True):
+            getattr(self, f"reference_{name}").copy_(healthy.mean(dim=0, keepdim=True).clamp(min=LEAST))
 
-    def find(self, view: View) -> Findings:
-        """Ask all parts, and the mean of the lesion nets."""
-        findings = [part(view.lungs) for part in self.atlas_parts]
-        lesions = [finder(view.fine) for finder in self.lesion_finders]
-        scores = torch.stack([finding.score for finding in findings], dim=1)
-        of_lesions = torch.stack([each.scores for each in lesions]).mean(dim=0)
-        places = torch.stack([each.places for each in lesions]).mean(dim=0)
-        return Findings(torch.cat([scores, of_lesions], dim=1), [*(finding.places for finding in findings), places])
+    def score_parts(self, views: LungViews) -> AtlasScores:
+        """Score views by all parts, and by the mean of the lesion nets.
+
+        Args:
+            views: Views of `B` images.
+
+        Returns:
+            Scores and maps.
+        """
+        linear = [part(views.lungs) for part in self.atlas_parts]
+        lesions = [detector(views.fine) for detector in self.lesion_detectors]
+        scores = torch.stack([part.score for part in linear], dim=1)  # (B, 4)
+        lesion_scores = torch.stack([each.scores for each in lesions]).mean(dim=0)  # (B, 2)
+        lesion_map = torch.stack([each.map for each in lesions]).mean(dim=0)
+        return AtlasScores(torch.cat([scores, lesion_scores], dim=1), [*(part.map for part in linear), lesion_map])
 
     def forward(self, images: torch.Tensor) -> InferenceBatch:
         """Score images.
@@ -148,25 +210,33 @@ class LungAtlasModel(nn.Module):
             images: X-rays in [-1, 1], `(B, C, H, W)`, their channels alike, of `image_size` rows.
 
         Returns:
-            `pred_score` `(B,)`: by how many standard deviations of healthy images of such an exposure the findings are
-            less healthy than their mean. `anomaly_map` `(B, 1, H, W)`: how many times as much each place deviates as
-            it does in healthy lungs, at least 0; 0 outside the lungs.
+            `pred_score` `(B,)`: standard deviations above the mean of healthy images of the same exposure.
+            `anomaly_map` `(B, 1, H, W)`: deviation of each place in units of healthy lungs, at least 0; 0 outside the
+            lungs.
         """
-        return self.judge(self.see(images), images.shape[-2:])
+        return self.score(self.preprocess(images), images.shape[-2:])
 
-    def judge(self, view: View, size: Sequence[int]) -> InferenceBatch:
-        """Score what was seen of images of this height and width; see :meth:`forward`."""
-        findings = self.find(view)
-        deviations = self.calibration(findings.scores, self.exposure(view.box))  # (B, 6)
+    def score(self, views: LungViews, size: Sequence[int]) -> InferenceBatch:
+        """Score views; see :meth:`forward`.
+
+        Args:
+            views: Views of `B` images.
+            size: Height and width of the images.
+
+        Returns:
+            Scores and maps.
+        """
+        scores, maps = self.score_parts(views)
+        deviations = self.exposure_adjustment(scores, views.crop)  # (B, 6)
         return InferenceBatch(
             pred_score=deviations @ self.weights,
-            anomaly_map=from_rows(self._map(findings.places), view.rows, (size[0], size[1])),
+            anomaly_map=from_rows(self._combine(maps), views.rows, (size[0], size[1])),
         )
 
-    def _map(self, places: list[torch.Tensor]) -> torch.Tensor:
-        """Join the parts' maps in the frame, `(B, 1, 96, 96)`, each in units of healthy lungs."""
-        joined = []
-        for name, each in zip((*self.parts, "lesions"), places, strict=True):
-            relative = each / getattr(self, f"usual_{name}")
-            joined.append(antialiased_resize(relative, lesion_view.FRAME))
-        return torch.cat(joined, dim=1).mean(dim=1, keepdim=True)
+    def _combine(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """Return the mean of the parts' maps in the frame, `(B, 1, 96, 96)`, each in units of healthy lungs."""
+        relative = [
+            each / getattr(self, f"reference_{name}") for name, each in zip((*self.parts, "lesions"), maps, strict=True)
+        ]
+        resized = [antialiased_resize(each, lesion_net.FRAME) for each in relative]
+        return torch.cat(resized, dim=1).mean(dim=1, keepdim=True)

@@ -14,17 +14,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .strided import DoublingConv2d, HalvingConv2d
-
 
 class Generator(nn.Module, ABC):
-    """Sees a gray image, writes a code of it, and paints.
+    """Encodes a gray image and reconstructs from it.
 
-    A new one is a subclass with the arguments of :class:`anomalib_cxr.models.networks.dcgan.DcganGenerator` and an entry in
-    :data:`anomalib_cxr.models.roi_sure_ganomaly.members.GENERATORS`.
+    A new one is a subclass with the arguments of :class:`anomalib_cxr.models.networks.dcgan.DcganGenerator` and an
+    entry in :data:`anomalib_cxr.models.roi_sure_ganomaly.torch_model.GENERATORS`.
 
     Args:
-        n_channels: Channels of the painting, and copies of the gray image that are seen.
+        n_channels: Channels of the reconstruction, and copies of the gray image at the input.
     """
 
     def __init__(self, n_channels: int) -> None:
@@ -32,29 +30,44 @@ class Generator(nn.Module, ABC):
         self.n_channels = n_channels
 
     @abstractmethod
-    def paint(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Paint and encode.
+    def reconstruct(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode and reconstruct.
 
         Args:
-            gray: What it sees, in [-1, 1], `(B, 1, H, W)`.
+            gray: Input in [-1, 1], `(B, 1, H, W)`.
 
         Returns:
-            The painting in [-1, 1], `(B, n_channels, H, W)`, and the code, `(B, Z, 1, 1)`.
+            The reconstruction in [-1, 1], `(B, n_channels, H, W)`, and the code, `(B, Z, 1, 1)`.
         """
 
     @abstractmethod
     def new_encoder(self) -> nn.Module:
         """Return an encoder of the layout of its own one, with weights of its own.
 
-        It encodes images `(B, n_channels, H, W)` into codes `(B, Z, 1, 1)`.
+        Returns:
+            A network from images `(B, n_channels, H, W)` to codes `(B, Z, 1, 1)`.
         """
 
     def forward(self, gray: torch.Tensor) -> torch.Tensor:
-        """Return the painting alone, so that it can serve as the denoiser of a risk estimate."""
-        return self.paint(gray)[0]
+        """Return the reconstruction alone, as the denoiser of a risk estimate.
+
+        Args:
+            gray: Input in [-1, 1], `(B, 1, H, W)`.
+
+        Returns:
+            The reconstruction, `(B, n_channels, H, W)`.
+        """
+        return self.reconstruct(gray)[0]
 
     def as_channels(self, gray: torch.Tensor) -> torch.Tensor:
-        """Repeat the gray channel as often as the encoder takes it, `(B, n_channels, H, W)`."""
+        """Repeat the gray channel as often as the encoder takes it.
+
+        Args:
+            gray: Input, `(B, 1, H, W)`.
+
+        Returns:
+            Copies, `(B, n_channels, H, W)`.
+        """
         # An expansion would become a product with ones, which OpenVINO rounds to bfloat16 where it can.
         return torch.cat([gray] * self.n_channels, dim=1)
 
@@ -63,11 +76,19 @@ NEGATIVE_SLOPE = 0.2
 _INIT_STD = 0.02
 
 Norm = Callable[[int], nn.Module]
-"""Makes a normalization for a number of channels."""
+"""Constructor of a normalization for a number of channels."""
 
 
 def block_channels(image_size: int, n_features: int, max_features: int | None) -> list[int]:
-    """Channels after each halving of the image, from `image_size / 2` down to 4 x 4.
+    """Return the channels after each halving of the image, from `image_size / 2` down to 4 x 4.
+
+    Args:
+        image_size: Side of the square image, a power of two.
+        n_features: Channels after the first convolution.
+        max_features: Cap on the channels; None for none.
+
+    Returns:
+        Channels of each level.
 
     Example:
         >>> block_channels(64, 64, None), block_channels(64, 64, 128)
@@ -77,9 +98,17 @@ def block_channels(image_size: int, n_features: int, max_features: int | None) -
     return [min(n_features * 2**step, max_features or n_features * 2**step) for step in range(halvings)]
 
 
+def _halving(n_in: int, n_out: int) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, kernel_size=4, stride=2, padding=1, bias=False)
+
+
+def _doubling(n_in: int, n_out: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(n_in, n_out, kernel_size=4, stride=2, padding=1, bias=False)
+
+
 def _down(n_in: int, n_out: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(
-        HalvingConv2d(n_in, n_out),
+        _halving(n_in, n_out),
         norm(n_out),
         nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
@@ -87,7 +116,7 @@ def _down(n_in: int, n_out: int, norm: Norm) -> nn.Sequential:
 
 def _up(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
-        DoublingConv2d(n_in, n_out),
+        _doubling(n_in, n_out),
         nn.BatchNorm2d(n_out),
         nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
@@ -121,14 +150,21 @@ class Encoder(nn.Module):
         super().__init__()
         channels = block_channels(image_size, n_features, max_features)
         self.features = nn.Sequential(
-            HalvingConv2d(n_channels, channels[0]),
+            _halving(n_channels, channels[0]),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
             *(_down(n_in, n_out, norm) for n_in, n_out in pairwise(channels)),
         )  # (B, C, 4, 4)
         self.head = nn.Conv2d(channels[-1], latent_dim, kernel_size=4, bias=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Encode images `(B, n_channels, H, W)` into codes `(B, latent_dim, 1, 1)`."""
+        """Encode images.
+
+        Args:
+            image: Images, `(B, n_channels, H, W)`.
+
+        Returns:
+            Codes, `(B, latent_dim, 1, 1)`.
+        """
         code: torch.Tensor = self.head(self.features(image))
         return code
 
@@ -158,29 +194,36 @@ class Decoder(nn.Module):
             nn.BatchNorm2d(channels[0]),
             nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),  # (B, C, 4, 4)
             *(_up(n_in, n_out) for n_in, n_out in pairwise(channels)),
-            DoublingConv2d(channels[-1], n_channels),
+            _doubling(channels[-1], n_channels),
             nn.Tanh(),
         )
 
     def forward(self, code: torch.Tensor) -> torch.Tensor:
-        """Decode codes `(B, latent_dim, 1, 1)` into images `(B, n_channels, H, W)`."""
+        """Decode codes.
+
+        Args:
+            code: Codes, `(B, latent_dim, 1, 1)`.
+
+        Returns:
+            Images in [-1, 1], `(B, n_channels, H, W)`.
+        """
         image: torch.Tensor = self.layers(code)
         return image
 
 
 class DcganGenerator(Generator):
-    """Encoder and decoder: all that the painting knows of the image has gone through the code.
+    """Encoder and decoder; the reconstruction depends on the image through the code alone.
 
     Args:
         image_size: Side of the square image, a power of two, at least 32.
         latent_dim: Length of the code.
         n_features: Channels after the first convolution; doubled by each further one.
         max_features: Cap on the channels; None for none.
-        n_channels: Channels of the painting, and copies of the gray image that are seen.
+        n_channels: Channels of the reconstruction, and copies of the gray image at the input.
 
     Example:
-        >>> painted, code = DcganGenerator(64, latent_dim=10, n_features=8).paint(torch.zeros(2, 1, 64, 64))
-        >>> painted.shape, code.shape
+        >>> image, code = DcganGenerator(64, latent_dim=10, n_features=8).reconstruct(torch.zeros(2, 1, 64, 64))
+        >>> image.shape, code.shape
         (torch.Size([2, 1, 64, 64]), torch.Size([2, 10, 1, 1]))
     """
 
@@ -193,17 +236,17 @@ class DcganGenerator(Generator):
         self.decoder = Decoder(*self._shape)
 
     def new_encoder(self) -> Encoder:
-        """Return an encoder of the same layout, with weights of its own."""
+        """Return an encoder of the same layout, with weights of its own; see :meth:`Generator.new_encoder`."""
         return Encoder(*self._shape)
 
-    def paint(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return painting and code of gray images in [-1, 1], `(B, 1, H, W)`."""
+    def reconstruct(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return reconstruction and code of gray images; see :meth:`Generator.reconstruct`."""
         code = self.encoder(self.as_channels(gray))  # (B, Z, 1, 1)
         return self.decoder(code), code
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What a discriminator says of a batch."""
+    """Output of a discriminator for a batch."""
 
     features: torch.Tensor
     """Features before the last layer, `(B, C, 4, 4)`."""
@@ -222,8 +265,8 @@ class Discriminator(nn.Module):
         norm: Normalization after each convolution but the first and the last.
 
     Example:
-        >>> judgment = Discriminator(64, n_features=8)(torch.zeros(2, 1, 64, 64))
-        >>> judgment.features.shape, judgment.logits.shape
+        >>> output = Discriminator(64, n_features=8)(torch.zeros(2, 1, 64, 64))
+        >>> output.features.shape, output.logits.shape
         (torch.Size([2, 64, 4, 4]), torch.Size([2]))
     """
 
@@ -239,13 +282,20 @@ class Discriminator(nn.Module):
         self.encoder = Encoder(image_size, 1, n_features, max_features, n_channels, norm)
 
     def forward(self, image: torch.Tensor) -> DiscriminatorOutput:
-        """Judge images `(B, n_channels, H, W)`."""
+        """Return features and logits of images.
+
+        Args:
+            image: Images in [-1, 1], `(B, n_channels, H, W)`.
+
+        Returns:
+            The output.
+        """
         features = self.encoder.features(image)
         return DiscriminatorOutput(features, self.encoder.head(features).flatten())
 
 
 def initialize_dcgan(module: nn.Module) -> None:
-    """Set one layer's weights as DCGAN does; for `module.apply`.
+    """Initialize a layer as DCGAN does; for `module.apply`.
 
     Convolutions from N(0, 0.02), batch normalization's weights from N(1, 0.02) and its biases 0; 0.02 is the standard
     deviation.

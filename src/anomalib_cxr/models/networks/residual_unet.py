@@ -46,7 +46,14 @@ class ResidualBlock(nn.Module):
         self.activation = nn.ReLU()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return maps of half or twice the size, `(B, n_out, h, w)`."""
+        """Halve or double feature maps.
+
+        Args:
+            maps: Feature maps, `(B, n_in, H, W)`.
+
+        Returns:
+            Maps of half or twice the size, `(B, n_out, h, w)`.
+        """
         activated: torch.Tensor = self.activation(self.body(maps) + self.shortcut(maps))
         return activated
 
@@ -75,33 +82,47 @@ class ResidualEncoder(nn.Module):
         self.head = nn.Conv2d(channels[-1], latent_dim, kernel_size=4, bias=False)
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the codes, `(B, latent_dim, 1, 1)`, and the maps of all blocks, from half the side to 4 x 4."""
+        """Encode images, and keep the feature maps for the skip connections.
+
+        Args:
+            image: Images, `(B, n_channels, H, W)`.
+
+        Returns:
+            Codes, `(B, latent_dim, 1, 1)`, and the maps of all blocks, from half the side to 4 x 4.
+        """
         maps = [image]
         for block in self.blocks:
             maps.append(block(maps[-1]))
         return self.head(maps[-1]), maps[1:]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Encode images `(B, n_channels, H, W)` into codes `(B, latent_dim, 1, 1)`."""
+        """Encode images.
+
+        Args:
+            image: Images, `(B, n_channels, H, W)`.
+
+        Returns:
+            Codes, `(B, latent_dim, 1, 1)`.
+        """
         return self.encode(image)[0]
 
 
 class ResidualUnet(Generator):
     """Residual encoder, and residual blocks that double the sides again, each beside the encoder's map of its size.
 
-    Unlike in :class:`anomalib_cxr.models.networks.dcgan.DcganGenerator`, the painting knows more of the image than the
-    code does.
+    Unlike in :class:`anomalib_cxr.models.networks.dcgan.DcganGenerator`, the reconstruction depends on the image
+    through more than the code.
 
     Args:
         image_size: Side of the square image, a power of two, at least 32.
         latent_dim: Length of the code.
         n_features: Channels of the first block; doubled by each further one.
         max_features: Cap on the channels; None for none.
-        n_channels: Channels of the painting, and copies of the gray image that are seen.
+        n_channels: Channels of the reconstruction, and copies of the gray image at the input.
 
     Example:
-        >>> painted, code = ResidualUnet(64, latent_dim=10, n_features=8).paint(torch.zeros(2, 1, 64, 64))
-        >>> painted.shape, code.shape
+        >>> image, code = ResidualUnet(64, latent_dim=10, n_features=8).reconstruct(torch.zeros(2, 1, 64, 64))
+        >>> image.shape, code.shape
         (torch.Size([2, 1, 64, 64]), torch.Size([2, 10, 1, 1]))
     """
 
@@ -123,11 +144,11 @@ class ResidualUnet(Generator):
         self.head = nn.Sequential(nn.Conv2d(channels[-1], n_channels, kernel_size=3, padding=1, bias=False), nn.Tanh())
 
     def new_encoder(self) -> ResidualEncoder:
-        """Return an encoder of the same layout, with weights of its own."""
+        """Return an encoder of the same layout, with weights of its own; see :meth:`Generator.new_encoder`."""
         return ResidualEncoder(*self._shape)
 
-    def paint(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return painting and code of gray images in [-1, 1], `(B, 1, H, W)`."""
+    def reconstruct(self, gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return reconstruction and code of gray images; see :meth:`Generator.reconstruct`."""
         code, skips = self.encoder.encode(self.as_channels(gray))
         maps = self.unfold(code)
         for block, skip in zip(self.blocks, reversed(skips), strict=True):

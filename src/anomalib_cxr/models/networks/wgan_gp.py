@@ -20,7 +20,14 @@ _WIDEST = 8
 
 
 def block_widths(image_size: int, n_features: int) -> list[int]:
-    """Channels at each resolution, from `image_size` down to 4 x 4: doubled at each halving, up to 8 times the first.
+    """Return the channels at each resolution, from `image_size` down to 4 x 4, doubled up to 8 times the first.
+
+    Args:
+        image_size: Side of the square image, a power of two.
+        n_features: Channels at full resolution.
+
+    Returns:
+        Channels of each level.
 
     Example:
         >>> block_widths(64, 64), block_widths(128, 64)
@@ -33,11 +40,18 @@ def block_widths(image_size: int, n_features: int) -> list[int]:
 class ConvMeanPool(nn.Conv2d):
     """A 3 x 3 convolution, then the mean of each 2 x 2 pixels: `(B, n_in, H, W)` to `(B, n_out, H/2, W/2)`.
 
-    Both are linear, so they are done as one: a 4 x 4 kernel of stride 2, for less than half of the multiplications.
+    Both are linear, so they are computed as one: a 4 x 4 kernel of stride 2, for less than half of the multiplications.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Convolve and take means."""
+        """Convolve and take means.
+
+        Args:
+            x: Feature maps, `(B, n_in, H, W)`.
+
+        Returns:
+            `(B, n_out, H/2, W/2)`.
+        """
         kernel = F.avg_pool2d(self.weight, 2, stride=1, padding=1)  # (n_out, n_in, 4, 4)
         return F.conv2d(x, kernel, self.bias, stride=2, padding=1)
 
@@ -45,11 +59,18 @@ class ConvMeanPool(nn.Conv2d):
 class UpsampleConv(nn.Conv2d):
     """Each pixel four times, then a 1 x 1 or 3 x 3 convolution: `(B, n_in, H, W)` to `(B, n_out, 2H, 2W)`.
 
-    Done as one transposed convolution, as in :class:`ConvMeanPool`.
+    Computed as one transposed convolution, as in :class:`ConvMeanPool`.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Enlarge and convolve."""
+        """Enlarge and convolve.
+
+        Args:
+            x: Feature maps, `(B, n_in, H, W)`.
+
+        Returns:
+            `(B, n_out, 2H, 2W)`.
+        """
         kernel = 4 * F.avg_pool2d(self.weight, 2, stride=1, padding=1)  # (n_out, n_in, k, k), k = 2 or 4
         return F.conv_transpose2d(
             x, kernel.flip(-2, -1).transpose(0, 1), self.bias, stride=2, padding=self.kernel_size[0] // 2
@@ -59,7 +80,7 @@ class UpsampleConv(nn.Conv2d):
 def _conv(
     n_in: int, n_out: int, size: int = 3, *, gain: float = 1.0, bias: bool = True, kind: type[nn.Conv2d] = nn.Conv2d
 ) -> nn.Conv2d:
-    """Make a convolution; uniform weights of variance `gain^2 * 2 / (fan_in + fan_out)`, bias 0."""
+    """Create a convolution; uniform weights of variance `gain^2 * 2 / (fan_in + fan_out)`, bias 0."""
     conv = kind(n_in, n_out, size, padding=size // 2, bias=bias)
     nn.init.xavier_uniform_(conv.weight, gain)
     if conv.bias is not None:
@@ -68,7 +89,15 @@ def _conv(
 
 
 def glorot_linear(n_in: int, n_out: int) -> nn.Linear:
-    """Make a linear layer with Glorot's uniform weights and bias 0."""
+    """Create a linear layer with Glorot's uniform weights and bias 0.
+
+    Args:
+        n_in: Input features.
+        n_out: Output features.
+
+    Returns:
+        The layer.
+    """
     linear = nn.Linear(n_in, n_out)
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -76,9 +105,9 @@ def glorot_linear(n_in: int, n_out: int) -> nn.Linear:
 
 
 class ImageNorm(nn.Module):
-    """The layer normalization of a critic: of each image over channels and pixels, then a scale for each channel.
+    """Layer normalization of a critic: of each image over channels and pixels, then a scale for each channel.
 
-    So the authors' code has it. `nn.LayerNorm` would have a scale for each pixel. `nn.GroupNorm` with one group is the
+    As in the authors' code. `nn.LayerNorm` would have a scale for each pixel. `nn.GroupNorm` with one group is the
     same function, but exports as reshapes around a normalization, and OpenVINO rounds reshaped values to bfloat16 on
     processors that have it, whatever the graph says.
 
@@ -92,12 +121,19 @@ class ImageNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_channels, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalize images `(B, C, H, W)`."""
+        """Normalize images.
+
+        Args:
+            x: Feature maps, `(B, C, H, W)`.
+
+        Returns:
+            Normalized maps, alike in shape.
+        """
         return F.layer_norm(x, x.shape[1:]) * self.weight + self.bias
 
 
 class UpBlock(nn.Module):
-    """A residual block that doubles the size: `(B, n_in, H, W)` to `(B, n_out, 2H, 2W)`."""
+    """Residual block that doubles the size: `(B, n_in, H, W)` to `(B, n_out, 2H, 2W)`."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -112,13 +148,20 @@ class UpBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add the two paths."""
+        """Add residual and shortcut.
+
+        Args:
+            x: Feature maps, `(B, n_in, H, W)`.
+
+        Returns:
+            `(B, n_out, 2H, 2W)`.
+        """
         doubled: torch.Tensor = self.shortcut(x) + self.residual(x)
         return doubled
 
 
 class DownBlock(nn.Module):
-    """A residual block that halves the size: `(B, n_in, H, W)` to `(B, n_out, H/2, W/2)`."""
+    """Residual block that halves the size: `(B, n_in, H, W)` to `(B, n_out, H/2, W/2)`."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -133,13 +176,20 @@ class DownBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add the two paths."""
+        """Add residual and shortcut.
+
+        Args:
+            x: Feature maps, `(B, n_in, H, W)`.
+
+        Returns:
+            `(B, n_out, H/2, W/2)`.
+        """
         halved: torch.Tensor = self.shortcut(x) + self.residual(x)
         return halved
 
 
 class ResidualGenerator(nn.Module):
-    """From a code to an image in [-1, 1]: a linear layer to 4 x 4, then blocks that double the size.
+    """Generator of images in [-1, 1] from codes: a linear layer to 4 x 4, then blocks that double the size.
 
     Args:
         image_size: Side of the square image, a power of two, at least 8.
@@ -165,13 +215,20 @@ class ResidualGenerator(nn.Module):
         )
 
     def forward(self, code: torch.Tensor) -> torch.Tensor:
-        """Generate images `(B, 1, H, W)` from codes `(B, latent_dim)`."""
+        """Generate images.
+
+        Args:
+            code: Codes, `(B, latent_dim)`.
+
+        Returns:
+            Images in [-1, 1], `(B, 1, H, W)`.
+        """
         image: torch.Tensor = self.layers(code)
         return image
 
 
 class ResidualTrunk(nn.Module):
-    """From an image to features: a convolution, then blocks that halve the size down to 4 x 4.
+    """Features of an image: a convolution, then blocks that halve the size down to 4 x 4.
 
     Each image is normalized by itself, as the gradient penalty of a critic needs it.
 
@@ -197,6 +254,13 @@ class ResidualTrunk(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Describe images `(B, 1, H, W)` by features `(B, n_out)`."""
+        """Compute features.
+
+        Args:
+            image: Images in [-1, 1], `(B, 1, H, W)`.
+
+        Returns:
+            Features, `(B, n_out)`.
+        """
         features: torch.Tensor = self.layers(image)
         return features

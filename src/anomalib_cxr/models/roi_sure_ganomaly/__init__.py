@@ -1,4 +1,4 @@
-"""RoiSureGanomaly: paints only the lungs, and scores by the disagreement of two encoders."""
+"""RoiSureGanomaly: reconstructs the lungs, and scores by the disagreement of two encoders."""
 
 from .lightning_model import RoiSureGanomaly
 from .torch_model import RoiSureGanomalyModel

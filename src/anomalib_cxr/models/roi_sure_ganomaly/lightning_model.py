@@ -1,4 +1,4 @@
-"""RoiSureGanomaly as a model of anomalib: training, checkpoints, and what surrounds the networks.
+"""RoiSureGanomaly as a model of anomalib: settings, optimizers, the training step, and checkpoints.
 
 Source: B. Wang, "Anomaly Detection in Chest X-Ray Screening based on Adversarial Screening", MSc dissertation,
 University of Birmingham, 2022.
@@ -6,95 +6,88 @@ University of Birmingham, 2022.
 
 from __future__ import annotations
 
-from typing import cast
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
 from anomalib.data import ImageBatch
 from anomalib.metrics import Evaluator
-from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.functional import Distance
-from anomalib_cxr.functional.alignment import Alignment
-from anomalib_cxr.functional.normalization import Normalization
-from anomalib_cxr.models.base.module import RadiographModule, resolve_pre_processor
+from anomalib_cxr.functional import Distance, apply_roi
+from anomalib_cxr.models.base.module import RadiographModule, lung_masks, resolve_pre_processor
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
-from anomalib_cxr.models.base.reproducible import drawn_from
-from anomalib_cxr.models.base.segmenter import LungsFirst, lung_masks
+from anomalib_cxr.models.base.reproducible import seeded
+from anomalib_cxr.models.base.segmenter import prepare_segmenter
+from anomalib_cxr.models.base.settings import PLACE, as_group
 from anomalib_cxr.models.networks.dcgan import Discriminator, initialize_dcgan
+from anomalib_cxr.segmentation.network import LungSegmenter
+from anomalib_cxr.utils.settings import check_settings
 
-from .adversary import AdversaryName, choose_adversary
-from .healthy_scores import HealthyScores
-from .loss import GeneratorLoss, Reconstruction, ReconstructionLoss
-from .lung_frame import LIKELY, Seen, View
-from .members import GeneratorName
-from .scores import ScoreName
-from .settings import ARCHITECTURE, ARCHITECTURE_BEFORE, Calibration, Channels, InputRegion, Target, check_settings
-from .torch_model import RoiSureGanomalyModel
-from .training import ContestTraining
+from .adversarial import adversarial_losses, choose_scheme, instance_noise_level
+from .loss import RISKS, GeneratorLoss, ReconstructionLoss, latent_agreement
+from .lung_frame import LIKELY, Inputs
+from .scores import FitHealthyScores, folds_of
+from .settings import (
+    ARCHITECTURE,
+    AdversarySettings,
+    EnsembleSettings,
+    ImageSize,
+    LossWeights,
+    LungSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    ReconstructionTerm,
+    ScoreName,
+    SureSettings,
+    Target,
+    find_conflicts,
+)
+from .torch_model import Reconstruction, RoiSureGanomalyModel
+
+logger = logging.getLogger(__name__)
 
 FRAMED = 2
-"""Side of the X-rays from which a frame of the lungs is taken, in sides of the frame: lungs fill half of an X-ray or
-more, so that the frame is not blurred."""
+"""Side of the X-rays from which an aligned input is taken, in sides of the input: lungs fill half of an X-ray or more,
+so that the input is not blurred."""
+Losses = dict[str, torch.Tensor]
+"""Scalars by name."""
 
 
-class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModule, AnomalibModule):  # type: ignore[misc]  # as anomalib's own mix
-    """Learns to paint healthy lungs, and scores by how far two encoders disagree about what was painted.
+class RoiSureGanomaly(RadiographModule):
+    """Learns to reconstruct healthy lungs, and scores by the disagreement of two encoders about the reconstruction.
 
-    An encoder-decoder sees the full X-ray and paints only its lungs; a second encoder reads the painting. Adversarial
-    feature matching makes the painting look real, Stein's unbiased risk estimate (SURE) makes it close to the CLEAN
-    lungs. Trained on healthy images only; no mask is needed to score. For research, not a medical device.
+    An encoder-decoder takes the full X-ray and reconstructs only its lungs; a second encoder encodes the
+    reconstruction. Adversarial feature matching makes the reconstruction look real, Stein's unbiased risk estimate
+    (SURE) makes it close to the CLEAN lungs. Trained on healthy images only; no mask is needed to score. For research,
+    not a medical device.
 
-    With `target: image` and `reconstruction: l1` it is GANomaly; `generator`, `adversary` and `input_region` make
-    others of its relatives. All these choices are independent of each other.
+    With `target: image` and `reconstruction: l1` it is GANomaly; other settings make others of its relatives. They are
+    independent of each other. Each group of settings may be given as a mapping, too.
 
     Args:
-        image_size: Side of the square that the network sees: 32, 64, 128, 256 or 512.
+        image_size: Side of the square input of the networks: 32, 64, 128, 256 or 512.
         reconstruction: `sure`, `pg_sure` (for Poisson-Gaussian noise), `l2` (the dissertation's Oracle) or `l1`.
-        target: What is painted: `lungs` (training images need lung masks) or the whole `image` that is seen.
-        input_region: What the network sees: the whole `image`, or the `lungs` that a segmenter cuts out.
-        segmenter: Path of a segmenter of `anomalib-cxr segment train`, where one is needed: for `input_region: lungs`,
-            an alignment, `normalization: lung` and `calibration: exposure`; None trains one on the lung masks of the
-            training images before the first epoch. A checkpoint keeps it.
-        segmenter_steps: Batches that it is trained on.
-        alignment: `none`; `box` shows the networks the rectangle around the lungs that the segmenter finds; `rows` both
-            lungs side by side, each row stretched from edge to edge. X-rays then come in at twice `image_size`.
-        normalization: Of what they see: `global` for gray values as they come; `lung` for standard deviations from the
-            mean in the lungs, `local` from that around each pixel, both clamped at three and scaled into [-1, 1].
+        target: Region to reconstruct: `lungs` (training images need lung masks) or the whole input `image`.
         score: `latent`, the distance of the two codes; `residual`, the logarithm of the mean squared difference between
-            what is seen and the painting, in the lungs of a `rows` frame, else where lungs were painted, or found;
-            `mahalanobis`, the logarithmic distance of the first code from those of the training images.
-        calibration: `none`, or `exposure`: the score in standard deviations above what healthy images of such an
-            exposure score, fitted to cross-fitted scores of the training images; of one hospital it knows that one.
-        n_folds: Members, each a painter, second encoder and discriminator of its own that learns from all training
-            images but those of one fold; the score is the mean of theirs, in logarithms. Time and memory grow with it.
-        generator: Network that paints: `dcgan`, or `residual_unet` with skip connections.
-        adversary: `feature_matching`, or `wgan_gp`: a Wasserstein critic with gradient penalty.
+            input and reconstruction, in the lungs of an input aligned by `rows`, else where lungs were reconstructed,
+            or segmented; `mahalanobis`, the logarithmic distance of the first code from those of the training images.
         distance: Distance of codes and features, in losses and score: `euclidean`, or `mean_squared` as GANomaly has.
-        n_channels: Channels of the networks: 1, or 3 copies of the gray one as GANomaly's original settings have it.
-        sigma: Standard deviation of the noise that `sure` assumes, in the scale of [-1, 1]; not known of real X-rays.
-            It is that of what the networks see: in a frame that of the interpolated X-ray, and with `normalization:
-            lung` or `local` in units of three standard deviations. For `pg_sure` that of the noise in black.
-        gain: Growth of the noise's variance with the intensity above black that `pg_sure` assumes, in the same scale.
-        tau: Length of the finite difference of `sure` and `pg_sure`, in the scale of [-1, 1].
-        w_adv: Weight of the adversary's term; at 0 the discriminator is left alone, and 9 of 16 passes are left.
-        w_enc: Weight of the agreement of the codes; at 0 the second encoder stays as it was made.
-        w_rec: Weight of the reconstruction.
-        w_gp: Weight of the gradient penalty of `wgan_gp`.
-        n_critic: Steps of the critic of `wgan_gp` for each of the generator.
-        instance_noise: Standard deviation of the noise that is added to what the discriminator sees, in the scale of
-            [-1, 1]; it falls in a line to 0 in the last epoch.
-        latent_dim: Length of the codes.
-        n_features: Channels after the first convolution; doubled by each further one.
-        max_features: Cap on the channels; None for none.
-        lr: Learning rate of Adam, for generator and discriminator.
-        betas: Adam's averaging coefficients.
-        accumulate_grad_batches: Batches whose mean gradient makes a step, where memory is too small for a larger batch.
-            Batch normalization sees each of them by itself. Lightning's own argument is for automatic optimization.
+        network: Generator, encoders and discriminator.
+        lungs: Crop, alignment and normalization of the input by the lungs.
+        sure: Noise model of the risk estimates.
+        adversary: Adversarial training.
+        weights: Weights of the generator's loss.
+        optimizer: Adam, for generator and discriminator.
+        ensemble: Ensemble over folds of the training images, and exposure adjustment.
         seed: Seed of weights, order of the images and probes; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
         post_processor: As in anomalib; True normalizes by the validation set's minimum and maximum, and thresholds by
@@ -106,166 +99,236 @@ class RoiSureGanomaly(LungsFirst, HealthyScores, ContestTraining, RadiographModu
         SettingError: If a setting is out of range.
 
     Example:
-        >>> model = RoiSureGanomaly(image_size=64, n_features=8, latent_dim=10)
+        >>> model = RoiSureGanomaly(image_size=64, network=NetworkSettings(n_features=8, latent_dim=10))
         >>> model.eval()(torch.rand(1, 3, 100, 80)).pred_score.shape
         torch.Size([1])
     """
 
     architecture = ARCHITECTURE
-    architecture_before = ARCHITECTURE_BEFORE
-    remedy = "lower lr, or sigma and gain where reconstruction is sure or pg_sure"
-    training_only: tuple[str, ...] = ("discriminator",)
+    remedy = "lower optimizer.lr, or sure.sigma and sure.gain where reconstruction is sure or pg_sure"
+    training_only = ("discriminators",)
     model: RoiSureGanomalyModel
-    discriminator: nn.Module
 
     def __init__(
         self,
-        image_size: int = 256,
-        reconstruction: Reconstruction = "sure",
+        image_size: ImageSize = 256,
+        reconstruction: ReconstructionTerm = "sure",
         target: Target = "lungs",
-        input_region: InputRegion = "image",
-        segmenter: str | None = None,
-        segmenter_steps: int = 300,
-        alignment: Alignment = "none",
-        normalization: Normalization = "global",
         score: ScoreName = "latent",
-        calibration: Calibration = "none",
-        n_folds: int = 1,
-        generator: GeneratorName = "dcgan",
-        adversary: AdversaryName = "feature_matching",
         distance: Distance = "euclidean",
-        n_channels: Channels = 1,
-        sigma: float = 0.05,
-        gain: float = 0.002,
-        tau: float = 0.01,
-        w_adv: float = 1.0,
-        w_enc: float = 1.0,
-        w_rec: float = 50.0,
-        w_gp: float = 10.0,
-        n_critic: int = 5,
-        instance_noise: float = 0.0,
-        latent_dim: int = 100,
-        n_features: int = 64,
-        max_features: int | None = None,
-        lr: float = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
-        accumulate_grad_batches: int = 1,
+        network: NetworkSettings = NetworkSettings(),
+        lungs: LungSettings = LungSettings(),
+        sure: SureSettings = SureSettings(),
+        adversary: AdversarySettings = AdversarySettings(),
+        weights: LossWeights = LossWeights(),
+        optimizer: OptimizerSettings = OptimizerSettings(),
+        ensemble: EnsembleSettings = EnsembleSettings(),
         seed: int | None = None,
         pre_processor: RoiPreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
-        check_settings(locals())
-        super().__init__(
-            pre_processor=resolve_pre_processor(
-                pre_processor, image_size if alignment == "none" else FRAMED * image_size
-            ),
-            post_processor=post_processor,
-            evaluator=evaluator,
-            visualizer=visualizer,
-        )
+        network = as_group(NetworkSettings, network)
+        lungs = as_group(LungSettings, lungs)
+        sure = as_group(SureSettings, sure)
+        adversary = as_group(AdversarySettings, adversary)
+        weights = as_group(LossWeights, weights)
+        optimizer = as_group(OptimizerSettings, optimizer)
+        ensemble = as_group(EnsembleSettings, ensemble)
+        conflicts = find_conflicts(lungs, adversary, optimizer, ensemble)
+        check_settings(RoiSureGanomaly.__init__, locals(), PLACE, conflicts)
+        side = image_size if lungs.alignment == "none" else FRAMED * image_size
+        super().__init__(seed, resolve_pre_processor(pre_processor, side), post_processor, evaluator, visualizer)
         self.automatic_optimization = False
         self.target = target
-        self.segmenter = segmenter
-        self.segmenter_steps = segmenter_steps
         self.distance = distance
-        self.instance_noise = instance_noise
-        self.lr = lr
-        self.betas = (float(betas[0]), float(betas[1]))  # Adam refuses 0 beside 0.9
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.seed = seed
-        self.n_folds = n_folds
-        self._rng_states_to_resume = {}
-        self.adversary = choose_adversary(adversary, distance=distance, n_critic=n_critic, w_gp=w_gp)
-        with drawn_from(seed):
+        self.lungs = lungs
+        self.adversary = adversary
+        self.optimizer = optimizer
+        self.n_folds = ensemble.n_folds
+        self.scheme = choose_scheme(adversary, distance)
+        self.reconstruction_loss = ReconstructionLoss(reconstruction, sure.sigma, sure.tau, sure.gain)
+        self.generator_loss = GeneratorLoss(weights)
+        with seeded(seed):
             self.model = RoiSureGanomalyModel(
                 image_size,
-                latent_dim,
-                n_features,
-                max_features,
-                generator=generator,
+                network,
+                lungs,
+                ensemble,
                 distance=distance,
-                n_channels=n_channels,
                 whole_image=target == "image",
-                view=View(image_size, alignment, normalization, lungs_only=input_region == "lungs"),
                 score=score,
-                exposure_calibrated=calibration == "exposure",
-                n_folds=n_folds,
             )
-            discriminators = [
-                Discriminator(image_size, n_features, max_features, n_channels, self.adversary.norm).apply(
-                    initialize_dcgan
-                )
-                for _ in range(n_folds)
-            ]
-        self.discriminator = discriminators[0]
-        self.other_discriminators = nn.ModuleList(discriminators[1:]) if n_folds > 1 else None
-        if n_folds > 1:
-            self.training_only = ("discriminator", "other_discriminators")
-        # What has no weight learns nothing: distributed training is not to wait for its gradients.
-        for discriminator in self.discriminators:
-            discriminator.requires_grad_(w_adv > 0)
-        for member in self.model.members:
-            member.encoder.requires_grad_(w_enc > 0)
-        self.reconstruction_loss = ReconstructionLoss(reconstruction, sigma, tau, gain)
-        self.generator_loss = GeneratorLoss(w_adv, w_enc, w_rec)
+            self.discriminators = nn.ModuleList(
+                Discriminator(
+                    image_size, network.n_features, network.max_features, network.n_channels, self.scheme.norm
+                ).apply(initialize_dcgan)
+                for _ in range(ensemble.n_folds)
+            )
+        # Networks without weight in the loss are not trained: distributed training is not to wait for their gradients.
+        self.discriminators.requires_grad_(weights.adversarial > 0)
+        for reconstructor in self.model.networks:
+            reconstructor.encoder.requires_grad_(weights.latent > 0)
+
+    # Before the training
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Return Adam for each member's generator (painter and second encoder) and for its discriminator, in turn."""
-        pairs = zip(self.model.members, self.discriminators, strict=True)
-        learning = [
-            weights for member, discriminator in pairs for weights in (member.learning, discriminator.parameters())
-        ]
-        return [Adam(weights, lr=self.lr, betas=self.betas, fused=True) for weights in learning]
+        """Return Adam for each generator, with its second encoder, and for its discriminator, in turn."""
+        betas = (float(self.optimizer.betas[0]), float(self.optimizer.betas[1]))  # Adam refuses 0 beside 0.9
+        parts = [part for pair in zip(self.model.networks, self.discriminators, strict=True) for part in pair]
+        return [Adam(part.parameters(), lr=self.optimizer.lr, betas=betas, fused=True) for part in parts]
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return anomalib's callbacks, and one that fits statistics of healthy images where a score needs them."""
+        callbacks = super().configure_callbacks()
+        fitting = [FitHealthyScores()] if self.model.learns_healthy else []
+        return [*(callbacks if isinstance(callbacks, Sequence) else [callbacks]), *fitting]
 
     def on_fit_start(self) -> None:
-        """Refuse instance noise in a training whose last epoch is not known, and members in several processes.
+        """Refuse settings that do not go with the trainer, seed the training, and get the segmenter ready.
 
-        A process whose share of a batch holds images of one fold only has nothing for that member, and the others would
-        wait for it.
+        An ensemble trains in one process: a process whose share of a batch holds images of one fold only has nothing
+        for that fold's network, and the others would wait for it.
         """
         if self.n_folds > 1 and self.trainer.world_size > 1:
             raise SettingError(
-                f"n_folds = {self.n_folds} in {self.trainer.world_size} processes",
-                "one process, or a single member",
-                "set trainer.devices: 1 and trainer.num_nodes: 1, or n_folds: 1",
+                f"ensemble.n_folds = {self.n_folds} in {self.trainer.world_size} processes",
+                "one process, or no ensemble",
+                "set trainer.devices: 1 and trainer.num_nodes: 1, or ensemble.n_folds: 1",
             )
-        if self.instance_noise and (self.trainer.max_epochs or 0) < 1:
+        if self.adversary.instance_noise and (self.trainer.max_epochs or 0) < 1:
             raise SettingError(
-                f"instance_noise = {self.instance_noise} and trainer.max_epochs = {self.trainer.max_epochs}",
+                f"adversary.instance_noise = {self.adversary.instance_noise} and trainer.max_epochs = "
+                f"{self.trainer.max_epochs}",
                 "a number of epochs, over which the noise falls to 0",
-                "set trainer.max_epochs, or instance_noise: 0",
+                "set trainer.max_epochs, or adversary.instance_noise: 0",
             )
         super().on_fit_start()
+        if self.model.segmenter is not None:
+            prepare_segmenter(self, self.model.segmenter, self.lungs.segmenter, self.lungs.segmenter_steps)
+
+    # The training step
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Update each member and its discriminator by the images that it is to see."""
-        seen = self.model.see(cast("torch.Tensor", batch.image))
-        mask, folds = self._target_mask(batch, seen), self.folds(batch)
-        contests, each_terms, each_value = [], [], []
-        for number, contest in enumerate(self.contests()):
-            known = slice(None) if folds is None else folds != number
-            image = seen.image[known]
+        """Update generator, then discriminator, of each network of the ensemble by the images outside its fold."""
+        inputs = self.model.preprocess(cast("torch.Tensor", batch.image))
+        mask = self._target_mask(batch, inputs)
+        folds = folds_of(batch.image_path, self.n_folds) if self.n_folds > 1 else None
+        optimizers = cast("list[LightningOptimizer]", self.optimizers())
+        # The last batches of an epoch that make a step may be fewer.
+        first = batch_idx - batch_idx % self.optimizer.accumulate_grad_batches
+        together = min(self.optimizer.accumulate_grad_batches, self.trainer.num_training_batches - first)
+        if batch_idx == first:
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+
+        losses: dict[int, Losses] = {}
+        for number in range(self.n_folds):
+            chosen = slice(None) if folds is None else (folds != number).to(self.device)
+            image = inputs.image[chosen]  # (B, 1, H, W), without the images of its own fold
             if len(image):
-                with self.drawing_apart():
-                    terms, values = self.losses_of(contest, image, None if mask is None else mask[known], batch_idx)
-                contests.append(contest)
-                each_terms.append(terms)
-                each_value.append(values.get("l_dc"))
+                with self.process_draws():
+                    losses[number] = self._losses(number, image, None if mask is None else mask[chosen], batch_idx)
+                self.accumulate_gradients(losses[number]["l_gen"] / together)
+                if "l_dc" in losses[number]:
+                    self.accumulate_gradients(losses[number]["l_dc"] / together)
+        if batch_idx == first + together - 1:
+            for optimizer in optimizers:  # each generator's before its discriminator's
+                self.step(optimizer)
+            for number, terms in losses.items():
+                self._reinitialize(number, terms)
+        means = {name: torch.stack([terms[name] for terms in losses.values()]).mean() for name in losses[min(losses)]}
+        self.log_dict(means, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(inputs.image))
 
-        losses = [terms[name] for terms in each_terms for name in ("l_gen", "l_dc") if name in terms]
-        if self.step_all(torch.stack(losses).sum(), batch_idx):
-            for contest, value in zip(contests, each_value, strict=True):
-                self.restart_winner(contest, value)
-        means = {name: torch.stack([terms[name] for terms in each_terms]).mean() for name in each_terms[0]}
-        self.log_dict(means, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(seen.image))
-
-    def _target_mask(self, batch: ImageBatch, seen: Seen) -> torch.Tensor | None:
-        """Return where there is something to paint, `(B, 1, H, W)`, or None where that is all that is seen."""
+    def _target_mask(self, batch: ImageBatch, inputs: Inputs) -> torch.Tensor | None:
+        """Return the region to reconstruct, `(B, 1, H, W)`, or None where that is the whole input."""
         if self.target == "image":
-            return seen.region
+            return inputs.region
         mask = lung_masks(batch, "target = 'lungs'")
-        if seen.frame.place is not None:
-            mask = (seen.frame.of(mask) > LIKELY).to(mask.dtype)
-        return mask if seen.region is None else mask * seen.region
+        if inputs.frame.place is not None:
+            mask = (inputs.frame.of(mask) > LIKELY).to(mask.dtype)
+        return mask if inputs.region is None else mask * inputs.region
+
+    def _losses(self, number: int, image: torch.Tensor, mask: torch.Tensor | None, batch_idx: int) -> Losses:
+        """Return the loss terms of one network of the ensemble and its discriminator.
+
+        Args:
+            number: Number of the network.
+            image: Input, `(B, 1, H, W)`.
+            mask: Region to reconstruct, `(B, 1, H, W)`; None for all of it.
+            batch_idx: Number of the batch in its epoch.
+        """
+        reconstructor = self.model.networks[number]
+        with self._precision_of_reconstruction():
+            reconstruction = reconstructor(image)
+            l_rec, divergence = self.reconstruction_loss(image, mask, reconstruction.image, reconstructor.generator)
+        l_enc = latent_agreement(reconstruction, self.distance)
+        if not self.generator_loss.weights.latent:
+            l_enc = l_enc.detach()  # logged, but nothing learns from it
+        l_adv, l_dc = None, None
+        if self.generator_loss.weights.adversarial:
+            real = apply_roi(image, mask).expand_as(reconstruction.image)
+            l_adv, l_dc = self._adversarial_losses(number, real, reconstruction, batch_idx)
+        l_gen = self.generator_loss(torch.zeros_like(l_rec) if l_adv is None else l_adv, l_enc, l_rec)
+        terms = {"l_adv": l_adv, "l_enc": l_enc, "l_rec": l_rec, "l_gen": l_gen, "l_dc": l_dc, "divergence": divergence}
+        losses = {name: term for name, term in terms.items() if term is not None}
+        self.finite_losses(losses, batch_idx)
+        return losses
+
+    def _adversarial_losses(
+        self, number: int, real: torch.Tensor, reconstruction: Reconstruction, batch_idx: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return adversarial term and discriminator's loss, after the steps that the discriminator is ahead."""
+        discriminator, generated = self.discriminators[number], reconstruction.image
+        optimizer = cast("list[LightningOptimizer]", self.optimizers())[2 * number + 1]
+        for _ in range(self.scheme.n_critic - 1):
+            noisy = self._with_instance_noise(real), self._with_instance_noise(generated.detach())
+            loss, _ = self.scheme.discriminator_loss(discriminator, *noisy)
+            self.finite_losses({"l_dc": loss}, batch_idx)
+            self.take_step(optimizer, loss)
+            optimizer.zero_grad()  # the step beside the generator's accumulates its gradients anew
+        real, generated = self._with_instance_noise(real), self._with_instance_noise(generated)
+        return adversarial_losses(self.scheme, discriminator, real, generated)
+
+    def _with_instance_noise(self, regions: torch.Tensor) -> torch.Tensor:
+        """Add the noise of this epoch to the discriminator's input."""
+        if not self.adversary.instance_noise:
+            return regions
+        n_epochs = cast("int", self.trainer.max_epochs)
+        level = instance_noise_level(self.adversary.instance_noise, self.current_epoch, n_epochs)
+        return regions + level * torch.randn_like(regions)
+
+    def _precision_of_reconstruction(self) -> AbstractContextManager[Any]:
+        """Full precision for the risk estimate, which differences two passes; the trainer's own precision otherwise."""
+        if self.reconstruction_loss.term in RISKS:
+            return torch.autocast(self.device.type, enabled=False)
+        return nullcontext()
+
+    def _reinitialize(self, number: int, losses: Losses) -> None:
+        """Initialize a discriminator again, alike in all processes, where the scheme asks for it."""
+        below = self.scheme.reinitialize_below
+        loss = losses.get("l_dc")
+        if loss is None or below is None or (mean := float(self.trainer.strategy.reduce(loss.detach()))) >= below:
+            return
+        logger.info("Discriminator's loss at %g in epoch %d: it is initialized again.", mean, self.current_epoch)
+        discriminator = self.discriminators[number].apply(initialize_dcgan)
+        discriminator.load_state_dict(self.trainer.strategy.broadcast(discriminator.state_dict()))
+
+    # Checkpoints and exports
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the shape of the segmenter, whose weights are among those of the model."""
+        super().on_save_checkpoint(checkpoint)
+        if self.model.segmenter is not None:
+            checkpoint["segmenter"] = self.model.segmenter.network.settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the checkpoint's segmenter."""
+        super().on_load_checkpoint(checkpoint)
+        if self.model.segmenter is not None:
+            self.model.segmenter.replace_network(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
+
+    def check_exportable(self) -> None:
+        """Refuse to export a model that cannot score."""
+        self.model.check_fitted()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -19,48 +19,56 @@ from anomalib_cxr.functional import (
 )
 from anomalib_cxr.functional.sure import Denoiser
 
-from .members import Painting
+from .settings import LossWeights, ReconstructionTerm
+from .torch_model import Reconstruction
 
-Reconstruction = Literal["sure", "l2", "l1", "pg_sure"]
-RECONSTRUCTIONS: tuple[str, ...] = get_args(Reconstruction)
 RISKS = ("sure", "pg_sure")
-"""Those that estimate the error against the clean region, from two passes."""
+"""Terms that estimate the error against the clean region, from two passes."""
 
 
-def feature_matching(real: torch.Tensor, painted: torch.Tensor, distance: Distance = "euclidean") -> torch.Tensor:
+def feature_matching(real: torch.Tensor, generated: torch.Tensor, distance: Distance = "euclidean") -> torch.Tensor:
     """Return `|| f(Y) - f(Y_hat) ||_2`, the mean over the batch of the distance of the discriminator's features.
 
     Args:
         real: Features of the true region, `(B, C, H, W)`.
-        painted: Features of the painted region, `(B, C, H, W)`.
+        generated: Features of the reconstruction, `(B, C, H, W)`.
         distance: `euclidean`; or `mean_squared`, as GANomaly has it.
+
+    Returns:
+        A scalar.
     """
-    return DISTANCES[distance](real, painted).mean()
+    return DISTANCES[distance](real, generated).mean()
 
 
-def latent_agreement(painting: Painting, distance: Distance = "euclidean") -> torch.Tensor:
-    """Return `|| z_full - z_painted ||_2`, the mean over the batch of the distance of the two codes.
+def latent_agreement(reconstruction: Reconstruction, distance: Distance = "euclidean") -> torch.Tensor:
+    """Return `|| z - z_hat ||_2`, the mean over the batch of the distance of the two codes.
 
     Args:
-        painting: A painting with both codes.
+        reconstruction: A reconstruction with both codes.
         distance: `euclidean`; or `mean_squared`, as GANomaly has it.
+
+    Returns:
+        A scalar.
     """
-    return DISTANCES[distance](painting.z_full, painting.z_painted).mean()
+    return DISTANCES[distance](reconstruction.z, reconstruction.z_hat).mean()
 
 
-def discriminator_loss(real_logits: torch.Tensor, painted_logits: torch.Tensor) -> torch.Tensor:
-    """Return half the cross-entropy of each side: real regions are to be called 1, painted ones 0.
+def discriminator_loss(real_logits: torch.Tensor, generated_logits: torch.Tensor) -> torch.Tensor:
+    """Return half the cross-entropy of each side, with label 1 for real regions and 0 for generated ones.
 
     Args:
         real_logits: Logits of the true regions, `(B,)`.
-        painted_logits: Logits of the painted regions, `(B,)`, detached from the painter.
+        generated_logits: Logits of the reconstructions, `(B,)`, detached from the generator.
+
+    Returns:
+        A scalar.
     """
     real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
-    fake = F.binary_cross_entropy_with_logits(painted_logits, torch.zeros_like(painted_logits))
-    return 0.5 * fake + 0.5 * real
+    generated = F.binary_cross_entropy_with_logits(generated_logits, torch.zeros_like(generated_logits))
+    return 0.5 * generated + 0.5 * real
 
 
-class ReconstructionTerms(NamedTuple):
+class ReconstructionValue(NamedTuple):
     """The reconstruction term of a batch and, where it is a risk estimate, the divergence in it."""
 
     loss: torch.Tensor
@@ -68,69 +76,79 @@ class ReconstructionTerms(NamedTuple):
 
 
 class ReconstructionLoss(nn.Module):
-    """How far the painting is from the region of interest, in one of four ways.
+    """Error of the reconstruction in the region of interest.
 
     Args:
-        reconstruction: `sure`: estimated squared error against the CLEAN region, under Gaussian noise; `pg_sure`: the
-            same under Poisson-Gaussian noise; `l2`: mean squared error against the observed one (the dissertation's
-            Oracle); `l1`: mean absolute error (GANomaly).
+        term: `sure`: estimated squared error against the CLEAN region, under Gaussian noise; `pg_sure`: the same under
+            Poisson-Gaussian noise; `l2`: mean squared error against the observed one (the dissertation's Oracle);
+            `l1`: mean absolute error (GANomaly).
         sigma: Standard deviation of the noise in the scale of [-1, 1], of `pg_sure` that of black, for both estimates.
         tau: Length of the finite difference in the scale of [-1, 1], for both estimates.
         gain: Growth of the noise's variance with the intensity in the scale of [-1, 1], for `pg_sure`.
     """
 
-    def __init__(self, reconstruction: Reconstruction, sigma: float, tau: float, gain: float = 0.0) -> None:
+    def __init__(self, term: ReconstructionTerm, sigma: float, tau: float, gain: float = 0.0) -> None:
         super().__init__()
-        self.reconstruction = reconstruction
+        self.term = term
         self.sigma = sigma
         self.tau = tau
         self.gain = gain
 
     def forward(
-        self, image: torch.Tensor, mask: torch.Tensor | None, painted: torch.Tensor, painter: Denoiser
-    ) -> ReconstructionTerms:
-        """Compare a painting with its region of interest.
+        self, image: torch.Tensor, mask: torch.Tensor | None, reconstructed: torch.Tensor, generator: Denoiser
+    ) -> ReconstructionValue:
+        """Compare a reconstruction with its region of interest.
 
         Args:
             image: X-rays in [-1, 1], `(B, 1, H, W)`.
             mask: Region of interest, `(B, 1, H, W)`, or None for the whole image.
-            painted: The painting, `(B, C, H, W)`, each channel of which is to be the region; float32 for an estimate.
-            painter: Called once more by an estimate.
+            reconstructed: Reconstruction, `(B, C, H, W)`, each channel of which is to be the region; float32 for a risk
+                estimate.
+            generator: Called once more by a risk estimate.
+
+        Returns:
+            Scalars.
         """
-        if self.reconstruction == "sure":
-            divergence = probe_divergence(image, painted, painter, mask, tau=self.tau)
-            risk = gaussian_sure_from_divergence(image, painted, divergence, self.sigma, mask)
-            return ReconstructionTerms(risk.mean(), divergence.mean())
-        if self.reconstruction == "pg_sure":
-            response = probe_response(image, painted, painter, mask, tau=self.tau)
+        if self.term == "sure":
+            divergence = probe_divergence(image, reconstructed, generator, mask, tau=self.tau)  # (B,)
+            risk = gaussian_sure_from_divergence(image, reconstructed, divergence, self.sigma, mask)  # (B,)
+            return ReconstructionValue(risk.mean(), divergence.mean())
+        if self.term == "pg_sure":
+            response = probe_response(image, reconstructed, generator, mask, tau=self.tau)  # (B, C, H, W)
             risk = poisson_gaussian_sure_from_response(
-                image, painted, response, self.gain, self.sigma, mask, tau=self.tau
+                image, reconstructed, response, self.gain, self.sigma, mask, tau=self.tau
             )
-            return ReconstructionTerms(risk.mean(), response.flatten(1).sum(1).mean() / self.tau)
-        distance = F.mse_loss if self.reconstruction == "l2" else F.l1_loss
-        return ReconstructionTerms(distance(painted, apply_roi(image, mask).expand_as(painted)), None)
+            return ReconstructionValue(risk.mean(), response.flatten(1).sum(1).mean() / self.tau)
+        error = F.mse_loss if self.term == "l2" else F.l1_loss
+        return ReconstructionValue(error(reconstructed, apply_roi(image, mask).expand_as(reconstructed)), None)
 
 
 class GeneratorLoss(nn.Module):
     """`w_adv * l_adv + w_enc * l_enc + w_rec * l_rec`.
 
     Args:
-        w_adv: Weight of the adversary's term.
-        w_enc: Weight of the agreement of the codes.
-        w_rec: Weight of the reconstruction.
+        weights: The three weights.
 
     Example:
-        >>> loss = GeneratorLoss(w_adv=1, w_enc=1, w_rec=50)
+        >>> loss = GeneratorLoss(LossWeights(adversarial=1, latent=1, reconstruction=50))
         >>> loss(torch.tensor(0.5), torch.tensor(0.25), torch.tensor(0.01))
         tensor(1.2500)
     """
 
-    def __init__(self, w_adv: float = 1.0, w_enc: float = 1.0, w_rec: float = 50.0) -> None:
+    def __init__(self, weights: LossWeights) -> None:
         super().__init__()
-        self.w_adv = w_adv
-        self.w_enc = w_enc
-        self.w_rec = w_rec
+        self.weights = weights
 
     def forward(self, l_adv: torch.Tensor, l_enc: torch.Tensor, l_rec: torch.Tensor) -> torch.Tensor:
-        """Add the three terms, each a scalar."""
-        return self.w_adv * l_adv + self.w_enc * l_enc + self.w_rec * l_rec
+        """Add the three terms, each a scalar.
+
+        Args:
+            l_adv: Adversarial term.
+            l_enc: Distance of the codes.
+            l_rec: Reconstruction term.
+
+        Returns:
+            A scalar.
+        """
+        weights = self.weights
+        return weights.adversarial * l_adv + weights.latent * l_enc + weights.reconstruction * l_rec

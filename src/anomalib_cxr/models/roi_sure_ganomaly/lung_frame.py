@@ -1,4 +1,4 @@
-"""What the networks see of an X-ray: all of it or the frame of its lungs, in which intensities, cut out or not."""
+"""Input of the networks: X-rays cropped, aligned, normalized or masked by their lungs."""
 
 from __future__ import annotations
 
@@ -22,55 +22,71 @@ from anomalib_cxr.functional.frames import (
 from anomalib_cxr.functional.normalization import Normalization, normalize_by_lungs, normalize_locally
 
 LOCAL = 1 / 8
-"""Standard deviation of the Gaussian that says what is local, a share of the side of what is seen."""
+"""Standard deviation of the Gaussian of local normalization, a share of the side of the input."""
 REACH = 3.0
 """Standard deviations that fill the range of the networks, [-1, 1]."""
 LIKELY = 0.5
+"""Probability above which a pixel counts as lung."""
 
 
 class Frame(NamedTuple):
-    """Where in each X-ray lies what the networks see."""
+    """Place of the networks' input in each X-ray."""
 
     place: Box | Rows | None
-    """None where they see all of it."""
+    """None where the input is the whole X-ray."""
     side: int
-    """Of the square that they see."""
+    """Side of the square input."""
 
-    def of(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Take pictures of X-rays, `(B, C, H, W)`, into the frame."""
+    def of(self, images: torch.Tensor) -> torch.Tensor:
+        """Warp images into the frame.
+
+        Args:
+            images: X-rays, or maps of them, `(B, C, H, W)`.
+
+        Returns:
+            The same in the frame, `(B, C, S, S)`.
+        """
         if self.place is None:
-            return pictures
+            return images
         size = (self.side, self.side)
         grid = box_grid(self.place, size) if isinstance(self.place, Box) else rows_grid(self.place, size)
-        return to_frame(pictures, grid)
+        return to_frame(images, grid)
 
     def back(self, maps: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
-        """Take maps, at least 0, from the frame back onto X-rays, `(B, C, H, W)`; 0 outside the frame."""
+        """Warp maps from the frame back onto X-rays.
+
+        Args:
+            maps: Maps, at least 0, `(B, C, S, S)`.
+            onto: The X-rays, `(B, C, H, W)`.
+
+        Returns:
+            The maps on the X-rays, `(B, C, H, W)`; 0 outside the frame.
+        """
         if self.place is None:
             return maps
         size = (onto.shape[-2], onto.shape[-1])
         return from_box(maps, self.place, size) if isinstance(self.place, Box) else from_rows(maps, self.place, size)
 
 
-class Seen(NamedTuple):
-    """What the networks see of X-rays."""
+class Inputs(NamedTuple):
+    """Input of the networks."""
 
     image: torch.Tensor
     """Intensities in [-1, 1], `(B, 1, S, S)`, black outside the region."""
     region: torch.Tensor | None
     """1 where the X-ray was kept, 0 elsewhere, `(B, 1, S, S)`; None where all of it was."""
     lungs: torch.Tensor | None
-    """1 in the lungs, 0 elsewhere, `(B, 1, S, S)`; None where nothing finds them."""
+    """1 in the lungs, 0 elsewhere, `(B, 1, S, S)`; None without a segmenter."""
     frame: Frame
 
 
 @dataclass(frozen=True)
-class View:
-    """How X-rays are shown to the networks.
+class LungFrames:
+    """Preparation of X-rays for the networks.
 
     Args:
-        image_size: Side of the square that they see.
-        alignment: `none` for the X-ray as it comes; `box` for the rectangle around both lungs; `rows` for both lungs
+        image_size: Side of the square input.
+        alignment: `none` for the X-ray as it comes; `box` for the bounding box of both lungs; `rows` for both lungs
             side by side, each row stretched between the lung's edges.
         normalization: `global` for gray values as they come; `lung` and `local` for deviations from the lungs' or from
             the local mean, clamped at three standard deviations.
@@ -84,33 +100,36 @@ class View:
 
     @property
     def needs_lungs(self) -> bool:
-        """Whether something must find the lungs first."""
+        """Whether the lungs must be segmented first."""
         return self.lungs_only or self.alignment != "none" or self.normalization == "lung"
 
-    def show(self, gray: torch.Tensor, probability: torch.Tensor | None) -> Seen:
-        """Show X-rays.
+    def preprocess(self, gray: torch.Tensor, probability: torch.Tensor | None) -> Inputs:
+        """Align, normalize and mask X-rays.
 
-        A lung that is not found is looked for at its standard place by `rows`; where neither is found, `box` is the
-        whole image, and `lung` normalizes by all that is seen.
+        Where a lung is not found, `rows` takes its standard place; where neither is found, `box` is the whole image,
+        and `lung` normalizes by all of the input.
 
         Args:
             gray: X-rays in [-1, 1], `(B, 1, H, W)`.
-            probability: Of lung, alike in shape; None where it is not needed.
+            probability: Probability of lung, alike in shape; None where it is not needed.
+
+        Returns:
+            The inputs.
         """
         if probability is None:
-            return Seen(self._normalize(gray, None), None, None, Frame(None, self.image_size))
+            return Inputs(self._normalize(gray, None), None, None, Frame(None, self.image_size))
         frame = self._frame(probability)
-        lungs = self._lungs(frame, probability)
-        image = self._normalize(frame.of(gray), lungs)
+        lungs = self._lungs(frame, probability)  # (B, 1, S, S)
+        image = self._normalize(frame.of(gray), lungs)  # (B, 1, S, S)
         region = lungs if self.lungs_only else None
-        return Seen(apply_roi(image, region), region, lungs, frame)
+        return Inputs(apply_roi(image, region), region, lungs, frame)
 
     def _frame(self, probability: torch.Tensor) -> Frame:
         if self.alignment == "none":
             return Frame(None, self.image_size)
         if self.alignment == "box":
             return Frame(find_box(probability), self.image_size)
-        standard = Rows(*(each.to(probability) for each in standard_rows(probability.shape[-2])))
+        standard = Rows(*(edge.to(probability) for edge in standard_rows(probability.shape[-2])))
         return Frame(find_rows(probability, standard), self.image_size)
 
     def _lungs(self, frame: Frame, probability: torch.Tensor) -> torch.Tensor:

@@ -65,18 +65,19 @@ class TestRuns:
         assert run.settings["trainer"] == {"max_epochs": 9}
 
     def test_a_classs_settings_on_some_data_only_where_it_has_them(self, file):
-        noisy = DataConfig(data={"class_path": "anomalib_cxr.ChestPhantom"}, model={"sigma": 0.2})
+        noisy = DataConfig(data={"class_path": "anomalib_cxr.ChestPhantom"}, model={"sure": {"sigma": 0.2}})
         runs = resolve_grid(grid({"a": SystemConfig(config=file), "b": SystemConfig(model=PADIM)}, {"noisy": noisy}))
-        assert runs[0].settings["model"]["init_args"]["sigma"] == 0.2
-        assert "sigma" not in runs[1].settings["model"]["init_args"]
+        assert runs[0].settings["model"]["init_args"]["sure"] == {"sigma": 0.2}
+        assert "sure" not in runs[1].settings["model"]["init_args"]
 
     def test_settings_of_one_system_on_some_data(self, file):
-        noisy = DataConfig(data=PHANTOMS.data, model={"sigma": 0.2}, systems={"a": {"sigma": 0.3}})
+        noise = {"sure": {"sigma": 0.2, "gain": 0.1}}
+        noisy = DataConfig(data=PHANTOMS.data, model=noise, systems={"a": {"sure": {"sigma": 0.3}}})
         first, second = resolve_grid(
             grid({"a": SystemConfig(config=file), "b": SystemConfig(config=file)}, {"noisy": noisy})
         )
-        assert first.settings["model"]["init_args"]["sigma"] == 0.3
-        assert second.settings["model"]["init_args"]["sigma"] == 0.2
+        assert first.settings["model"]["init_args"]["sure"] == {"sigma": 0.3, "gain": 0.1}
+        assert second.settings["model"]["init_args"]["sure"] == {"sigma": 0.2, "gain": 0.1}
 
     def test_settings_of_the_data_for_one_system(self, file):
         systems = {
@@ -128,7 +129,7 @@ class TestRefusals:
 
     def test_values_of_the_wrong_type(self, file):
         with pytest.raises(SettingError, match="a on phantoms"):
-            resolve_grid(grid({"a": SystemConfig(config=file, model={"init_args": {"sigma": "much"}})}))
+            resolve_grid(grid({"a": SystemConfig(config=file, model={"init_args": {"sure": {"sigma": "much"}}})}))
 
     def test_splits_of_data_without_a_seed(self, file):
         folder = DataConfig(data={"class_path": "anomalib.data.PredictDataset"})
@@ -145,6 +146,7 @@ class TestRefusals:
             ),
             ({"model": {"class_path": "anomalib_cxr.RoiSureGanomalie"}}, "Ganomalie", "anomalib_cxr.RoiSureGanomaly"),
             ({"trainer": {"callbacks": []}}, "systems.a.trainer.callbacks", "does not set itself"),
+            ({"model": {"init_args": {"sure": {"sigmma": 0.1}}}}, "init_args.sure.sigmma", "one of sure.sigma"),
         ],
     )
     def test_found_and_expected(self, file, system, found, expected):
@@ -194,7 +196,10 @@ class TestArguments:
 
 def settings(**changes):
     phantoms = {"class_path": "anomalib_cxr.ChestPhantom", "init_args": {"size": 64}}
-    model = {"class_path": "anomalib_cxr.RoiSureGanomaly", "init_args": {"image_size": 32, "n_features": 4}}
+    model = {
+        "class_path": "anomalib_cxr.RoiSureGanomaly",
+        "init_args": {"image_size": 32, "network": {"n_features": 4}},
+    }
     return {"model": model, "data": phantoms, "shifts": {}, **changes}
 
 
@@ -203,6 +208,6 @@ class TestInstantiate:
         resize = {"class_path": "torchvision.transforms.v2.Resize", "init_args": {"size": [32, 32]}}
         objects = instantiate(settings(shifts={"small": resize}))
         assert isinstance(objects.model, RoiSureGanomaly)
-        assert objects.model.hparams["n_features"] == 4
+        assert objects.model.hparams["network"]["n_features"] == 4
         assert isinstance(objects.data, ChestPhantom)
         assert list(objects.shifts["small"].size) == [32, 32]

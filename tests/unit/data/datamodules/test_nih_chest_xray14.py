@@ -152,7 +152,7 @@ class TestChoices:
             ({"view": "LL"}, "view = 'LL'\n  expected: view one of PA, AP, both"),
             (
                 {"n_train": 0, "n_test": -1},
-                "n_train = 0, n_test = -1\n  expected: n_train > 0 or null, n_test > 0 or null",
+                "n_train = 0, n_test = -1\n  expected: n_train >= 1 and whole, or null, n_test >= 1 and whole, or null",
             ),
             (
                 {"findings": ("Pneumona",)},

@@ -32,15 +32,14 @@ def make_model(**settings):
     return Fanogan(**{**tiny, **settings})
 
 
-def in_double(model):
-    """Let a model train at `64-true`, where batches of anomalib stay in single precision."""
-    model.model.to_gray = lambda images: images.mean(dim=1, keepdim=True).double()
-    return model
+def gray_in_double(images):
+    """Return gray images for a training at `64-true`, where batches of anomalib stay in single precision."""
+    return images.mean(dim=1, keepdim=True).double()
 
 
 def prepared(model, images):
-    """Return the images as the networks see them, to the last bit."""
-    return model.model.to_gray(model.pre_processor.transform(images.images))
+    """Return the input of the networks, to the last bit."""
+    return gray_in_double(model.pre_processor.transform(images.images))
 
 
 def state_of(model, *parts):
@@ -114,12 +113,13 @@ def assert_terms(logged, expected):
 
 class TestGanPhase:
     @pytest.mark.parametrize(("n_critic", "w_gp"), [(1, 10.0), (3, 2.0)])
-    def test_a_batch_is_the_papers(self, fit, xrays, assert_same, n_critic, w_gp):
+    def test_a_batch_is_the_papers(self, fit, xrays, assert_same, monkeypatch, n_critic, w_gp):
         model = make_model(n_critic=n_critic, w_gp=w_gp)
         oracle = deepcopy(model)
         torch.manual_seed(7)
         watch = Watch()
-        fit(in_double(model), 2, xrays(4), callbacks=[watch], precision="64-true")
+        monkeypatch.setattr(lightning_model, "to_gray", gray_in_double)
+        fit(model, 2, xrays(4), callbacks=[watch], precision="64-true")
 
         torch.manual_seed(7)
         torch.empty((), dtype=torch.int64).random_()  # the loader's seed
@@ -180,9 +180,10 @@ class TestGanPhase:
 
 class TestEncoderPhase:
     @pytest.mark.parametrize("kappa", [1.0, 0.3])
-    def test_a_batch_is_the_papers(self, fit, xrays, assert_same, kappa):
+    def test_a_batch_is_the_papers(self, fit, xrays, assert_same, monkeypatch, kappa):
         model, watch = make_model(kappa=kappa), Watch()
-        fit(in_double(model), 2, xrays(4), callbacks=[watch], precision="64-true")
+        monkeypatch.setattr(lightning_model, "to_gray", gray_in_double)
+        fit(model, 2, xrays(4), callbacks=[watch], precision="64-true")
         oracle = make_model(kappa=kappa).double()
         oracle.load_state_dict(model.state_dict() | watch.states[1])
         assert_terms(watch.terms[1], plain_encoder_batch(oracle, prepared(model, xrays(4)), kappa))

@@ -9,7 +9,7 @@ import pytest
 
 from anomalib_cxr import Fanogan
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.models.fanogan.settings import check_settings
+from anomalib_cxr.utils.settings import check_settings
 
 SIZES = "one of 32, 64, 128"
 BAD = [
@@ -42,18 +42,18 @@ GOOD = {
 def test_refused_with_the_range(name, value, allowed):
     expected = rf"found: {re.escape(f'{name} = {value!r}')}\n  expected: {name} {re.escape(allowed)}"
     with pytest.raises(SettingError, match=expected):
-        check_settings({**GOOD, name: value})
+        check_settings(Fanogan.__init__, {**GOOD, name: value}, "model.init_args")
 
 
 def test_the_ends_of_each_range_are_taken():
-    check_settings(GOOD)
+    check_settings(Fanogan.__init__, GOOD, "model.init_args")
 
 
-def test_each_setting_of_the_model_has_a_rule_or_is_anomalibs():
+def test_each_setting_of_the_model_has_a_range_or_is_anomalibs():
     others = {"seed", "pre_processor", "post_processor", "evaluator", "visualizer"}
     assert signature(Fanogan).parameters.keys() - others == GOOD.keys()
     with pytest.raises(SettingError) as caught:
-        check_settings(dict.fromkeys(GOOD, "bad"))
+        check_settings(Fanogan.__init__, dict.fromkeys(GOOD, "bad"), "model.init_args")
     assert all(f"{name} = 'bad'" in caught.value.found for name in GOOD)
 
 

@@ -52,11 +52,11 @@ def test_map_is_half_the_difference(model, images):
 
 
 def test_codes_and_images_keep_to_their_range(model, images):
-    painted, code = model.paint(1000 * images[:, :1])
+    code, reconstructed = model.encoder(1000 * images[:, :1]), model.reconstruct(1000 * images)
     assert code.shape == (4, 6)
-    assert painted.shape == (4, 1, 32, 32)
+    assert reconstructed.shape == (4, 1, 32, 32)
     assert code.abs().max() <= 1
-    assert painted.abs().max() <= 1
+    assert reconstructed.abs().max() <= 1
 
 
 def test_one_channel_gives_what_three_equal_ones_give(model, images):
@@ -72,7 +72,7 @@ def test_an_image_alone_scores_as_in_a_batch(model, images):
 
 def test_the_residual_sheet_can_show_what_it_generates(model, images):
     assert isinstance(model, ReconstructionModel)
-    torch.testing.assert_close(model.paint(images[:, :1]).painted, model.generator(model.encoder(images[:, :1])))
+    torch.testing.assert_close(model.reconstruct(images), model.generator(model.encoder(images[:, :1])))
 
 
 def test_encoder_and_critic_share_a_layout_and_no_weights(model):

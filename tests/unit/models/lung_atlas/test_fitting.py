@@ -1,4 +1,4 @@
-"""The weights of the groups, nets that have not seen what they judge, and an atlas that is fitted to the end."""
+"""Cross-fitted scores, weights of the groups, nets and their held-out images, and a fitted atlas."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import pytest
 import torch
 
 from anomalib_cxr.functional.alignment import Rows
+from anomalib_cxr.models.base.exposure import LungCrop
 from anomalib_cxr.models.lung_atlas import fitting
-from anomalib_cxr.models.lung_atlas.cross_fitting import draw_folds
-from anomalib_cxr.models.lung_atlas.fitting import fit_atlas, fit_finders, fit_standard, weigh
-from anomalib_cxr.models.lung_atlas.lesion_net import LesionFinder, LesionView
-from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel
-from anomalib_cxr.models.lung_atlas.views import View
+from anomalib_cxr.models.lung_atlas.fitting import (
+    cross_fit,
+    draw_folds,
+    fit_atlas,
+    fit_detectors,
+    fit_standard,
+    score_weights,
+)
+from anomalib_cxr.models.lung_atlas.lesion_net import LesionDetector, LesionInput
+from anomalib_cxr.models.lung_atlas.parts import AtlasPart, PartScores, score_in_batches
+from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel, LungViews
 
 from .frames import draw_healthy
 
@@ -26,16 +33,18 @@ def make_model():
 
 @pytest.fixture(scope="module")
 def view():
-    """Return what an atlas sees of healthy images, that of each a little different."""
+    """Return views of healthy images, each a little different."""
     draw = torch.Generator().manual_seed(0)
     fine, lungs = draw_healthy(N_HEALTHY, (96, 96)), draw_healthy(N_HEALTHY)
     rows = Rows(*(torch.rand(N_HEALTHY, 2, *shape, generator=draw) for shape in ((), (), (128,), (128,))))
-    box = torch.zeros(N_HEALTHY, 2, 64, 64)
-    box[:, 0] = 0.7 + 0.2 * torch.rand(N_HEALTHY, 1, 1, generator=draw)
-    box[:, 0, 8:56, 8:28] = box[:, 0, 8:56, 36:56] = 0.2 + 0.2 * torch.rand(N_HEALTHY, 1, 1, generator=draw)
-    box[:, 1, 8:56, 8:28] = box[:, 1, 8:56, 36:56] = 0.95
+    gray, inside = (
+        (0.7 + 0.2 * torch.rand(N_HEALTHY, 1, 1, 1, generator=draw)).expand(-1, 1, 64, 64).clone(),
+        (torch.zeros(N_HEALTHY, 1, 64, 64)),
+    )
+    gray[..., 8:56, 8:28] = gray[..., 8:56, 36:56] = 0.2 + 0.2 * torch.rand(N_HEALTHY, 1, 1, 1, generator=draw)
+    inside[..., 8:56, 8:28] = inside[..., 8:56, 36:56] = 0.95
     found = torch.ones(N_HEALTHY, 2, dtype=torch.bool)
-    return View(rows, found, lungs, fine, torch.ones_like(fine), box)
+    return LungViews(rows, found, lungs, fine, torch.ones_like(fine), LungCrop(gray, inside))
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +54,17 @@ def fit(view):
     def run():
         model = make_model()
         handed = SimpleNamespace()
-        calibrate, take_usual = model.calibration.fit, model.take_usual
+        adjust, set_maps = model.exposure_adjustment.fit, model.set_reference_maps
 
-        def keep_scores(scores, exposures):
-            handed.scores, handed.exposures = scores, exposures
-            calibrate(scores, exposures)
+        def keep_scores(scores, crops):
+            handed.scores, handed.crops = scores, crops
+            adjust(scores, crops)
 
-        def keep_places(places):
-            handed.places = places
-            take_usual(places)
+        def keep_maps(maps):
+            handed.maps = maps
+            set_maps(maps)
 
-        model.calibration.fit, model.take_usual = keep_scores, keep_places
+        model.exposure_adjustment.fit, model.set_reference_maps = keep_scores, keep_maps
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("anomalib_cxr.models.lung_atlas.lesion_training.BATCH", 6)
             before = torch.get_rng_state()
@@ -71,7 +80,71 @@ def fitted(fit):
     return fit()
 
 
-class TestWeigh:
+class Remembering(AtlasPart):
+    """Scores a frame by its own gray value, and marks in the map whether it was fitted to it."""
+
+    grid = (1, 1)
+
+    def __init__(self):
+        super().__init__()
+        self.seen = torch.zeros(0)
+        self.sizes = []
+
+    def fit(self, frames):
+        self.seen = frames.flatten()
+
+    def forward(self, frames):
+        self.sizes.append(len(frames))
+        return PartScores(frames.flatten(), torch.isin(frames, self.seen).to(frames.dtype))
+
+
+@pytest.fixture
+def frames():
+    """Frames of one pixel, each of its own value."""
+    return torch.arange(150.0).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("n_folds", [2, 4])
+def test_no_frame_is_scored_by_a_part_that_has_seen_it(frames, n_folds):
+    part = Remembering()
+    found = cross_fit(part, frames, draw_folds(150, n_folds, seed=0))
+    assert not found.map.any()
+    assert torch.equal(found.score, frames.flatten())  # in their order
+    assert torch.equal(part.seen, frames.flatten())
+    assert part.sizes == []  # it has scored none; copies of it have
+
+
+def test_frames_are_scored_some_at_a_time(frames):
+    part = Remembering()
+    part.fit(frames[:100])
+    found = score_in_batches(part, frames)
+    assert part.sizes == [64, 64, 22]
+    assert torch.equal(found.score, frames.flatten())
+    assert found.map.sum() == 100
+
+
+def test_scores_have_no_gradient(frames):
+    assert not cross_fit(Remembering(), frames.clone().requires_grad_(), draw_folds(150, 2, seed=0)).score.requires_grad
+
+
+class TestFolds:
+    @pytest.mark.parametrize(("count", "n_folds"), [(150, 4), (61, 3), (8, 8)])
+    def test_are_of_nearly_the_same_size(self, count, n_folds):
+        sizes = draw_folds(count, n_folds, seed=3).bincount()
+        assert len(sizes) == n_folds
+        assert sizes.sum() == count
+        assert sizes.max() - sizes.min() <= 1
+
+    def test_depend_on_the_seed_alone(self):
+        torch.manual_seed(0)
+        first = draw_folds(60, 4, seed=1)
+        torch.manual_seed(1)
+        assert torch.equal(draw_folds(60, 4, seed=1), first)
+        assert not torch.equal(draw_folds(60, 4, seed=2), first)
+        assert not torch.equal(first, torch.arange(60) % 4)
+
+
+class TestWeights:
     @pytest.fixture
     def deviations(self):
         """Six scores of different spread that have something in common."""
@@ -80,87 +153,87 @@ class TestWeigh:
         return scores * torch.tensor([1.0, 2, 1, 1, 3, 1])
 
     def test_the_sum_has_spread_1(self, deviations):
-        assert (deviations @ weigh(deviations)).std().item() == pytest.approx(1, rel=1e-4)
+        assert (deviations @ score_weights(deviations)).std().item() == pytest.approx(1, rel=1e-4)
 
     def test_the_nets_together_count_half_as_much_as_the_others(self, deviations):
-        weighted = deviations * weigh(deviations)
+        weighted = deviations * score_weights(deviations)
         others, nets = weighted[:, :4].sum(dim=1).std(), weighted[:, 4:].sum(dim=1).std()
         assert (nets / others).item() == pytest.approx(0.5, rel=1e-4)
 
     def test_in_a_group_all_count_alike(self, deviations):
-        weights = weigh(deviations)
+        weights = score_weights(deviations)
         assert weights[:4].unique().numel() == weights[4:].unique().numel() == 1
 
 
-class TestFinders:
-    def test_each_image_is_judged_by_the_net_that_has_not_seen_it(self, view, monkeypatch):
-        taught, judged = [], []
+class TestDetectors:
+    def test_each_image_is_scored_by_the_net_that_was_not_trained_on_it(self, view, monkeypatch):
+        taught, held_out = [], []
 
         class Spy:
-            def __init__(self, frames, insides, paint, seed):
+            def __init__(self, frames, insides, add_lesions, seed):
                 taught.append(frames)
                 assert len(frames) == len(insides)
-                self.view = LesionView()
+                self.input = LesionInput()
 
             def run(self, net, steps):
                 assert steps == 7
                 return net
 
-        def take(finder, view, net, healthy):
-            judged.append(healthy)
-            finder.net.load_state_dict(net.state_dict())
+        def replace_net(detector, prepare, net, healthy):
+            held_out.append(healthy)
+            detector.net.load_state_dict(net.state_dict())
 
         monkeypatch.setattr(fitting, "LesionTraining", Spy)
-        monkeypatch.setattr(LesionFinder, "take", take)
+        monkeypatch.setattr(LesionDetector, "replace_net", replace_net)
         model, fold = make_model(), draw_folds(N_HEALTHY, 2, seed=0)
-        found = fit_finders(model, view, fold, steps=7, seed=0)
-        for number, (seen, unseen) in enumerate(zip(taught, judged, strict=True)):
+        found = fit_detectors(model, view, fold, steps=7, seed=0)
+        for number, (seen, unseen) in enumerate(zip(taught, held_out, strict=True)):
             assert torch.equal(unseen, view.fine[fold == number])
             assert not any(torch.equal(one, other) for one in seen for other in unseen)
             assert len(seen) + len(unseen) == N_HEALTHY
         for number, frame in enumerate(view.fine):  # in their order
-            alone = model.lesion_finders[int(fold[number])].score_all(frame[None])
+            alone = score_in_batches(model.lesion_detectors[int(fold[number])], frame[None])
             torch.testing.assert_close(found.scores[number], alone.scores[0], atol=1e-4, rtol=1e-4)
-            torch.testing.assert_close(found.places[number], alone.places[0], atol=1e-4, rtol=1e-4)
-        one, other = (finder.net.stem.weight for finder in model.lesion_finders)
+            torch.testing.assert_close(found.map[number], alone.map[0], atol=1e-4, rtol=1e-4)
+        one, other = (detector.net.stem.weight for detector in model.lesion_detectors)
         assert not torch.equal(one, other)
 
 
 class TestAtlas:
     def test_healthy_images_score_0_by_1(self, fitted):
         model, handed = fitted
-        scores = model.calibration(handed.scores, handed.exposures) @ model.weights
-        assert model.calibration.fitted
+        scores = model.exposure_adjustment(handed.scores, handed.crops) @ model.weights
+        assert model.exposure_adjustment.fitted
         assert scores.mean().item() == pytest.approx(0, abs=1e-2)
         assert scores.std().item() == pytest.approx(1, abs=1e-2)
 
-    def test_no_part_has_seen_what_the_calibration_is_told(self, fitted, view):
+    def test_scores_of_the_exposure_adjustment_are_cross_fitted(self, fitted, view):
         """The parts, fitted to all, find these images healthier."""
         model, handed = fitted
         with torch.no_grad():
-            seen = model.find(view).scores
+            seen = model.score_parts(view).scores
         assert (seen[:, :4].mean(dim=0) < handed.scores[:, :4].mean(dim=0)).all()
         torch.testing.assert_close(handed.scores[:, 4:].mean(dim=0), torch.zeros(2), atol=1e-3, rtol=0)
 
-    def test_usual_maps_are_the_means_of_healthy_ones(self, fitted):
+    def test_reference_maps_are_the_means_of_healthy_ones(self, fitted):
         model, handed = fitted
         names = [*model.parts, "lesions"]
-        assert [each.shape[1:] for each in handed.places] == [
+        assert [each.shape[1:] for each in handed.maps] == [
             (1, 8, 10), (1, 8, 10), (1, 9, 10), (1, 16, 20), (1, 48, 48)
         ]  # fmt: skip
-        for name, places in zip(names, handed.places, strict=True):
-            torch.testing.assert_close(getattr(model, f"usual_{name}"), places.mean(dim=0, keepdim=True))
+        for name, maps in zip(names, handed.maps, strict=True):
+            torch.testing.assert_close(getattr(model, f"reference_{name}"), maps.mean(dim=0, keepdim=True))
 
     def test_the_regions_are_those_of_healthy_people(self, fitted, view):
         model, _ = fitted
-        assert torch.equal(model.inside, view.box[0, 1] > 0.5)
-        assert model.outside.any()
-        assert not (model.inside & model.outside).any()
+        assert torch.equal(model.exposure_adjustment.inside, view.crop.lungs[0, 0] > 0.5)
+        assert model.exposure_adjustment.outside.any()
+        assert not (model.exposure_adjustment.inside & model.exposure_adjustment.outside).any()
 
     def test_the_same_seed_gives_the_same_atlas(self, fitted, fit, assert_same):
         """But for the segmenter, which is not fitted here, and whatever torch's own random numbers are."""
         states = (model.state_dict() for model, _ in (fit(), fitted))
-        again, first = ({name: state[name] for name in state if not name.startswith("lungs.")} for state in states)
+        again, first = ({name: state[name] for name in state if not name.startswith("segmenter.")} for state in states)
         assert_same(again, first)
         assert not fitted[1].drew_outside
 

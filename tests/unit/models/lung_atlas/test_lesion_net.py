@@ -1,4 +1,4 @@
-"""Shapes of a lesion net, its judgment against the layer it stands for, and that all of it learns."""
+"""Shapes of a lesion net, its image logit against the layer it stands for, and that all of it learns."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def net():
 
 
 def test_maps_are_half_as_large(net, frames):
-    answer = net(frames)
-    assert [each.shape for each in answer] == [(3, 1, 16, 24), (3, 1, 16, 24), (3,)]
+    output = net(frames)
+    assert [each.shape for each in output] == [(3, 1, 16, 24), (3, 1, 16, 24), (3,)]
 
 
-def test_the_judgment_is_a_linear_layer_of_means_and_maxima(net, frames):
+def test_the_image_logit_is_a_linear_layer_of_means_and_maxima(net, frames):
     coarsest = []
     net.drop.register_forward_hook(lambda module, args, output: coarsest.append(output))
     image = net(frames).image
     assert coarsest[0].shape == (3, 10, 2, 3)  # a sixteenth of the frame
     pooled = torch.cat([coarsest[0].mean(dim=(2, 3)), coarsest[0].flatten(2).max(dim=2).values], dim=1)
-    torch.testing.assert_close(image, net.judge(pooled).squeeze(1))
+    torch.testing.assert_close(image, net.classifier(pooled).squeeze(1))
 
 
-def test_an_image_is_judged_by_itself(net, frames):
+def test_an_image_scores_by_itself(net, frames):
     together, alone = net(frames), net(frames[1:2])
     for one, other in zip(alone, together, strict=True):
         torch.testing.assert_close(one, other[1:2], atol=1e-5, rtol=1e-4)
 
 
 def test_all_of_it_learns(net, frames):
-    answer = net.train()(frames)
-    sum(each.square().sum() for each in answer).backward()
+    output = net.train()(frames)
+    sum(each.square().sum() for each in output).backward()
     still = [name for name, value in net.named_parameters() if value.grad is None or not value.grad.any()]
     assert still == []
 

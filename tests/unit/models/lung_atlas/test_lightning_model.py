@@ -37,7 +37,7 @@ def without_lung(films, number, columns):
 @pytest.fixture
 def sure(monkeypatch):
     """Let a model find the lungs of films for certain: they are the dark half of the gray values."""
-    return lambda model: monkeypatch.setattr(model.model.lungs, "forward", lambda gray: (gray < 0).float())
+    return lambda model: monkeypatch.setattr(model.model.segmenter, "forward", lambda gray: (gray < 0).float())
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ class TestTraining:
     def test_one_epoch_fits_everything_before_validation(self, trained):
         atlas = trained.lightning_module.model
         assert trained.current_epoch == 1
-        assert atlas.calibration.fitted
+        assert atlas.exposure_adjustment.fitted
         assert 0 < trained.callback_metrics["val_image_AUROC"] <= 1
         for name, value in atlas.state_dict().items():
             assert torch.isfinite(value).all(), name
         untouched = dict(LungAtlas(**trained.lightning_module.hparams).model.state_dict())
         learned = {name for name, value in atlas.state_dict().items() if not torch.equal(value, untouched[name])}
         assert {name.split(".")[0].split("_")[0] for name in learned} == {
-            "lungs", "parts", "finders", "calibration", "weights", "standard", "inside", "outside", "usual",
+            "segmenter", "parts", "detectors", "exposure", "weights", "standard", "reference",
         }  # fmt: skip
 
     def test_same_seed_same_atlas_with_and_without_validation(self, fit, make_atlas, trained, assert_same):
@@ -87,7 +87,7 @@ class TestTraining:
             seed_everything(around)
             model = make_atlas(seed=None)
             fit(model, 1, Films(N_HEALTHY))
-            states.append(model.model.finders.state_dict())
+            states.append(model.model.detectors.state_dict())
         assert_same(states[1], states[0])
         assert not torch.equal(states[2]["0.net.stem.weight"], states[0]["0.net.stem.weight"])
         assert [seed for _, seed in not_fitted] == [5, 5, 6]
@@ -149,7 +149,7 @@ class TestScores:
         sure(trained.lightning_module)
         batch = score(without_lung(NamedFilms(3), 1, columns))
         told = [record.getMessage() for record in caplog.records if record.name.startswith("anomalib_cxr.models.lung")]
-        assert told == [f"films/1.png: lung not found: {missing}; its usual place was scored"]
+        assert told == [f"films/1.png: lung not found: {missing}; its standard position was scored"]
         assert torch.isfinite(batch.pred_score).all()
         assert torch.isfinite(batch.anomaly_map).all()
 
@@ -200,7 +200,10 @@ class TestBadInput:
         model = make_atlas()
         sure(model)
         fit(model, 1, films)
-        assert "In 2 of 64 healthy training images a lung was not found; its usual place stands in." in caplog.messages
+        assert (
+            "In 2 of 64 healthy training images a lung was not found; its standard position stands in."
+            in caplog.messages
+        )
         for name, value in model.model.state_dict().items():
             assert torch.isfinite(value).all(), name
 
@@ -213,18 +216,18 @@ class TestBadInput:
         trainer = Trainer(
             accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, default_root_dir=tmp_path
         )
-        with pytest.raises(SettingError, match=r"not seen healthy lungs\n.*\n.*train it .*--ckpt_path"):
+        with pytest.raises(SettingError, match=r"not fitted to healthy lungs\n.*\n.*train it .*--ckpt_path"):
             getattr(trainer, verb)(make_atlas(), loader(Films(2)))
 
     @pytest.mark.parametrize("kind", ["torch", "onnx", "openvino"])
     def test_exporting_before_training(self, make_atlas, tmp_path, kind):
-        with pytest.raises(SettingError, match="not seen healthy lungs"):
+        with pytest.raises(SettingError, match="not fitted to healthy lungs"):
             getattr(make_atlas(), f"to_{kind}")(tmp_path)
         assert not list(tmp_path.iterdir())
 
     def test_settings_out_of_range_all_at_once(self):
         wrong = {
-            "image_size": 100, "segmenter": 3, "segmenter_size": 40, "segmenter_steps": 0, "n_folds": 1,
+            "image_size": 100, "segmenter_size": 40, "segmenter_steps": 0, "n_folds": 1,
             "n_components": 0, "n_textures": -1, "n_dims": 101, "n_bank": 0, "lesion_steps": 1, "max_images": 59,
         }  # fmt: skip
         with pytest.raises(SettingError) as caught:

@@ -64,8 +64,8 @@ def test_all_patches_in_all_dimensions_are_scikit_learns_neighbors(times, frames
     """A bank for more patches than there are holds them several times."""
     found = fitted(frames, n_bank=times * N_CANDIDATES)(others)
     expected = naive_distances(frames, others, times)
-    assert found.places.shape == (3, 1, ROWS, COLUMNS)
-    np.testing.assert_allclose(found.places[:, 0].numpy(), expected, atol=2e-3)
+    assert found.map.shape == (3, 1, ROWS, COLUMNS)
+    np.testing.assert_allclose(found.map[:, 0].numpy(), expected, atol=2e-3)
     worst = np.sort(expected.reshape(3, -1), axis=1)[:, -30:].mean(axis=1)
     np.testing.assert_allclose(found.score.numpy(), np.log(worst + 1e-6), atol=2e-3)
 
@@ -79,13 +79,13 @@ def test_a_frame_of_the_bank_is_near_it(frames, others):
 def test_frames_are_normalized_first(frames, others):
     found = fitted(frames, normalize=locally)(others)
     expected = fitted(locally(frames))(locally(others))
-    torch.testing.assert_close(found.places, expected.places)
+    torch.testing.assert_close(found.map, expected.map)
 
 
 def test_fewer_dimensions_see_a_part_of_the_distance(frames, others):
     """The part is most of it: the leading directions are those in which patches differ."""
     part = fitted(frames, n_dims=12)
-    assert (part(others).places <= fitted(frames)(others).places + 1e-3).all()
+    assert (part(others).map <= fitted(frames)(others).map + 1e-3).all()
     basis = part.basis.flatten(1).numpy()
     np.testing.assert_allclose(basis @ basis.T, np.eye(12), atol=1e-5)
     patches = np.concatenate([cut(frames.numpy(), *corner(*place)) for place in PLACES])
@@ -110,5 +110,5 @@ def test_a_lesion_in_one_patch_is_highest_at_its_place(place, frames, others):
     y, x = corner(*place)
     sick[..., y : y + 10, x : x + 10] += 0.5
     part = fitted(frames, n_dims=24, n_bank=32)
-    assert [divmod(int(each.argmax()), COLUMNS) for each in part(sick).places] == [place] * 3
+    assert [divmod(int(each.argmax()), COLUMNS) for each in part(sick).map] == [place] * 3
     assert (part(sick).score > part(others).score).all()

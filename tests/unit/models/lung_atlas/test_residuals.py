@@ -8,9 +8,8 @@ import torch
 from scipy.ndimage import correlate
 
 from anomalib_cxr.functional.frames import frame_lung_mask
-from anomalib_cxr.models.lung_atlas.parts import by_lungs, locally
-from anomalib_cxr.models.lung_atlas.residuals import SubspaceResidual, TextureResidual, cells_of
-from anomalib_cxr.models.lung_atlas.texture import texture_filters
+from anomalib_cxr.models.lung_atlas.parts import SubspaceResidual, by_lungs, cell_means, locally
+from anomalib_cxr.models.lung_atlas.texture import TextureResidual, texture_filters
 
 from .frames import draw_healthy
 
@@ -68,7 +67,7 @@ def test_a_bright_blot_raises_the_score(part, blotted):
 
 
 def test_a_bright_blot_is_the_brightest_of_the_map(part, blotted):
-    rise = (part(blotted).places - part(draw_healthy(6, seed=1)).places).mean(dim=0)[0]
+    rise = (part(blotted).map - part(draw_healthy(6, seed=1)).map).mean(dim=0)[0]
     rows, columns = rise.shape
     row, column = divmod(int(rise.argmax()), columns)
     height, width = 64 // rows, 80 // columns
@@ -80,9 +79,9 @@ def test_a_bright_blot_is_the_brightest_of_the_map(part, blotted):
 def test_score_and_map_are_means_of_the_same_squares(part, blotted):
     found, squared = part(blotted), part.subspace.residual(values_of(part, blotted)) ** 2
     np.testing.assert_allclose(found.score, np.log(squared.mean(dim=1) + 1e-6), rtol=1e-5)
-    assert found.places.shape == (6, 1, *part.grid)
+    assert found.map.shape == (6, 1, *part.grid)
     if isinstance(part, TextureResidual):
-        torch.testing.assert_close(found.places.mean(dim=(1, 2, 3)), squared.mean(dim=1))
+        torch.testing.assert_close(found.map.mean(dim=(1, 2, 3)), squared.mean(dim=1))
 
 
 def test_cells_are_means_over_what_is_inside():
@@ -97,7 +96,7 @@ def test_cells_are_means_over_what_is_inside():
         for row in range(0, 64, 8)
         for column in range(0, 80, 8)
     ]
-    np.testing.assert_allclose((values @ cells_of(inside)).numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose((values @ cell_means(inside)).numpy(), expected, rtol=1e-5)
     assert expected[10 + 2] == 0
 
 

@@ -1,15 +1,16 @@
-"""Which settings are refused, and in which words."""
+"""Settings out of range are refused, with the range."""
 
 from __future__ import annotations
 
 import pytest
 
+from anomalib_cxr import LungAtlas
 from anomalib_cxr.errors import SettingError
-from anomalib_cxr.models.lung_atlas.settings import check_settings
+from anomalib_cxr.utils.settings import check_settings
 
+PLACE = "model.init_args"
 WRONG = {
     "image_size": (100, "one of 128, 256, 512"),
-    "segmenter": (3, "null, or the path of a segmenter"),
     "segmenter_size": (40, "a multiple of 16, at least 32"),
     "segmenter_steps": (0, ">= 1 and whole"),
     "n_folds": (1, ">= 2 and whole"),
@@ -26,12 +27,12 @@ WRONG = {
 def test_out_of_range(name):
     value, expected = WRONG[name]
     with pytest.raises(SettingError, match=f"(?s)found: {name} = {value}.*expected: {name} {expected}"):
-        check_settings({name: value})
+        check_settings(LungAtlas.__init__, {name: value}, PLACE)
 
 
 def test_all_offending_ones_are_named_at_once():
     with pytest.raises(SettingError) as error:
-        check_settings({name: value for name, (value, _) in WRONG.items()})
+        check_settings(LungAtlas.__init__, {name: value for name, (value, _) in WRONG.items()}, PLACE)
     assert all(f"{name} = " in str(error.value) for name in WRONG)
 
 
@@ -39,12 +40,12 @@ def test_all_offending_ones_are_named_at_once():
 def test_what_is_no_whole_number_above_zero(value):
     for name in ("n_folds", "n_dims", "n_bank", "segmenter_size", "max_images", "image_size"):
         with pytest.raises(SettingError, match=name):
-            check_settings({name: value})
+            check_settings(LungAtlas.__init__, {name: value}, PLACE)
 
 
 def test_the_least_is_accepted():
-    check_settings({
+    check_settings(LungAtlas.__init__, {
         "image_size": 128, "segmenter": None, "segmenter_size": 32, "segmenter_steps": 1, "n_folds": 2,
         "n_components": 1, "n_textures": 1, "n_dims": 1, "n_bank": 3, "lesion_steps": 2, "max_images": 60, "seed": -3,
-    })  # fmt: skip
-    check_settings({"segmenter": "runs/segmenter.pt", "n_dims": 100})
+    }, PLACE)  # fmt: skip
+    check_settings(LungAtlas.__init__, {"segmenter": "runs/segmenter.pt", "n_dims": 100}, PLACE)

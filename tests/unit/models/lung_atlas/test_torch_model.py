@@ -7,14 +7,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from anomalib_cxr.functional.alignment import Rows
+from anomalib_cxr.models.base.exposure import LungCrop
 from anomalib_cxr.models.lung_atlas.fitting import fit_standard
-from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel
+from anomalib_cxr.models.lung_atlas.torch_model import LungAtlasModel, LungViews
 
 SIDE, N_HEALTHY = 128, 10
 
 
 class Dark(nn.Module):
-    """Takes for lung what is dark."""
+    """Calls lung what is dark."""
 
     def forward(self, gray):
         return torch.sigmoid((-0.2 - functional.avg_pool2d(gray, 9, stride=1, padding=4, count_include_pad=False)) * 40)
@@ -44,16 +46,14 @@ def model(chests):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LungAtlasModel(SIDE, n_folds=2, n_components=6, n_textures=6, n_dims=8, n_bank=16).eval()
-    model.lungs = Dark()
+    model.segmenter = Dark()
     with torch.no_grad():
-        view = model.see(chests)
+        view = model.preprocess(chests)
         for part in model.atlas_parts:
             part.fit(view.lungs)
-        model.inside.copy_(view.box[:, 1].mean(dim=0) > 0.5)
-        model.outside.copy_(view.box[:, 1].mean(dim=0) < 0.1)
         fit_standard(model, view.rows)
-        model.take_usual(model.find(view).places)
-        model.calibration.fit(model.find(view).scores, model.exposure(view.box))
+        model.set_reference_maps(model.score_parts(view).maps)
+        model.exposure_adjustment.fit(model.score_parts(view).scores, view.crop)
         model.weights.copy_(torch.tensor([1.0, 2, 3, 4, 0.5, 0.25]))
     return model.requires_grad_(requires_grad=False)
 
@@ -64,10 +64,11 @@ def others():
 
 
 def test_sees_lungs_in_their_frames(model, others):
-    view = model.see(others)
+    view = model.preprocess(others)
     assert view.found.all()
-    assert [each.shape[1:] for each in view[2:]] == [(1, 64, 80), (1, 96, 96), (1, 96, 96), (2, 64, 64)]
-    for frames in (view.lungs, view.fine, view.box):
+    shapes = [each.shape[1:] for each in (*view[2:-1], *view.crop)]
+    assert shapes == [(1, 64, 80), (1, 96, 96), (1, 96, 96), (1, 64, 64), (1, 64, 64)]
+    for frames in (view.lungs, view.fine, view.crop.gray):
         assert frames.min() >= 0
         assert frames.max() <= 1
     middle = view.fine[..., 8:88, 8:40]
@@ -83,22 +84,22 @@ def test_one_score_and_one_map_for_each(model, others):
 
 
 def test_the_score_is_the_weighted_sum_of_deviations(model, others):
-    view = model.see(others)
-    scores = model.find(view).scores
+    view = model.preprocess(others)
+    scores = model.score_parts(view).scores
     assert scores.shape == (4, 6)
-    deviations = model.calibration(scores, model.exposure(view.box))
+    deviations = model.exposure_adjustment(scores, view.crop)
     expected = sum(deviations[:, number] * weight for number, weight in enumerate([1, 2, 3, 4, 0.5, 0.25]))
     torch.testing.assert_close(model(others).pred_score, expected, atol=1e-3, rtol=1e-4)
 
 
-def test_findings_are_those_of_the_parts_and_of_the_mean_net(model, others):
-    view, findings = model.see(others), model.find(model.see(others))
+def test_scores_are_those_of_the_parts_and_of_the_mean_net(model, others):
+    view, scores = model.preprocess(others), model.score_parts(model.preprocess(others))
     for number, part in enumerate(model.atlas_parts):
-        assert torch.equal(findings.scores[:, number], part(view.lungs).score)
-        assert torch.equal(findings.places[number], part(view.lungs).places)
-    one, other = (finder(view.fine) for finder in model.lesion_finders)
-    torch.testing.assert_close(findings.scores[:, 4:], (one.scores + other.scores) / 2)
-    torch.testing.assert_close(findings.places[4], (one.places + other.places) / 2)
+        assert torch.equal(scores.scores[:, number], part(view.lungs).score)
+        assert torch.equal(scores.maps[number], part(view.lungs).map)
+    one, other = (detector(view.fine) for detector in model.lesion_detectors)
+    torch.testing.assert_close(scores.scores[:, 4:], (one.scores + other.scores) / 2)
+    torch.testing.assert_close(scores.maps[4], (one.map + other.map) / 2)
 
 
 def test_the_map_is_0_outside_the_lungs(model, others):
@@ -114,7 +115,7 @@ def test_the_map_is_0_outside_the_lungs(model, others):
 
 def test_the_map_counts_in_healthy_lungs(model, chests):
     """Its mean over the images whose means were taken is 1 at each place of the frame."""
-    joined = model._map(model.find(model.see(chests)).places)
+    joined = model._combine(model.score_parts(model.preprocess(chests)).maps)
     assert joined.shape == (N_HEALTHY, 1, 96, 96)
     torch.testing.assert_close(joined.mean(dim=0), torch.ones(1, 96, 96), atol=1e-3, rtol=0)
 
@@ -134,7 +135,7 @@ def test_a_lesion_raises_score_and_map(model, others):
 def test_the_place_of_healthy_lungs_stands_in(model, others, picture, found):
     images = others[:1].clone()
     images[..., 64 if picture == "one lung" else 0 :] = 0.6
-    view = model.see(images)
+    view = model.preprocess(images)
     assert view.found.tolist() == [found]
     for lung, is_found in enumerate(found):
         for known, used in zip(model.standard, view.rows, strict=True):
@@ -153,7 +154,55 @@ def test_colors_that_are_alike_and_company_change_nothing(model, others):
 
 def test_it_travels_with_the_weights(model, others):
     other = LungAtlasModel(SIDE, n_folds=2, n_components=6, n_textures=6, n_dims=8, n_bank=16).eval()
-    other.lungs = Dark()
+    other.segmenter = Dark()
     other.load_state_dict(model.state_dict())
     with torch.no_grad():
         assert torch.equal(other(others).pred_score, model(others).pred_score)
+
+
+def make_views(*numbers):
+    """Make views of images in which all values are the image's number."""
+
+    def filled(*shape):
+        return torch.stack([torch.full(shape, float(number)) for number in numbers])
+
+    rows = Rows(filled(2), filled(2), filled(2, 5), filled(2, 5))
+    return LungViews(
+        rows, filled(2), filled(1, 4, 6), filled(1, 3, 3), filled(1, 3, 3), LungCrop(filled(1, 2, 2), filled(1, 2, 2))
+    )
+
+
+def numbers_of(view):
+    """Return the images' numbers, on which all of their views agree."""
+    tensors = (*view.rows, *view[1:-1], *view.crop)
+    found = [[set(image.flatten().tolist()) for image in each] for each in tensors]
+    assert all(each == found[0] for each in found)
+    return [int(*image) for image in found[0]]
+
+
+def test_views_concatenated_one_after_the_other():
+    assert numbers_of(LungViews.concatenate([make_views(3, 1), make_views(7), make_views(2, 9, 4)])) == [
+        3,
+        1,
+        7,
+        2,
+        9,
+        4,
+    ]
+
+
+@pytest.mark.parametrize("most", [30, 31])
+def test_few_are_all_kept(most):
+    view = make_views(*range(30))
+    assert view.sample(most, seed=0) is view
+
+
+def test_of_many_a_sample_is_kept_in_order():
+    view = make_views(*range(30))
+    kept = numbers_of(view.sample(10, seed=0))
+    assert len(kept) == 10
+    assert kept == sorted(set(kept))
+    assert numbers_of(view.sample(10, seed=0)) == kept
+    assert numbers_of(view.sample(10, seed=1)) != kept
+    often = [number for seed in range(60) for number in numbers_of(view.sample(10, seed))]
+    assert all(8 <= often.count(number) <= 34 for number in range(30))  # 20 expected, of standard deviation 3.7

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from anomalib_cxr.models.networks.dcgan import Decoder, Discriminator, Encoder, initialize_dcgan
-from anomalib_cxr.models.networks.strided import HalvingConv2d
 from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 
 SIZES = [32, 64, 128, 256, 512]
@@ -35,9 +34,9 @@ class TestShapes:
 
     @pytest.mark.parametrize("size", SIZES)
     def test_discriminator(self, size):
-        judgment = Discriminator(size, n_features=2)(torch.zeros(3, 1, size, size))
-        assert judgment.features.shape == (3, 2 * size // 8, 4, 4)
-        assert judgment.logits.shape == (3,)
+        output = Discriminator(size, n_features=2)(torch.zeros(3, 1, size, size))
+        assert output.features.shape == (3, 2 * size // 8, 4, 4)
+        assert output.logits.shape == (3,)
 
     def test_images_of_three_channels(self):
         image = torch.zeros(2, 3, 32, 32)
@@ -94,7 +93,7 @@ class TestChannels:
 
     def test_first_and_last_convolutions_have_no_batch_norm(self):
         assert [type(layer) for layer in Encoder(32, 5, 4).features] == [
-            HalvingConv2d, nn.LeakyReLU, nn.Sequential, nn.Sequential,
+            nn.Conv2d, nn.LeakyReLU, nn.Sequential, nn.Sequential,
         ]  # fmt: skip
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Encoder(64, 5, 4).modules()) == 3
         assert sum(isinstance(layer, nn.BatchNorm2d) for layer in Decoder(64, 5, 4).modules()) == 4
@@ -128,12 +127,12 @@ class TestInitialization:
 
 
 class TestRanges:
-    def test_decoder_paints_in_the_scale_of_the_network(self):
+    def test_decoder_reconstructs_in_the_scale_of_the_network(self):
         torch.manual_seed(0)
-        painted = Decoder(32, 5, 4).eval()(100 * torch.randn(8, 5, 1, 1))
-        assert painted.min() >= -1
-        assert painted.max() <= 1
-        assert painted.std() > 0.05
+        reconstructed = Decoder(32, 5, 4).eval()(100 * torch.randn(8, 5, 1, 1))
+        assert reconstructed.min() >= -1
+        assert reconstructed.max() <= 1
+        assert reconstructed.std() > 0.05
 
     def test_discriminator_gives_logits_of_its_features(self):
         torch.manual_seed(0)

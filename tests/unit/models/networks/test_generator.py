@@ -1,4 +1,4 @@
-"""What each generator owes the model, and what the two differ in."""
+"""Contract of each generator, and differences between the two."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def random_images(n=2, size=32):
 class TestContract:
     @pytest.mark.parametrize("size", SIZES)
     def test_shapes(self, kind, size):
-        painted, code = kind(size, latent_dim=7, n_features=2).paint(torch.zeros(2, 1, size, size))
-        assert painted.shape == (2, 1, size, size)
+        reconstructed, code = kind(size, latent_dim=7, n_features=2).reconstruct(torch.zeros(2, 1, size, size))
+        assert reconstructed.shape == (2, 1, size, size)
         assert code.shape == (2, 7, 1, 1)
 
-    def test_three_channels_are_seen_and_painted(self, kind):
+    def test_three_channels_are_taken_and_reconstructed(self, kind):
         generator = kind(32, latent_dim=7, n_features=2, n_channels=3).eval()
         images = random_images()
-        painted, code = generator.paint(images)
-        assert painted.shape == (2, 3, 32, 32)
+        reconstructed, code = generator.reconstruct(images)
+        assert reconstructed.shape == (2, 3, 32, 32)
         torch.testing.assert_close(code, generator.encoder(images.repeat(1, 3, 1, 1)))
-        assert generator.new_encoder()(painted).shape == code.shape
+        assert generator.new_encoder()(reconstructed).shape == code.shape
 
-    def test_paints_in_the_scale_of_the_network(self, kind):
+    def test_reconstructs_in_the_scale_of_the_network(self, kind):
         generator = kind(32, latent_dim=5, n_features=4)
         for layer in generator.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 layer.weight.mul_(10)
-        painted = generator(random_images(8))
-        assert painted.min() >= -1
-        assert painted.max() <= 1
-        assert painted.std() > 0.05
+        reconstructed = generator(random_images(8))
+        assert reconstructed.min() >= -1
+        assert reconstructed.max() <= 1
+        assert reconstructed.std() > 0.05
 
-    def test_forward_is_the_painting(self, kind):
+    def test_forward_is_the_reconstruction(self, kind):
         generator = kind(32, latent_dim=5, n_features=4).eval()
         images = random_images()
-        assert torch.equal(generator(images), generator.paint(images)[0])
+        assert torch.equal(generator(images), generator.reconstruct(images)[0])
 
     def test_a_new_encoder_has_the_layout_and_other_weights(self, kind):
         generator = kind(32, latent_dim=5, n_features=4, max_features=8)
@@ -66,7 +66,7 @@ class TestContract:
         assert widest in (16, 32)  # a transposed convolution has its inputs first: a map and its twin
 
 
-def painting_without_code(generator, images):
+def reconstruction_without_code(generator, images):
     """Paint with the code cut off."""
     generator.encoder.head.weight.zero_()
     return generator(images)
@@ -74,21 +74,21 @@ def painting_without_code(generator, images):
 
 class TestWhatThePaintingKnows:
     def test_of_dcgan_only_what_the_code_says(self):
-        first, second = painting_without_code(DcganGenerator(32, 5, 4).eval(), random_images())
+        first, second = reconstruction_without_code(DcganGenerator(32, 5, 4).eval(), random_images())
         assert torch.equal(first, second)
 
     def test_of_the_unet_more(self):
-        first, second = painting_without_code(ResidualUnet(32, 5, 4).eval(), random_images())
+        first, second = reconstruction_without_code(ResidualUnet(32, 5, 4).eval(), random_images())
         assert (first - second).abs().max() > 1e-3
 
     def test_of_the_unet_the_code_too(self):
         generator, images = ResidualUnet(32, 5, 4).eval(), random_images()
         before = generator(images)
-        assert (painting_without_code(generator, images) - before).abs().max() > 1e-6
+        assert (reconstruction_without_code(generator, images) - before).abs().max() > 1e-6
 
     @pytest.mark.parametrize("level", range(3))
     def test_of_the_unet_each_map_of_the_encoder(self, level):
-        """A map that is taken away from the second half leaves another painting."""
+        """A map that is taken away from the second half leaves another reconstruction."""
         generator, images = ResidualUnet(32, 5, 4).eval(), random_images()
         before = generator(images)
         n_skip = generator.blocks[level].body[0].in_channels // 2

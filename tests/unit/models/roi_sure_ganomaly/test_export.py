@@ -10,17 +10,20 @@ from torch import nn
 
 from anomalib_cxr import RoiSureGanomaly
 
-from ..xrays import normalize_by, smooth_images
+from ..xrays import grouped, normalize_by, smooth_images
 
 CHOICES = {
-    "residual_unet": {"generator": "residual_unet", "adversary": "wgan_gp", "target": "image"},
-    "lungs": {"input_region": "lungs", "n_channels": 3, "distance": "mean_squared"},
-    "residual_unet of lungs": {"generator": "residual_unet", "input_region": "lungs", "target": "image"},
-    "box": {"alignment": "box", "normalization": "lung", "score": "residual"},
-    "rows": {
-        "alignment": "rows", "normalization": "local", "score": "residual", "calibration": "exposure", "n_folds": 2,
+    "residual_unet": {"network__generator": "residual_unet", "adversary__scheme": "wgan_gp", "target": "image"},
+    "lungs": {"lungs__input_region": "lungs", "network__n_channels": 3, "distance": "mean_squared"},
+    "residual_unet of lungs": {
+        "network__generator": "residual_unet", "lungs__input_region": "lungs", "target": "image",
     },
-    "codes": {"normalization": "local", "score": "mahalanobis"},
+    "box": {"lungs__alignment": "box", "lungs__normalization": "lung", "score": "residual"},
+    "rows": {
+        "lungs__alignment": "rows", "lungs__normalization": "local", "score": "residual",
+        "ensemble__exposure_adjustment": True, "ensemble__n_folds": 2,
+    },
+    "codes": {"lungs__normalization": "local", "score": "mahalanobis"},
 }  # fmt: skip
 
 
@@ -28,17 +31,18 @@ CHOICES = {
 def model(request):
     """A model with scores and maps well away from 0, and with lungs that are neither nothing nor all."""
     torch.manual_seed(0)
-    model = RoiSureGanomaly(image_size=32, n_features=8, latent_dim=10, visualizer=False, **request.param)
-    for member in model.model.members:
-        for layer in [*member.painter.modules(), *member.encoder.modules()]:
+    settings = {"network__n_features": 8, "network__latent_dim": 10, **request.param}
+    model = RoiSureGanomaly(image_size=32, visualizer=False, **grouped(settings))
+    for network in model.model.ensemble:
+        for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(layer.weight, a=0.2)
     with torch.no_grad():
-        if model.model.lungs is not None:
-            _decide_at_the_median(model.model.lungs.segmenter)
+        if model.model.segmenter is not None:
+            _decide_at_the_median(model.model.segmenter.network)
         side = model.pre_processor.image_size
         for _ in range(20):
-            model.model.look(2 * smooth_images(side, side, 16) - 1)  # running statistics that are not 0 and 1
+            model.model.features(2 * smooth_images(side, side, 16) - 1)  # running statistics that are not 0 and 1
         if model.model.learns_healthy:
             _fit_healthy(model.eval().model, side)
         normalize_by(model, smooth_images(side, side, 16))
@@ -51,7 +55,7 @@ def model(request):
 
 def _fit_healthy(model, side):
     images = 2 * smooth_images(side, side, 80) - 1
-    model.fit_healthy(model.look(images), torch.arange(80) % len(model.members))
+    model.fit_healthy(model.features(images), torch.arange(80) % len(model.ensemble))
 
 
 def _decide_at_the_median(segmenter):
@@ -80,8 +84,8 @@ def test_onnx_and_openvino(model, tmp_path, monkeypatch):
     assert 0.05 < score < 0.95
     assert float(found["pred_score"].item()) == pytest.approx(score, rel=1e-4)
     assert float(inferred.pred_score[0]) == pytest.approx(score, rel=1e-4)
-    if model.model.lungs is not None:
-        share = (model.model.lungs(2 * image[:, :1] - 1) > 0.5).float().mean()
+    if model.model.segmenter is not None:
+        share = (model.model.segmenter(2 * image[:, :1] - 1) > 0.5).float().mean()
         assert 0.1 < share < 0.9
     for anomaly_map in (found["anomaly_map"], inferred.anomaly_map):
         difference = (torch.as_tensor(anomaly_map).reshape(expected.anomaly_map.shape) - expected.anomaly_map).abs()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import deepcopy
 
 import pytest
@@ -17,11 +16,10 @@ from anomalib_cxr import RoiImageBatch, RoiSureGanomaly
 from anomalib_cxr.errors import DivergenceError, SettingError
 from anomalib_cxr.functional import gaussian_sure
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
-from anomalib_cxr.models.networks import strided as halving
-from anomalib_cxr.models.roi_sure_ganomaly import adversary
-from anomalib_cxr.models.roi_sure_ganomaly import training as contest
+from anomalib_cxr.models.base.reproducible import restore_random_states
+from anomalib_cxr.models.roi_sure_ganomaly import adversarial, lightning_model
 
-from ..xrays import LUNGS, SIDE, Films
+from ..xrays import LUNGS, SIDE, Films, grouped
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -34,7 +32,8 @@ def loader(films, *, shuffle=False, workers=0):
 
 
 def make_model(kind=RoiSureGanomaly, **settings):
-    return kind(**{"image_size": SIDE, "n_features": 4, "latent_dim": 5, "visualizer": False, **settings})
+    tiny = {"image_size": SIDE, "network__n_features": 4, "network__latent_dim": 5, "visualizer": False}
+    return kind(**grouped({**tiny, **settings}))
 
 
 def make_trainer(folder, epochs=1, callbacks=(), **arguments):
@@ -74,18 +73,22 @@ class TestTrainingStep:
         for name, value in weights_of(model).items():
             assert not torch.equal(value, before[name]), name
 
-    @pytest.mark.parametrize("layers", ["convolutions", "products"])
     @pytest.mark.parametrize("target", ["lungs", "image"])
     @pytest.mark.parametrize("reconstruction", ["sure", "l2", "l1"])
-    def test_is_the_plain_two_step_update(self, tmp_path, reconstruction, target, layers, monkeypatch):
-        """One backward pass over both must give what a generator step and then a discriminator step give."""
+    def test_is_the_plain_two_step_update(self, tmp_path, reconstruction, target):
+        """A generator step and then a discriminator step, as written out below."""
         torch.manual_seed(0)
-        model = make_model(reconstruction=reconstruction, target=target, sigma=0.3, w_adv=2.0, w_enc=3.0, w_rec=10.0)
+        model = make_model(
+            reconstruction=reconstruction,
+            target=target,
+            sure__sigma=0.3,
+            weights__adversarial=2.0,
+            weights__latent=3.0,
+            weights__reconstruction=10.0,
+        )
         oracle = deepcopy(model)
         torch.manual_seed(7)
-        with monkeypatch.context() as patched:
-            patched.setattr(halving, "WEIGHTS_A_PIXEL", 0 if layers == "products" else math.inf)
-            fit(model, tmp_path, Films(4))
+        fit(model, tmp_path, Films(4))
 
         torch.manual_seed(7)
         torch.empty((), dtype=torch.int64).random_()  # the loader's seed
@@ -99,23 +102,26 @@ class TestTrainingStep:
         found, expected = weights_of(model), weights_of(oracle)
         assert_same({name: found[name] for name in clear}, {name: expected[name] for name in clear}, atol=1e-6)
 
-    @pytest.mark.parametrize("settings", [{"w_adv": 0}, {"w_enc": 0}, {"w_adv": 0, "w_enc": 0}])
+    @pytest.mark.parametrize(
+        "settings",
+        [{"weights__adversarial": 0}, {"weights__latent": 0}, {"weights__adversarial": 0, "weights__latent": 0}],
+    )
     def test_what_has_no_weight_costs_nothing_and_changes_nothing(self, tmp_path, settings):
-        """The painter moves as it does where the weight is so small that it does not count."""
-        judged, painters = [], []
+        """The generator moves as it does where the weight is so small that it does not count."""
+        judged, generators = [], []
         for weights in (settings, dict.fromkeys(settings, 1e-30)):
             model = make_model(reconstruction="l2", seed=0, **weights)
-            model.discriminator.register_forward_hook(lambda *_, weights=weights: judged.append(weights))
+            model.discriminators[0].register_forward_hook(lambda *_, weights=weights: judged.append(weights))
             before = weights_of(model)
             fit(model, tmp_path)
-            painters.append(weights_of(model.model.painter))
+            generators.append(weights_of(model.model.ensemble[0].generator))
             left_alone = {name for name, value in weights_of(model).items() if torch.equal(value, before[name])}
             if weights is settings:
-                still = {"w_enc": "model.encoder", "w_adv": "discriminator"}
+                still = {"weights__latent": "model.ensemble.0.encoder", "weights__adversarial": "discriminators"}
                 without = tuple(part for name, part in still.items() if name in settings)
                 assert left_alone == {name for name in before if name.startswith(without)}
-        assert_same(*painters)
-        assert (settings in judged) == ("w_adv" not in settings)
+        assert_same(*generators)
+        assert (settings in judged) == ("weights__adversarial" not in settings)
 
     def test_generator_steps_before_discriminator(self, tmp_path):
         steps = []
@@ -133,10 +139,10 @@ class TestTrainingStep:
         generator, discriminator = model.configure_optimizers()
         held = [{id(weight) for weight in one.param_groups[0]["params"]} for one in (generator, discriminator)]
         assert held[0] == {id(weight) for weight in model.model.parameters()}
-        assert held[1] == {id(weight) for weight in model.discriminator.parameters()}
+        assert held[1] == {id(weight) for weight in model.discriminators[0].parameters()}
 
     def test_settings_of_the_optimizers(self):
-        for optimizer in make_model(lr=0.01, betas=(0.1, 0.2)).configure_optimizers():
+        for optimizer in make_model(optimizer__lr=0.01, optimizer__betas=(0.1, 0.2)).configure_optimizers():
             assert isinstance(optimizer, torch.optim.Adam)
             assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (0.01, (0.1, 0.2))
 
@@ -150,7 +156,7 @@ class TestTrainingStep:
     def test_sure_stays_in_float32_under_mixed_precision(self, tmp_path):
         seen = set()
         model = make_model(reconstruction="sure")
-        model.model.painter.register_forward_hook(
+        model.model.ensemble[0].generator.register_forward_hook(
             lambda _, inputs, output: seen.update((inputs[0].dtype, output.dtype))
         )
         trainer = fit(model, tmp_path, precision="bf16-mixed")
@@ -159,34 +165,35 @@ class TestTrainingStep:
 
 
 def plain_two_steps(model, image, mask):
-    """Update the generator, then the discriminator at the painting the generator learned from; return the gradients."""
+    """Update generator, then discriminator, at the same reconstruction; return the gradients."""
     lungs = model.hparams.target == "lungs"
     real = torch.where(mask.bool(), image, torch.tensor(-1.0)) if lungs else image
+    networks, opponent = model.model.ensemble[0], model.discriminators[0]
     generator, discriminator = (
-        torch.optim.Adam(part.parameters(), lr=2e-4, betas=(0.5, 0.999)) for part in (model.model, model.discriminator)
+        torch.optim.Adam(part.parameters(), lr=2e-4, betas=(0.5, 0.999)) for part in (networks, opponent)
     )
-    judge = model.discriminator.encoder
+    output = opponent.encoder
     model.train()
-    z_full = model.model.painter.encoder(image)
-    painted = model.model.painter.decoder(z_full)
-    z_painted = model.model.encoder(painted)
+    z = networks.generator.encoder(image)
+    reconstructed = networks.generator.decoder(z)
+    z_hat = networks.encoder(reconstructed)
     if model.hparams.reconstruction == "sure":
-        risk = gaussian_sure(image, painted, model.model.painter, 0.3, mask if lungs else None, tau=0.01)
+        risk = gaussian_sure(image, reconstructed, networks.generator, 0.3, mask if lungs else None, tau=0.01)
         l_rec = risk.mean()
     else:
-        l_rec = {"l2": F.mse_loss, "l1": F.l1_loss}[model.hparams.reconstruction](painted, real)
-    l_adv = (judge.features(real) - judge.features(painted)).flatten(1).norm(dim=1).mean()
-    l_enc = (z_full - z_painted).flatten(1).norm(dim=1).mean()
-    before = deepcopy(model.discriminator)
+        l_rec = {"l2": F.mse_loss, "l1": F.l1_loss}[model.hparams.reconstruction](reconstructed, real)
+    l_adv = (output.features(real) - output.features(reconstructed)).flatten(1).norm(dim=1).mean()
+    l_enc = (z - z_hat).flatten(1).norm(dim=1).mean()
+    before = deepcopy(opponent)
     (2 * l_adv + 3 * l_enc + 10 * l_rec).backward()
     gradients = {f"model.{name}": weight.grad.clone() for name, weight in model.model.named_parameters()}
     generator.step()
-    assert_same(weights_of(model.discriminator), weights_of(before))
+    assert_same(weights_of(opponent), weights_of(before))
 
-    discriminator.zero_grad()  # what the generator's loss left there
-    chance_real, chance_painted = (judge(x).flatten().sigmoid() for x in (real, painted.detach()))
-    (-0.5 * chance_real.log().mean() - 0.5 * (1 - chance_painted).log().mean()).backward()
-    gradients |= {f"discriminator.{name}": weight.grad for name, weight in model.discriminator.named_parameters()}
+    discriminator.zero_grad()  # gradients that the generator's loss left there
+    chance_real, chance_generated = (output(x).flatten().sigmoid() for x in (real, reconstructed.detach()))
+    (-0.5 * chance_real.log().mean() - 0.5 * (1 - chance_generated).log().mean()).backward()
+    gradients |= {f"discriminators.0.{name}": weight.grad for name, weight in opponent.named_parameters()}
     discriminator.step()
     return gradients
 
@@ -202,13 +209,13 @@ class TestAccumulation:
             def on_before_optimizer_step(self, _):
                 seen.append({name: weight.grad.clone() for name, weight in self.named_parameters()})
 
-        fit(make_model(Watched, reconstruction="l2", lr=1e-20, seed=0, **settings), folder, films)
+        fit(make_model(Watched, reconstruction="l2", optimizer__lr=1e-20, seed=0, **settings), folder, films)
         return seen
 
     def test_steps_by_the_mean_gradient(self, tmp_path):
         films = Films(12)
         each = [self.gradients(tmp_path, [films[n] for n in range(first, first + 4)])[0] for first in (0, 4, 8)]
-        steps = self.gradients(tmp_path, films, accumulate_grad_batches=2)
+        steps = self.gradients(tmp_path, films, optimizer__accumulate_grad_batches=2)
         assert len(steps) == 4  # of generator and discriminator, by two batches and by the one that is left
         mean = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
         assert_same(steps[0], mean, rtol=1e-4, atol=1e-7)
@@ -216,26 +223,30 @@ class TestAccumulation:
 
     def test_one_batch_at_a_time_is_the_default(self, tmp_path):
         steps = self.gradients(tmp_path, Films(8))
-        again = self.gradients(tmp_path, Films(8), accumulate_grad_batches=1)
+        again = self.gradients(tmp_path, Films(8), optimizer__accumulate_grad_batches=1)
         assert len(steps) == len(again) == 4
         assert_same(again[-1], steps[-1])
 
     @pytest.mark.parametrize(
-        "settings", [{"accumulate_grad_batches": 0}, {"accumulate_grad_batches": 2, "adversary": "wgan_gp"}]
+        "settings",
+        [
+            {"optimizer__accumulate_grad_batches": 0},
+            {"optimizer__accumulate_grad_batches": 2, "adversary__scheme": "wgan_gp"},
+        ],
     )
     def test_what_cannot_be(self, settings):
-        with pytest.raises(SettingError, match="accumulate_grad_batches >= 1"):
+        with pytest.raises(SettingError, match=r"found: optimizer\.accumulate_grad_batches = "):
             make_model(**settings)
 
 
 class TestReinitialization:
     @pytest.mark.parametrize(("loss", "again"), [(0.9e-5, True), (1.1e-5, False)])
     def test_a_discriminator_that_has_won_starts_again(self, tmp_path, monkeypatch, loss, again):
-        real_loss = adversary.discriminator_loss
-        monkeypatch.setattr(adversary, "discriminator_loss", lambda *x: (y := real_loss(*x)) - y.detach() + loss)
-        model = make_model(lr=1.0)
+        real_loss = adversarial.discriminator_loss
+        monkeypatch.setattr(adversarial, "discriminator_loss", lambda *x: (y := real_loss(*x)) - y.detach() + loss)
+        model = make_model(optimizer__lr=1.0)
         fit(model, tmp_path, limit_train_batches=1)
-        spread = max(w.std().item() for name, w in model.discriminator.named_parameters() if w.ndim == 4)
+        spread = max(w.std().item() for name, w in model.discriminators[0].named_parameters() if w.ndim == 4)
         assert (spread < 0.03) == again  # a step of length 1 is far from N(0, 0.02)
         assert max(w.std().item() for w in model.model.parameters() if w.ndim == 4) > 0.5
 
@@ -263,7 +274,7 @@ class TestDivergence:
 
     @pytest.mark.parametrize(
         ("place", "term", "others"),
-        [(adversary, "feature_matching", "l_adv"), (contest, "latent_agreement", "l_enc")],
+        [(adversarial, "feature_matching", "l_adv"), (lightning_model, "latent_agreement", "l_enc")],
     )
     def test_names_the_broken_term_only(self, tmp_path, monkeypatch, place, term, others):
         monkeypatch.setattr(place, term, lambda *_: torch.tensor(float("inf"), requires_grad=True))
@@ -278,8 +289,10 @@ class TestDivergence:
         trainer = fit(model, tmp_path, callbacks=[ModelCheckpoint(tmp_path, "model")])
         before = (tmp_path / "model.ckpt").read_bytes()
         with torch.no_grad():
-            model.model.encoder.head.weight[0, 0, 0, 0] = float("inf")
-        with pytest.raises(DivergenceError, match=r"not finite after epoch 1: model\.encoder\.head\.weight\n"):
+            model.model.ensemble[0].encoder.head.weight[0, 0, 0, 0] = float("inf")
+        with pytest.raises(
+            DivergenceError, match=r"not finite after epoch 1: model\.ensemble\.0\.encoder\.head\.weight\n"
+        ):
             trainer.save_checkpoint(tmp_path / "model.ckpt")
         assert (tmp_path / "model.ckpt").read_bytes() == before
 
@@ -320,7 +333,9 @@ class TestReproducibility:
     def test_same_seed_same_weights(self, tmp_path):
         first, again, other = (self.train(tmp_path, seed=seed)[0].state_dict() for seed in (1, 1, 2))
         assert_same(first, again)
-        assert not torch.equal(first["model.encoder.head.weight"], other["model.encoder.head.weight"])
+        assert not torch.equal(
+            first["model.ensemble.0.encoder.head.weight"], other["model.ensemble.0.encoder.head.weight"]
+        )
 
     @pytest.mark.parametrize(
         "settings",
@@ -355,7 +370,7 @@ class TestReproducibility:
         expected = torch.rand(3, device=model.device)
         checkpoint["hyper_parameters"] = dict(model.hparams)
         model.on_load_checkpoint(checkpoint)
-        model._resume_random_numbers()
+        restore_random_states(model._random_states, model.device)
         assert torch.equal(torch.rand(3, device=model.device), expected)
 
 
@@ -381,8 +396,12 @@ class TestCheckpoint:
     @pytest.mark.parametrize(
         ("settings", "found", "built"),
         [
-            ({"latent_dim": 7}, "latent_dim = 5", "latent_dim = 7"),
-            ({"n_features": 8, "image_size": 64}, "image_size = 32, n_features = 4", "image_size = 64, n_features = 8"),
+            ({"network__latent_dim": 7}, "network.latent_dim = 5", "network.latent_dim = 7"),
+            (
+                {"network__n_features": 8, "image_size": 64},
+                "image_size = 32, network.n_features = 4",
+                "image_size = 64, network.n_features = 8",
+            ),
             ({"target": "image"}, "target = 'lungs'", "target = 'image'"),
         ],
     )
@@ -391,7 +410,7 @@ class TestCheckpoint:
         with pytest.raises(SettingError, match=message):
             fit(make_model(**settings), tmp_path, epochs=2, ckpt_path=trained[1])
         with pytest.raises(SettingError, match=message):
-            RoiSureGanomaly.load_from_checkpoint(trained[1], **settings)
+            RoiSureGanomaly.load_from_checkpoint(trained[1], **make_model(**settings).hparams)
 
     def test_another_kind_of_model_is_refused(self, trained, tmp_path):
         checkpoint = torch.load(trained[1], weights_only=True)
@@ -402,14 +421,14 @@ class TestCheckpoint:
             make_trainer(tmp_path).predict(make_model(), loader(Films()), ckpt_path=tmp_path / "other.ckpt")
 
     def test_training_may_go_on_with_other_settings_of_training(self, trained, tmp_path):
-        trainer = fit(make_model(lr=1e-5, reconstruction="l2"), tmp_path, epochs=2, ckpt_path=trained[1])
+        trainer = fit(make_model(optimizer__lr=1e-5, reconstruction="l2"), tmp_path, epochs=2, ckpt_path=trained[1])
         assert trainer.current_epoch == 2
 
 
 class TestPostProcessing:
     def test_maps_are_not_blacked_out_by_the_threshold_of_the_scores(self, tmp_path):
         torch.manual_seed(0)
-        model = make_model(w_enc=0.0)
+        model = make_model(weights__latent=0.0)
         trainer = fit(model, tmp_path, val_films=Films(n_sick=4))
         model.post_processor._image_threshold.fill_(100.0)  # a distance of codes can be of any size
         assert torch.isnan(model.post_processor.pixel_threshold)

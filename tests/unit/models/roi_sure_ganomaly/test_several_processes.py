@@ -18,9 +18,14 @@ from anomalib_cxr.errors import SettingError
 
 def make_model():
     return RoiSureGanomaly(
-        image_size=32, n_features=4, latent_dim=5, adversary="wgan_gp", n_critic=2, instance_noise=0.1,
-        input_region="lungs", segmenter_steps=2, seed=0, lr=1e-3, visualizer=False,
-    )  # fmt: skip
+        image_size=32,
+        network={"n_features": 4, "latent_dim": 5},
+        adversary={"scheme": "wgan_gp", "n_critic": 2, "instance_noise": 0.1},
+        lungs={"input_region": "lungs", "segmenter_steps": 2},
+        optimizer={"lr": 1e-3},
+        seed=0,
+        visualizer=False,
+    )
 
 
 def train(folder):
@@ -50,16 +55,16 @@ def test_both_processes_have_the_same_weights(tmp_path):
     for name, weight in start.items():
         assert torch.equal(first[name], second[name]), name
         assert first[name].isfinite().all(), name
-        if "lungs" not in name:
+        if "segmenter" not in name:
             assert not torch.equal(first[name], weight), name
     means = [name for name in first if name.endswith("running_mean")]
     assert any(not torch.equal(first[name], second[name]) for name in means)  # they saw other images indeed
-    assert first["model.lungs.trained"]
-    assert second["model.lungs.trained"]
+    assert first["model.segmenter.trained"]
+    assert second["model.segmenter.trained"]
 
 
-def test_members_are_refused():
-    model = RoiSureGanomaly(image_size=32, n_features=4, n_folds=2, visualizer=False)
+def test_an_ensemble_is_refused():
+    model = RoiSureGanomaly(image_size=32, network={"n_features": 4}, ensemble={"n_folds": 2}, visualizer=False)
     model._trainer = SimpleNamespace(world_size=2, max_epochs=1)
     with pytest.raises(SettingError, match="n_folds = 2 in 2 processes"):
         model.on_fit_start()

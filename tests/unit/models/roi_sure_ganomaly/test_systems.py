@@ -23,9 +23,9 @@ FILES = {file.stem: yaml.safe_load(file.read_text())["model"] for file in sorted
 SYSTEMS = {
     name: model["init_args"]
     for name, model in FILES.items()
-    if model["class_path"] == "anomalib_cxr.RoiSureGanomaly" and "n_folds" not in model["init_args"]
-}  # several members are tested in test_members.py
-GENERATOR, DISCRIMINATOR, SEGMENTER = ("model.painter.", "model.encoder."), ("discriminator.",), ("model.lungs.",)
+    if model["class_path"] == "anomalib_cxr.RoiSureGanomaly" and "ensemble" not in model["init_args"]
+}  # ensembles are tested in test_ensemble.py
+GENERATOR, DISCRIMINATOR, SEGMENTER = ("model.ensemble.",), ("discriminators.",), ("model.segmenter.",)
 
 
 class Watched(RoiSureGanomaly):
@@ -58,11 +58,11 @@ def test_the_systems_are_there():
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_step_changes_the_weights_of_its_optimizer_and_no_others(fit, make_tiny, films, system):
-    settings = {**SYSTEMS[system], "n_features": 4, "latent_dim": 5}
-    model = make_tiny(Watched, **settings)
+def test_a_step_changes_the_weights_of_its_optimizer_and_no_others(fit, films, system):
+    network = {**SYSTEMS[system].get("network", {}), "n_features": 4, "latent_dim": 5}
+    model = Watched(**{**SYSTEMS[system], "image_size": 32, "network": network, "visualizer": False})
     fit(model, 1, films(), limit_train_batches=1)
-    ahead = SYSTEMS[system].get("n_critic", 1) - 1
+    ahead = SYSTEMS[system].get("adversary", {}).get("n_critic", 1) - 1
     assert [name for name, _ in model.steps] == ["discriminator"] * ahead + ["generator", "discriminator"]
     own = {"generator": names_of(model, GENERATOR), "discriminator": names_of(model, DISCRIMINATOR)}
     for name, changed in model.steps:
@@ -74,18 +74,18 @@ def test_a_step_changes_the_weights_of_its_optimizer_and_no_others(fit, make_tin
 
 @pytest.mark.parametrize("reconstruction", ["sure", "pg_sure", "l2", "l1"])
 def test_three_channels_learn_by_each_reconstruction(fit, make_tiny, films, reconstruction):
-    model = make_tiny(Watched, reconstruction=reconstruction, n_channels=3, seed=0)
+    model = make_tiny(Watched, reconstruction=reconstruction, network__n_channels=3, seed=0)
     fit(model, 1, films(), limit_train_batches=1)
     assert set.union(*(changed for _, changed in model.steps)) == names_of(model, "")
 
 
 class TestWganGp:
     def test_is_the_plain_training(self, fit, make_tiny, films, assert_same):
-        """Critic steps, then the generator's by the critic so far, then the critic's last one, at the same painting."""
+        """Critic steps, then the generator's by the critic so far, then the critic's last one, at a single one."""
         torch.manual_seed(0)
         model = make_tiny(
-            adversary="wgan_gp", target="image", reconstruction="l1", n_critic=3, w_gp=7.0, w_adv=2.0, w_enc=3.0,
-            w_rec=4.0,
+            target="image", reconstruction="l1", adversary__scheme="wgan_gp", adversary__n_critic=3,
+            adversary__gradient_penalty=7.0, weights__adversarial=2.0, weights__latent=3.0, weights__reconstruction=4.0,
         )  # fmt: skip
         oracle = deepcopy(model)
         torch.manual_seed(7)
@@ -99,86 +99,91 @@ class TestWganGp:
         assert_same(weights_of(model), weights_of(oracle), rtol=0, atol=1e-4)
 
     def test_judges_each_image_by_itself(self, make_tiny, films):
-        critic = make_tiny(adversary="wgan_gp").discriminator.train()
+        critic = make_tiny(adversary__scheme="wgan_gp").discriminators[0].train()
         images = films().images[:, :1]
         torch.testing.assert_close(critic(images).logits[:1], critic(images[:1]).logits, rtol=1e-4, atol=1e-6)
         assert not any("running" in name for name, _ in critic.named_buffers())
 
     def test_is_never_started_again(self, fit, make_tiny, films, caplog):
-        model = make_tiny(Watched, adversary="wgan_gp", w_gp=0.0, n_critic=2, seed=0)  # a loss that falls without end
+        model = make_tiny(
+            Watched, adversary__scheme="wgan_gp", adversary__gradient_penalty=0.0, adversary__n_critic=2, seed=0
+        )  # a loss that falls without end
         trainer = fit(model, 3, films(), callbacks=[])
         assert trainer.callback_metrics["l_dc"] < 1e-5
         assert "starts again" not in caplog.text
 
     def test_critic_stays_in_float32_under_mixed_precision(self, fit, make_tiny, films):
         seen = []
-        model = make_tiny(adversary="wgan_gp", target="image", reconstruction="l1", n_critic=2)
-        model.discriminator.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].dtype))
+        model = make_tiny(adversary__scheme="wgan_gp", target="image", reconstruction="l1", adversary__n_critic=2)
+        model.discriminators[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].dtype))
         trainer = fit(model, 1, films(4), precision="bf16-mixed")
-        assert seen == [torch.float32] * 6  # real, painted and between of both duels
+        assert seen == [torch.float32] * 7  # real, generated and between of both steps, and the generator's
         assert torch.isfinite(trainer.callback_metrics["l_dc"])
 
 
 def plain_wgan_gp(model, image):
     """Train on one batch as the class says it does; return the gradients of the last steps."""
+    networks, opponent = model.model.ensemble[0], model.discriminators[0]
     generator, critic = (torch.optim.Adam(part.parameters(), lr=2e-4, betas=(0.5, 0.999)) for part in (
-        model.model, model.discriminator
+        networks, opponent
     ))  # fmt: skip
-    judge = model.discriminator.encoder
+    output = opponent.encoder
     model.train()
-    z_full = model.model.painter.encoder(image)
-    painted = model.model.painter.decoder(z_full)
-    z_painted = model.model.encoder(painted)
+    z = networks.generator.encoder(image)
+    reconstructed = networks.generator.decoder(z)
+    z_hat = networks.encoder(reconstructed)
 
     def critic_loss():
-        fake = painted.detach()
-        loss = judge(fake).mean() - judge(image).mean()
+        fake = reconstructed.detach()
+        loss = output(fake).mean() - output(image).mean()
         share = torch.rand(len(image), 1, 1, 1)
         between = (share * image + (1 - share) * fake).requires_grad_()
-        slopes = torch.autograd.grad(judge(between).sum(), between, create_graph=True)[0]
+        slopes = torch.autograd.grad(output(between).sum(), between, create_graph=True)[0]
         return loss + 7 * ((slopes.square().sum((1, 2, 3)).sqrt() - 1) ** 2).mean()
 
     for _ in range(2):
         critic.zero_grad()
         critic_loss().backward()
         critic.step()
-    l_enc = (z_full - z_painted).flatten(1).norm(dim=1).mean()
-    l_rec = (painted - image).abs().mean()
-    (2 * -judge(painted).mean() + 3 * l_enc + 4 * l_rec).backward()
+    l_enc = (z - z_hat).flatten(1).norm(dim=1).mean()
+    l_rec = (reconstructed - image).abs().mean()
+    (2 * -output(reconstructed).mean() + 3 * l_enc + 4 * l_rec).backward()
     gradients = {f"model.{name}": weight.grad.clone() for name, weight in model.model.named_parameters()}
     generator.step()
     critic.zero_grad()
     critic_loss().backward()
     critic.step()
-    return gradients | {f"discriminator.{name}": weight.grad for name, weight in model.discriminator.named_parameters()}
+    return gradients | {f"discriminators.0.{name}": weight.grad for name, weight in opponent.named_parameters()}
 
 
 class TestInstanceNoise:
     def noise_seen(self, fit, model, films, epochs):
-        """Return what the discriminator saw more than there was, of true and painted images, by epoch."""
-        painted, seen = [], []
-        model.model.painter.register_forward_hook(lambda *_: pytest.fail("paint, not forward"))
-        model.model.encoder.register_forward_hook(lambda _, inputs, __: painted.append(inputs[0].detach()))
-        model.discriminator.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
+        """Return what the discriminator's input has more than the images, true and generated ones, by epoch."""
+        generated, seen = [], []
+        network = model.model.ensemble[0]
+        network.generator.register_forward_hook(lambda *_: pytest.fail("reconstruct, not forward"))
+        network.encoder.register_forward_hook(lambda _, inputs, __: generated.append(inputs[0].detach()))
+        model.discriminators[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
         fit(model, epochs, films(4))
         image = 2 * films(4).images[:, :1] - 1
-        assert len(seen) == 2 * epochs  # true and painted
-        return [(seen[2 * e] - image, seen[2 * e + 1] - painted[e]) for e in range(epochs)]
+        assert len(seen) == 3 * epochs  # true; generated, for the discriminator and for the generator
+        assert all(torch.equal(seen[3 * e + 1], seen[3 * e + 2]) for e in range(epochs))
+        return [(seen[3 * e] - image, seen[3 * e + 1] - generated[e]) for e in range(epochs)]
 
     def test_falls_in_a_line_to_none_on_both_sides(self, fit, make_tiny, films):
-        model = make_tiny(target="image", reconstruction="l1", instance_noise=0.4, seed=0)
+        model = make_tiny(target="image", reconstruction="l1", adversary__instance_noise=0.4, seed=0)
         noise = self.noise_seen(fit, model, films, 3)
-        for level, (real, painted) in zip((0.4, 0.2), noise, strict=False):
-            for each in (real, painted):
+        for level, (real, generated) in zip((0.4, 0.2), noise, strict=False):
+            for each in (real, generated):
                 assert each.std().item() == pytest.approx(level, rel=0.05)  # of 4096 pixels
                 assert abs(each.mean().item()) < 4 * level / 64
-            assert abs((real * painted).mean()) < 4 * level**2 / 64
+            assert abs((real * generated).mean()) < 4 * level**2 / 64
         assert max(each.abs().max() for each in noise[2]) < 1e-6
 
     def test_without_it_nothing_is_added_and_nothing_is_drawn(self, fit, make_tiny, films):
         model = make_tiny(target="image", reconstruction="l1", seed=0)
         state = []
-        model.discriminator.register_forward_pre_hook(lambda *_: state.append(torch.get_rng_state()))
+        model.discriminators[0].register_forward_pre_hook(lambda *_: state.append(torch.get_rng_state()))
         (noise,) = self.noise_seen(fit, model, films, 1)
         assert max(each.abs().max() for each in noise) < 1e-6
         assert all(torch.equal(each, state[0]) for each in state)
@@ -186,7 +191,7 @@ class TestInstanceNoise:
     @pytest.mark.parametrize("epochs", [-1, None])
     def test_a_training_without_an_end_is_refused(self, fit, make_tiny, films, epochs):
         with pytest.raises(SettingError, match=r"instance_noise = 0\.1 and trainer\.max_epochs = -1"):
-            fit(make_tiny(instance_noise=0.1), epochs, films(), max_steps=2)
+            fit(make_tiny(adversary__instance_noise=0.1), epochs, films(), max_steps=2)
 
 
 class TestResuming:
@@ -195,8 +200,9 @@ class TestResuming:
         def run(folder, ckpt_path=None, *, last_epoch=3):
             seed_everything(0)
             model = make_tiny(
-                adversary="wgan_gp", n_critic=2, instance_noise=0.3, generator="residual_unet", input_region="lungs",
-                reconstruction="pg_sure", lr=1e-3,
+                adversary__scheme="wgan_gp", adversary__n_critic=2, adversary__instance_noise=0.3,
+                network__generator="residual_unet", lungs__input_region="lungs", reconstruction="pg_sure",
+                optimizer__lr=1e-3,
             )  # fmt: skip
             if ckpt_path:
                 torch.rand(17)  # whatever a resumed process did before

@@ -1,4 +1,4 @@
-"""Both adversaries against numbers worked out by hand, for discriminators whose answers and slopes are known."""
+"""Both schemes against numbers worked out by hand, for discriminators whose outputs and slopes are known."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from torch import nn
 
 from anomalib_cxr.models.networks.dcgan import Discriminator, DiscriminatorOutput
 from anomalib_cxr.models.networks.wgan_gp import ImageNorm
-from anomalib_cxr.models.roi_sure_ganomaly.adversary import (
+from anomalib_cxr.models.roi_sure_ganomaly.adversarial import (
     FeatureMatching,
     WganGp,
-    choose_adversary,
+    adversarial_losses,
+    choose_scheme,
     instance_noise_level,
 )
+from anomalib_cxr.models.roi_sure_ganomaly.settings import AdversarySettings
 
-REAL, PAINTED = torch.full((2, 1, 2, 2), 0.5), torch.full((2, 1, 2, 2), -0.25)
+REAL, GENERATED = torch.full((2, 1, 2, 2), 0.5), torch.full((2, 1, 2, 2), -0.25)
 
 
 class Summing(nn.Module):
-    """Judges by a multiple of the sum of the pixels: by three times, a slope of 3 * sqrt(4) = 6 everywhere."""
+    """Has a multiple of the sum of the pixels as logit: three times is a slope of 3 * sqrt(4) = 6 everywhere."""
 
     def __init__(self, weight=3.0):
         super().__init__()
@@ -37,38 +39,37 @@ summing = Summing()
 class TestFeatureMatching:
     @pytest.mark.parametrize(("distance", "expected"), [("euclidean", (4 * 0.75**2) ** 0.5), ("mean_squared", 0.75**2)])
     def test_generator_term_is_the_distance_of_the_features(self, distance, expected):
-        adversary = FeatureMatching(distance)
-        painted = PAINTED.clone().requires_grad_()
+        generated = GENERATED.clone().requires_grad_()
         real = REAL.clone().requires_grad_()
-        term = adversary.generator_term(summing(real), summing(painted))
+        term = FeatureMatching(distance).generator_loss(summing(real), summing(generated))
         torch.testing.assert_close(term, torch.tensor(expected))
         term.backward()
-        assert painted.grad.abs().min() > 0
+        assert generated.grad.abs().min() > 0
         assert real.grad is None
 
     def test_discriminator_has_half_of_each_side(self):
         # Logits 3 * 4 * 0.5 = 6 and -3: probabilities of a mistake 1 / (1 + e^6) and 1 / (1 + e^3).
-        duel = FeatureMatching().duel(summing, REAL, PAINTED)
+        loss, output = FeatureMatching().discriminator_loss(summing, REAL, GENERATED)
         expected = 0.5 * log(1 + torch.tensor(-6.0).exp()) + 0.5 * log(1 + torch.tensor(-3.0).exp())
-        torch.testing.assert_close(duel.loss, torch.tensor(expected))
-        assert torch.equal(duel.real.features, REAL)
+        torch.testing.assert_close(loss, torch.tensor(expected))
+        assert torch.equal(output.features, REAL)
 
 
 class TestWganGp:
-    @pytest.mark.parametrize("w_gp", [10.0, 0.0, 2.5])
-    def test_critic_has_the_gap_and_the_penalty(self, w_gp):
-        duel = WganGp(w_gp=w_gp).duel(summing, REAL, PAINTED)
-        torch.testing.assert_close(duel.loss, torch.tensor(-3.0 - 6.0 + w_gp * (6 - 1) ** 2))
-        assert torch.equal(duel.real.logits, torch.full((2,), 6.0))
+    @pytest.mark.parametrize("weight", [10.0, 0.0, 2.5])
+    def test_critic_has_the_gap_and_the_penalty(self, weight):
+        loss, output = WganGp(weight=weight).discriminator_loss(summing, REAL, GENERATED)
+        torch.testing.assert_close(loss, torch.tensor(-3.0 - 6.0 + weight * (6 - 1) ** 2))
+        assert torch.equal(output.logits, torch.full((2,), 6.0))
 
     def test_generator_wants_to_be_called_real(self):
-        term = WganGp().generator_term(summing(REAL), summing(PAINTED))
+        term = WganGp().generator_loss(summing(REAL), summing(GENERATED))
         torch.testing.assert_close(term, torch.tensor(3.0))
 
     def test_critic_learns_from_both_terms_by_hand(self):
-        """D(x) = w * sum(x): the loss is w * (sum painted - sum real) + 10 * (2 w - 1)^2 for 4 pixels, w > 0."""
+        """D(x) = w * sum(x): the loss is w * (sum generated - sum real) + 10 * (2 w - 1)^2 for 4 pixels, w > 0."""
         critic = Summing(0.9)
-        WganGp().duel(critic, REAL, PAINTED).loss.backward()
+        WganGp().discriminator_loss(critic, REAL, GENERATED)[0].backward()
         torch.testing.assert_close(critic.weight.grad, torch.tensor(4 * -0.25 - 4 * 0.5 + 40 * (2 * 0.9 - 1)))
 
     def test_is_computed_in_float32(self):
@@ -77,18 +78,28 @@ class TestWganGp:
         images = torch.rand(2, 1, 32, 32)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert critic(images).logits.dtype == seen.pop() == torch.bfloat16
-            WganGp().duel(critic, images, images.bfloat16())
-        assert seen == [torch.float32] * 3  # real, painted, and between
+            WganGp().discriminator_loss(critic, images, images.bfloat16())
+        assert seen == [torch.float32] * 3  # real, generated, and between
+
+
+@pytest.mark.parametrize("scheme", [FeatureMatching(), WganGp()])
+@pytest.mark.parametrize("player", [0, 1])
+def test_each_loss_reaches_one_network_only(scheme, player):
+    discriminator, generated = Discriminator(32, 4, norm=scheme.norm), torch.rand(3, 1, 32, 32).requires_grad_()
+    adversarial_losses(scheme, discriminator, torch.rand(3, 1, 32, 32), generated)[player].backward()
+    reached = generated.grad is not None, any(weight.grad is not None for weight in discriminator.parameters())
+    assert reached == ((True, False), (False, True))[player]
+    assert all(weight.requires_grad for weight in discriminator.parameters())
 
 
 class TestChoice:
     def test_by_name(self):
-        matching = choose_adversary("feature_matching", distance="mean_squared", n_critic=7, w_gp=3.0)
+        matching = choose_scheme(AdversarySettings(n_critic=7), "mean_squared")
         assert isinstance(matching, FeatureMatching)
         assert (matching.distance, matching.n_critic, matching.reinitialize_below) == ("mean_squared", 1, 1e-5)
-        critic = choose_adversary("wgan_gp", distance="mean_squared", n_critic=7, w_gp=3.0)
+        critic = choose_scheme(AdversarySettings("wgan_gp", n_critic=7, gradient_penalty=3.0), "mean_squared")
         assert isinstance(critic, WganGp)
-        assert (critic.n_critic, critic.w_gp, critic.reinitialize_below) == (7, 3.0, None)
+        assert (critic.n_critic, critic.weight, critic.reinitialize_below) == (7, 3.0, None)
 
     def test_normalizations(self):
         assert isinstance(FeatureMatching().norm(4), nn.BatchNorm2d)
