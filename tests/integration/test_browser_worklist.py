@@ -26,7 +26,7 @@ from anomalib_cxr.web.app import create_app
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 SIZES = {"desk": (1280, 800), "tablet": (1024, 768), "upright": (768, 1024)}
 
 

@@ -1,1 +1,1 @@
-"""Finding the lungs: a network, its training and its clean-up. It reads no X-ray files: that is for `data`."""
+"""Lung segmentation: network, training, post-processing, prediction, experiment and deployment."""

@@ -1,4 +1,4 @@
-"""The lung segmenter as it is deployed: an OpenVINO graph beside the model."""
+"""Lung segmenter as an OpenVINO graph, stored beside a calibrated model."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from anomalib_cxr.utils.files import atomic_path
 from .network import LungSegmenter
 
 SEGMENTER_GRAPH = "lungs.xml"
+"""Name of the graph in the folder of a model."""
 
 
 def export_segmenter(segmenter: LungSegmenter, graph: Path) -> None:
-    """Write a segmenter as an OpenVINO model that works at its own size.
+    """Export a segmenter to OpenVINO, for images of its own size.
 
     Args:
-        segmenter: On the CPU, for inference.
-        graph: The `.xml` file; its weights land beside it.
+        segmenter: Segmenter on the CPU, in evaluation mode.
+        graph: The `.xml` file to write; the weights are written beside it.
     """
     side = segmenter.image_size
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of each branch, and all images have this one size
+        warnings.simplefilter("ignore")  # tracing warns of each branch on the size, which is fixed here
         network = openvino.convert_model(
             nn.Sequential(segmenter.unet, nn.Sigmoid()),
             example_input=torch.zeros(1, 1, side, side),
@@ -42,22 +43,25 @@ def export_segmenter(segmenter: LungSegmenter, graph: Path) -> None:
 
 
 def downsample(radiograph: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize one X-ray as :func:`anomalib_cxr.functional.antialiased_resize` does, in less time for large ones.
+    """Resize one X-ray as :func:`anomalib_cxr.functional.antialiased_resize` does, faster for large images.
 
     Args:
-        radiograph: In [0, 1], `(1, H, W)`.
+        radiograph: X-ray in [0, 1], `(1, H, W)`.
         size: Height and width of the result.
+
+    Returns:
+        X-ray in [0, 1], `(1, *size)`.
     """
     resized = functional.interpolate(radiograph[None], size, mode="bilinear", antialias=True)[0]
     return resized.clamp(0, 1)
 
 
 class ExportedSegmenter:
-    """Finds lungs by an exported segmenter.
+    """Segmenter loaded from an OpenVINO graph.
 
     Args:
-        graph: The `.xml` file that :func:`export_segmenter` wrote.
-        device: OpenVINO's name of the device.
+        graph: The `.xml` file written by :func:`export_segmenter`.
+        device: OpenVINO device.
     """
 
     def __init__(self, graph: Path, device: str = "CPU") -> None:
@@ -66,16 +70,16 @@ class ExportedSegmenter:
         self._network = openvino.Core().compile_model(network, device, {"INFERENCE_PRECISION_HINT": "f32"})
 
     def downsample(self, radiograph: torch.Tensor) -> torch.Tensor:
-        """Reduce one X-ray to the segmenter's size: `(1, H, W)` to `(1, S, S)`, in [0, 1]."""
+        """Resize one X-ray in [0, 1] to the segmenter's size, `(1, H, W)` to `(1, S, S)`."""
         return downsample(radiograph, (self.side, self.side))
 
-    def __call__(self, reduced: torch.Tensor) -> np.ndarray:
-        """Return the probability of lung.
+    def __call__(self, radiographs: torch.Tensor) -> np.ndarray:
+        """Compute the probability of lung.
 
         Args:
-            reduced: X-rays in [0, 1], `(B, 1, S, S)`.
+            radiographs: X-rays in [0, 1], `(B, 1, S, S)`.
 
         Returns:
-            `(B, S, S)`, float32 in [0, 1].
+            Probability, `(B, S, S)`, float32 in [0, 1].
         """
-        return np.asarray(self._network((2 * reduced - 1).numpy())[0])[:, 0]
+        return np.asarray(self._network((2 * radiographs - 1).numpy())[0])[:, 0]

@@ -1,4 +1,4 @@
-"""Train a lung segmenter on the X-rays that have a true mask, and measure it on those held out."""
+"""Training of a lung segmenter on a data folder, with Dice on held-out images."""
 
 from __future__ import annotations
 
@@ -39,21 +39,24 @@ from .training import fit_segmenter
 logger = logging.getLogger(__name__)
 
 ALL = "all"
+"""Label of the rows of a summary that pool sources or labels."""
 WORST = 12
-"""Cases on the sheet."""
+"""Number of cases in the figure of the worst ones."""
+SEGMENTER = "segmenter.pt"
+"""Name of the file of a trained segmenter."""
 _COLUMNS = 4
 
 
 def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame) -> pd.DataFrame:
-    """Compare the masks that a segmenter would write with the true ones, at each image's own size.
+    """Compute the Dice coefficient of predicted and true masks, at the size of each image.
 
     Args:
-        segmenter: A trained segmenter.
-        samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`, each image with a mask.
+        segmenter: Trained segmenter.
+        samples: Table of :func:`anomalib_cxr.data.sources.samples.make_samples`; each image needs a mask.
 
     Returns:
         A row per image with the columns `image` (path), `source`, `label` (`normal`, `sick`) and `dice`, in [0, 1]; 0
-        where no plausible lungs were found.
+        for an implausible mask.
     """
     rows = list(zip(samples.image_path, samples.roi_mask_paths, strict=True))
     dice = [_dice_of(segmenter, *row) for row in track(rows, "Measuring Dice", transient=True)]
@@ -64,16 +67,19 @@ def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame) -> pd.DataFram
 
 
 def _dice_of(segmenter: LungSegmenter, image: str, masks: tuple[str, ...]) -> float:
-    found = segment_lungs(segmenter, read_radiograph(image))
-    return dice(found, read_mask(*masks).numpy()) if is_plausible(found) else 0.0
+    predicted = segment_lungs(segmenter, read_radiograph(image))
+    return dice(predicted, read_mask(*masks).numpy()) if is_plausible(predicted) else 0.0
 
 
-def dice(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
-    """Return twice the common area over the sum of both areas, by MONAI.
+def dice(predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
+    """Compute the Dice coefficient of two masks: twice their common area over the sum of both areas, by MONAI.
 
     Args:
-        found: A mask, `(H, W)`.
-        true: The true one, of the same size, not empty.
+        predicted: Predicted mask, `(H, W)`.
+        true: True mask of the same size, not empty.
+
+    Returns:
+        The coefficient, in [0, 1].
 
     Example:
         >>> dice(np.array([[True, True, False]]), np.array([[False, True, False]]))
@@ -81,19 +87,19 @@ def dice(found: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
     """
     from monai.metrics.meandice import compute_dice  # noqa: PLC0415  # a second that only segmenting is to cost
 
-    first, second = (torch.from_numpy(mask)[None, None].float() for mask in (found, true))
+    first, second = (torch.from_numpy(mask)[None, None].float() for mask in (predicted, true))
     return float(compute_dice(first, second))
 
 
 def summarize_dice(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Return the mean of each hospital and label, of each hospital, and of all, with a 95 % bootstrap interval.
+    """Compute the mean Dice of each hospital and label, each hospital, and all, with 95 % bootstrap intervals.
 
     Args:
-        table: As :func:`measure_dice` returns it.
+        table: Result of :func:`measure_dice`.
         seed: Seed of the resampling.
 
     Returns:
-        The columns `source`, `label`, `n`, `mean`, `low`, `high`, `least`; the interval is missing for a single image.
+        Columns `source`, `label`, `n`, `mean`, `low`, `high`, `least`; the interval of a single image is missing.
 
     Example:
         >>> table = pd.DataFrame({"source": "a", "label": ["normal", "sick", "sick"], "dice": [0.9, 0.8, 1.0]})
@@ -124,20 +130,23 @@ def _groups(table: pd.DataFrame) -> Iterator[_Group]:
 
 
 def _interval(values: npt.NDArray[np.float64], seed: int) -> Interval:
-    """Return the interval of a mean, by the bias-corrected bootstrap: Dice has a long tail to the left."""
+    """Return the interval of a mean by the bias-corrected bootstrap, since Dice is skewed to the left."""
     if len(values) == 1:
         return Interval(math.nan, math.nan)
-    found = bootstrap((values,), np.mean, confidence_level=LEVEL, rng=np.random.default_rng(seed)).confidence_interval
-    return Interval(float(found.low), float(found.high))
+    result = bootstrap((values,), np.mean, confidence_level=LEVEL, rng=np.random.default_rng(seed))
+    return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def plot_worst_cases(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Draw the cases of the least Dice, with the true lungs and those that were found outlined.
+    """Plot the cases of lowest Dice with the outlines of true and predicted lungs.
 
     Args:
-        segmenter: The segmenter.
-        samples: The table that was measured.
-        table: What :func:`measure_dice` has returned for it.
+        segmenter: Segmenter that was measured.
+        samples: Table of the images that were measured.
+        table: Result of :func:`measure_dice` for them.
+
+    Returns:
+        The figure.
     """
     worst = table.nsmallest(WORST, "dice")
     n_rows = math.ceil(len(worst) / _COLUMNS)
@@ -153,24 +162,21 @@ def plot_worst_cases(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.
             if mask.any():
                 panel.contour(mask, levels=[0.5], colors=color, linewidths=0.9)
         panel.set_title(f"{Path(row.image).name} ({row.label})\nDice {row.dice:.3f}", fontsize=8)
-    figure.suptitle("Held-out images of the least Dice: true lungs blue, found ones red", fontsize=11)
+    figure.suptitle("Held-out images of lowest Dice: true lungs blue, predicted lungs red", fontsize=11)
     return figure
-
-
-SEGMENTER = "segmenter.pt"
 
 
 @dataclass(frozen=True)
 class SegmenterSettings:
-    """What a training of a segmenter is told.
+    """Settings of the training of a segmenter.
 
     Args:
-        image_size: Side in pixels at which the network works.
+        image_size: Internal side of the network in pixels.
         widths: Channels of its five levels.
-        steps: Batches to train on.
-        batch_size: Images in a batch.
+        steps: Number of batches.
+        batch_size: Images per batch.
         test_share: Share of each hospital's and label's images that is held out.
-        seed: Seed of the draw, of the first weights, and of the training.
+        seed: Seed of split, initial weights and training.
 
     Raises:
         SettingError: If a number is outside its range.
@@ -195,22 +201,20 @@ class SegmenterSettings:
 
 
 def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSettings) -> pd.DataFrame:
-    """Train a segmenter, and write it into a folder with what was measured on the held-out images.
-
-    Only true masks count: predicted ones would teach it its own errors, and flatter it.
+    """Train a segmenter on the true masks of a data folder, and evaluate it on held-out images.
 
     Args:
         root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.sources.layouts`.
         output: Folder to write: `dice.csv` (a row per held-out image), `summary.csv`, `worst.png`, `run.json`, and
             last `segmenter.pt`.
-        settings: The settings.
+        settings: Settings of the training.
 
     Returns:
-        The summary; see :func:`anomalib_cxr.segmentation.experiment.summarize_dice`.
+        The summary; see :func:`summarize_dice`.
 
     Raises:
-        SettingError: If the segmenter's shape is none.
-        SegmenterError: If the folder holds a segmenter already.
+        SettingError: If the segmenter's settings are invalid.
+        SegmenterError: If the folder already holds a segmenter.
         DatasetError: If the data cannot be used.
     """
     root, output = Path(root), Path(output)
@@ -250,7 +254,7 @@ def _refuse_nothing_to_learn(training: pd.DataFrame, root: Path) -> None:
     if training.empty:
         raise DatasetError(
             f"a single X-ray with a lung mask of each hospital and label in {root}: all are held out",
-            "two at least of one kind",
+            "at least two of one hospital and label",
             "add X-rays with lung masks",
         )
 
@@ -258,14 +262,14 @@ def _refuse_nothing_to_learn(training: pd.DataFrame, root: Path) -> None:
 def _refuse_occupied(path: Path) -> None:
     if path.exists():
         raise SegmenterError(
-            f"{path}, which is there already",
+            f"{path}, which already exists",
             "a new folder: predicted masks may depend on this segmenter",
-            "choose another --output, or delete it",
+            "choose another --output, or delete the file",
         )
 
 
 def _read_pairs(samples: pd.DataFrame, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read X-rays in [-1, 1] and their lungs from 0 to 1, `(N, 1, S, S)`, in half precision to fit into memory."""
+    """Read X-rays in [-1, 1] and their masks, 0 to 1, `(N, 1, S, S)`, in half precision to save memory."""
     rows = list(zip(samples.image_path, samples.roi_mask_paths, strict=True))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pairs = list(track(pool.map(partial(_read_pair, size), rows), "Reading", total=len(rows), transient=True))
@@ -276,8 +280,8 @@ def _read_pairs(samples: pd.DataFrame, size: int) -> tuple[torch.Tensor, torch.T
 def _read_pair(size: int, files: tuple[str, tuple[str, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
     image, masks = files
     pair = 2 * read_radiograph(image)[None] - 1, read_mask(*masks)[None, None].float()
-    small, lungs = (antialiased_resize(each, (size, size)).half() for each in pair)
-    return small, lungs
+    small_image, small_mask = (antialiased_resize(tensor, (size, size)).half() for tensor in pair)
+    return small_image, small_mask
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:

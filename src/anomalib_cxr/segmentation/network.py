@@ -1,8 +1,6 @@
-"""The lung segmenter: a U-Net that works at one size and answers at the size of what it is asked.
+"""Lung segmenter: MONAI's U-Net at a fixed internal size, for images of any size.
 
-The U-Net is MONAI's: made for medical images, with widths of one's own choice and no pre-trained weights to fetch,
-beside the losses and the metric of the same field, and with no more dependencies than torch and NumPy. Its
-normalization by instance makes each image's answer independent of the batch, and less dependent on its exposure.
+Instance normalization makes the result of an image independent of the batch, and less dependent on its exposure.
 
 Source: O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI
 2015.
@@ -24,17 +22,18 @@ from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.utils.files import atomic_path
 
 FORMAT = "anomalib_cxr.LungSegmenter 1"
-"""First entry of a segmenter's file; the number counts up when an older version could not read it."""
+"""Format tag of a segmenter's file; the number increases with each incompatible change."""
 WIDTHS = (8, 16, 32, 64, 128)
+"""Default channels of the five levels."""
 _LEVELS = len(WIDTHS)  # of MONAI's BasicUNet
-_STEP = 2 ** (_LEVELS - 1)  # px of the image that are one at the bottom
+_STEP = 2 ** (_LEVELS - 1)  # reduction of the coarsest level
 
 
 class LungSegmenter(nn.Module):
-    """Says of each pixel how probably it is lung.
+    """U-Net that maps an X-ray to the probability of lung of each pixel.
 
     Args:
-        image_size: Side in pixels at which the network works; a multiple of 16, at least 32.
+        image_size: Internal side in pixels; a multiple of 16, at least 32.
         widths: Channels of the five levels, from the finest to the coarsest.
 
     Raises:
@@ -67,43 +66,43 @@ class LungSegmenter(nn.Module):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return the arguments that make a segmenter of the same shape."""
+        """Constructor arguments."""
         return {"image_size": self.image_size, "widths": self.widths}
 
     def to_own_size(self, images: torch.Tensor) -> torch.Tensor:
-        """Resize images or masks to the side at which the network works: `(B, C, H, W)` to `(B, C, S, S)`."""
+        """Resize images or masks to the internal size, `(B, C, H, W)` to `(B, C, S, S)`."""
         return antialiased_resize(images, (self.image_size, self.image_size))
 
     def logits(self, gray: torch.Tensor) -> torch.Tensor:
-        """Return the logits of lung, for images in [-1, 1] of the network's own size, `(B, 1, S, S)`."""
+        """Compute the logits of lung for images in [-1, 1] of the internal size, `(B, 1, S, S)`."""
         logits: torch.Tensor = self.unet(gray)
         return logits
 
     def forward(self, gray: torch.Tensor) -> torch.Tensor:
-        """Find the lungs.
+        """Compute the probability of lung.
 
         Args:
-            gray: X-rays in [-1, 1], dense is bright, `(B, 1, H, W)`, of any size.
+            gray: X-rays in [-1, 1], dense tissue bright, of any size, `(B, 1, H, W)`.
 
         Returns:
-            Probability of lung, `(B, 1, H, W)`, in [0, 1] up to rounding.
+            Probability in [0, 1] up to rounding, `(B, 1, H, W)`.
         """
         small = torch.sigmoid(self.logits(self.to_own_size(gray)))  # (B, 1, S, S)
         return antialiased_resize(small, (gray.shape[-2], gray.shape[-1]))
 
 
 def fastest_device() -> torch.device:
-    """Return the graphics processor where there is one, else the CPU."""
+    """Return the CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def save_segmenter(segmenter: LungSegmenter, path: Path | str, record: Mapping[str, Any] | None = None) -> None:
-    """Write a segmenter into one file, whole or not at all.
+    """Write a segmenter to a file, atomically.
 
     Args:
-        segmenter: The segmenter, on any device.
-        path: The file; its folder is made.
-        record: Where it comes from: seed, data, versions; kept as JSON.
+        segmenter: Segmenter, on any device.
+        path: File to write; its folder is created.
+        record: Provenance (seed, data, versions), stored as JSON.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -123,16 +122,16 @@ def save_segmenter(segmenter: LungSegmenter, path: Path | str, record: Mapping[s
 
 
 def load_segmenter(path: Path | str) -> LungSegmenter:
-    """Read a segmenter that :func:`save_segmenter` has written.
+    """Read a segmenter from a file of :func:`save_segmenter`.
 
     Args:
-        path: The file. Nothing in it is executed.
+        path: The file; no code in it is executed.
 
     Returns:
-        The segmenter, on the CPU, for inference.
+        The segmenter, on the CPU, in evaluation mode.
 
     Raises:
-        SegmenterError: If the file is missing, damaged, or something else than a segmenter.
+        SegmenterError: If the file is missing, damaged, or not a segmenter.
 
     Example:
         >>> load_segmenter("nowhere/segmenter.pt")
@@ -146,27 +145,27 @@ def load_segmenter(path: Path | str) -> LungSegmenter:
         segmenter = LungSegmenter(**content["settings"])
         segmenter.load_state_dict(content["weights"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise _no_segmenter(path, "its settings and weights do not belong together") from error
+        raise _segmenter_error(path, "its settings and weights do not match") from error
     if not all(value.isfinite().all() for value in segmenter.state_dict().values()):
-        raise _no_segmenter(path, "weights that are not finite")
+        raise _segmenter_error(path, "weights that are not finite")
     return segmenter.eval()
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return what a segmenter's file holds."""
+    """Return the content of a segmenter's file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise _no_segmenter(path, f"cannot be read: {error.strerror or error}") from error
+        raise _segmenter_error(path, f"cannot be read: {error.strerror or error}") from error
     except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise _no_segmenter(path, "damaged, or no file of weights at all") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise _no_segmenter(path, "weights of something else" if found is None else f"format {found!r}")
+        raise _segmenter_error(path, "damaged, or not a file of weights") from error
+    tag = content.get("format") if isinstance(content, dict) else None
+    if tag != FORMAT:
+        raise _segmenter_error(path, "weights of another kind of network" if tag is None else f"format {tag!r}")
     return dict(content)
 
 
-def _no_segmenter(path: Path | str, reason: str) -> SegmenterError:
+def _segmenter_error(path: Path | str, reason: str) -> SegmenterError:
     return SegmenterError(
         f"{path}: {reason}",
         f"a segmenter.pt of `anomalib-cxr segment train` ({FORMAT})",

@@ -1,4 +1,4 @@
-"""From probabilities to two lungs: what is no lung is thrown out, what a lung encloses belongs to it."""
+"""Post-processing of lung masks: largest components, filled holes, and a plausibility check."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from scipy import ndimage
 
 from .network import LungSegmenter
 
-Lungs = npt.NDArray[np.bool_]
+LungMask = npt.NDArray[np.bool_]
 
-SPECK = 0.05
-"""A second component smaller than this share of the first is no lung. In 674 true masks the smaller lung has at least
-a tenth of the larger, and whatever else there is has next to nothing."""
-LEAST_AREA, GREATEST_AREA = 0.05, 0.6
-"""Share of an image that both lungs cover: 0.08 to 0.43 in those masks."""
-LEAST_SIDE = 0.05
-"""Share of the lungs in either half of an image: at least 0.09 in those masks."""
+MIN_AREA_RATIO = 0.05
+"""Minimum area of the second lung (share of the first). In 674 true masks the smaller lung has at least a tenth of the
+larger, and other components have almost no area."""
+MIN_AREA, MAX_AREA = 0.05, 0.6
+"""Bounds of the area of both lungs (share of the image); 0.08 to 0.43 in those masks."""
+MIN_HALF = 0.05
+"""Minimum share of the lungs in either half of the image; at least 0.09 in those masks."""
 
 
-def segment_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> Lungs:
-    """Find the lungs of one X-ray.
+def segment_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> LungMask:
+    """Segment the lungs of one X-ray.
 
     Args:
-        segmenter: A trained segmenter, on any device.
-        radiograph: The X-ray in [0, 1], `(1, H, W)`, on the CPU.
+        segmenter: Trained segmenter, on any device.
+        radiograph: X-ray in [0, 1], `(1, H, W)`, on the CPU.
 
     Returns:
-        Mask of the lungs, `(H, W)`, cleaned by :func:`clean_mask`; it may be empty, as it is for a blank picture.
+        Lung mask cleaned by :func:`clean_mask`, `(H, W)`; empty for a uniform image.
 
     Example:
         >>> segment_lungs(LungSegmenter(32, widths=(4, 4, 8, 8, 16)).eval(), torch.zeros(1, 40, 50)).shape
         (40, 50)
     """
-    if radiograph.max() == radiograph.min():  # of a blank picture, normalization would blow up the edges of the padding
+    if radiograph.max() == radiograph.min():  # instance normalization would amplify the padding of a uniform image
         return np.zeros(radiograph.shape[-2:], dtype=bool)
     device = next(segmenter.parameters()).device
     with torch.inference_mode():
@@ -42,14 +42,14 @@ def segment_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> Lungs:
     return clean_mask((probability > 0.5).cpu().numpy())  # noqa: PLR2004  # more likely than not
 
 
-def clean_mask(mask: Lungs) -> Lungs:
-    """Keep the largest component of each lung, and fill its holes.
+def clean_mask(mask: LungMask) -> LungMask:
+    """Keep the two largest components of a mask, and fill their holes.
 
     Args:
-        mask: True where lung was found, `(H, W)`.
+        mask: Raw lung mask, `(H, W)`.
 
     Returns:
-        The two largest components, without holes; one where the lungs touch or there is no second of some size.
+        The two largest components, without holes; one if the lungs touch or the second is too small.
 
     Example:
         >>> found = np.array([[1, 1, 1, 0, 1, 1, 1, 0, 1],
@@ -63,19 +63,19 @@ def clean_mask(mask: Lungs) -> Lungs:
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())[1:]  # without the background
     two = np.argsort(-sizes, kind="stable")[:2]
-    lungs = two[sizes[two] >= SPECK * sizes.max(initial=0)]
-    filled: Lungs = ndimage.binary_fill_holes(np.isin(labels, lungs + 1))
+    lungs = two[sizes[two] >= MIN_AREA_RATIO * sizes.max(initial=0)]
+    filled: LungMask = ndimage.binary_fill_holes(np.isin(labels, lungs + 1))
     return filled
 
 
 def suppress_outside_lungs(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Take out of a map of lung whatever is not at one of the two lungs.
+    """Set a probability map to 0 outside the two lungs.
 
     Args:
-        probability: Of lung, `(H, W)`.
+        probability: Probability of lung, `(H, W)`.
 
     Returns:
-        The same, 0 beyond the pixels next to the lungs, and 1 in their holes, `(H, W)`.
+        Probability, 0 beyond the pixels next to the lungs, and 1 in their holes, `(H, W)`.
 
     Example:
         >>> found = np.zeros((5, 40), dtype=np.float32)
@@ -89,11 +89,14 @@ def suppress_outside_lungs(probability: npt.NDArray[np.float32]) -> npt.NDArray[
     return np.where(holes, np.float32(1), np.where(near, probability, np.float32(0)))
 
 
-def is_plausible(lungs: Lungs) -> bool:
-    """Tell whether a mask can be that of two lungs in a frontal X-ray: of some size, and on both sides.
+def is_plausible(lungs: LungMask) -> bool:
+    """Tell whether a mask is plausible for a frontal X-ray: of sufficient area, and in both halves of the image.
 
     Args:
-        lungs: A mask, `(H, W)`.
+        lungs: Lung mask, `(H, W)`.
+
+    Returns:
+        Whether area and position are within their bounds.
 
     Example:
         >>> lungs = np.zeros((10, 10), dtype=bool)
@@ -105,4 +108,4 @@ def is_plausible(lungs: Lungs) -> bool:
     """
     area = lungs.mean()
     left = lungs[:, : lungs.shape[1] // 2].sum() / max(lungs.sum(), 1)
-    return bool(LEAST_AREA <= area <= GREATEST_AREA and LEAST_SIDE <= left <= 1 - LEAST_SIDE)
+    return bool(MIN_AREA <= area <= MAX_AREA and MIN_HALF <= left <= 1 - MIN_HALF)

@@ -1,4 +1,4 @@
-"""Lung masks that a segmenter predicts for X-rays that have none, as files beside the true ones."""
+"""Prediction of the lung masks of X-rays that have none."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ from .postprocessing import is_plausible, segment_lungs
 
 
 class Prediction(NamedTuple):
-    """What came of a prediction."""
+    """Result of a prediction."""
 
     written: int
-    """Masks that were written this time."""
+    """Number of masks written by this call."""
     offenders: dict[str, list[Path]]
-    """X-rays that have got no mask, now or before, by the reason."""
+    """X-rays without a mask, from this or earlier calls, by the reason."""
 
     def refuse_offenders(self) -> None:
-        """Refuse to pass over X-rays without a mask.
+        """Raise an error if X-rays have got no mask.
 
         Raises:
-            DatasetError: If there are any; names them all.
+            DatasetError: If there are any; it lists them all.
         """
         if self.offenders:
             raise DatasetError(
-                f"{sum(map(len, self.offenders.values()))} X-rays that got no lung mask",
-                "frontal X-rays with both lungs in sight",
-                f"look at them; those without lungs stand in {REPORT} beside the masks, and are tried again once their "
-                "line is deleted",
+                f"{sum(map(len, self.offenders.values()))} X-rays without a lung mask",
+                "frontal X-rays that show both lungs",
+                f"inspect them; those without lungs are listed in {REPORT} beside the masks, and are tried again once "
+                "their line is deleted",
                 self.offenders,
             )
 
 
 def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: Path | str) -> Prediction:
-    """Write a lung mask for each X-ray that the folder has none for, as a PNG of 0 and 255 of the X-ray's own size.
+    """Predict the lung masks that a folder lacks, and write them as PNG of 0 and 255 in the size of the X-ray.
 
-    Each file is written whole or not at all, so that a prediction that was stopped goes on. X-rays without plausible
-    lungs get no mask; the folder's `no_lungs.csv` lists them, and they are not tried again while they stand there.
-    Several processes may ask for the same folder at once.
+    Files are written atomically, so that an interrupted prediction can be continued. X-rays without plausible lungs get
+    no mask; `no_lungs.csv` in the folder lists them, and they are skipped while they are listed. Several processes may
+    share a folder.
 
     Args:
         images: X-rays in any format of :func:`anomalib_cxr.data.reading.radiograph.read_radiograph`; their names,
-            without suffix, must differ. Only those without a true mask belong here.
-        folder: Folder of the masks, made where it is missing.
+            without suffix, must differ. Pass only those without a true mask.
+        folder: Folder of the masks; it is created if missing.
         segmenter: File of a trained segmenter.
 
     Returns:
-        How many masks were written, and the X-rays that have none.
+        Number of masks written, and the X-rays that have none.
 
     Raises:
-        SegmenterError: If the file is no segmenter, or the folder holds masks of another one.
+        SegmenterError: If the file is not a segmenter, or the folder holds masks of another one.
         DatasetError: If two X-rays have the same name, or the folder cannot be written.
     """
     network, masks = load_segmenter(segmenter), MaskFolder(folder)
@@ -81,14 +81,14 @@ def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: P
     except OSError as error:
         raise DatasetError(
             f"{folder}: cannot be written ({error})",
-            "a place for the predicted masks with enough free space and the right to write",
+            "a writable folder for the predicted masks, with enough free space",
             "choose another folder: --predicted_masks of the command, or data.init_args.predicted_masks",
         ) from error
-    return _told(0, {NO_LUNGS: masks.without_lungs(images)})
+    return _result(0, {NO_LUNGS: masks.without_lungs(images)})
 
 
 def predict_for_root(root: Path | str, segmenter: Path | str, folder: Path | str | None = None) -> Prediction:
-    """Write a lung mask for each X-ray of a data folder that has none; see :func:`predict_masks`.
+    """Predict the lung masks of all X-rays of a data folder that have none; see :func:`predict_masks`.
 
     Args:
         root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.sources.layouts`, or NIH ChestX-ray14.
@@ -96,10 +96,10 @@ def predict_for_root(root: Path | str, segmenter: Path | str, folder: Path | str
         folder: Folder of the masks; None for `predicted_masks` in the root.
 
     Returns:
-        How many masks were written, and the X-rays that have none.
+        Number of masks written, and the X-rays that have none.
 
     Raises:
-        SegmenterError: If the file is no segmenter, or the folder holds masks of another one.
+        SegmenterError: If the file is not a segmenter, or the folder holds masks of another one.
         DatasetError: If the data cannot be used, or the folder cannot be written.
     """
     root = Path(root)
@@ -111,33 +111,33 @@ def predict_for_root(root: Path | str, segmenter: Path | str, folder: Path | str
 
 
 def _predict_missing(images: Sequence[Path | str], masks: MaskFolder, network: LungSegmenter) -> Prediction:
-    """Predict what no other process has predicted before this one had the lock."""
+    """Predict the masks that no other process has predicted before this one got the lock."""
     missing = masks.missing(images)
-    reasons = list(_each(partial(_predict, masks=masks, network=network), missing))
+    reasons = list(_map_threads(partial(_predict, masks=masks, network=network), missing))
     offenders: dict[str, list[Path]] = defaultdict(list, {NO_LUNGS: masks.without_lungs(images)})
     for image, reason in zip(missing, reasons, strict=True):
         if reason is not None:
             offenders[reason].append(image)
     masks.report_without_lungs(offenders[NO_LUNGS])
-    return _told(reasons.count(None), offenders)
+    return _result(reasons.count(None), offenders)
 
 
-def _told(written: int, offenders: Mapping[str, list[Path]]) -> Prediction:
+def _result(written: int, offenders: Mapping[str, list[Path]]) -> Prediction:
     return Prediction(written, {reason: images for reason, images in offenders.items() if images})
 
 
-def _each(predict: Callable[[Path], str | None], images: Sequence[Path]) -> Iterator[str | None]:
-    """Predict with all cores; whoever interrupts does not wait for the images that have not begun."""
+def _map_threads(predict: Callable[[Path], str | None], images: Sequence[Path]) -> Iterator[str | None]:
+    """Predict on all cores; an interruption cancels the images that have not been started."""
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        found = pool.map(predict, images)
-        yield from track(found, "Predicting lung masks", total=len(images), transient=True)
+        reasons = pool.map(predict, images)
+        yield from track(reasons, "Predicting lung masks", total=len(images), transient=True)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _predict(image: Path, masks: MaskFolder, network: LungSegmenter) -> str | None:
-    """Write the mask of one X-ray, or return why there is none."""
+    """Write the mask of one X-ray, or return the reason why there is none."""
     try:
         lungs = segment_lungs(network, read_radiograph(image))
     except RadiographError as error:

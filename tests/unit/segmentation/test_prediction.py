@@ -176,7 +176,7 @@ class TestNoLungs:
         assert not (folder / images[3].name).exists()
         assert (folder / "no_lungs.csv").read_text() == f"image,reason\n{images[3].name},{NO_LUNGS}\n"
         with pytest.raises(
-            DatasetError, match=rf"1 X-rays that got no lung mask\n.*{NO_LUNGS} \(1\):\n.*{images[3].name}"
+            DatasetError, match=rf"1 X-rays without a lung mask\n.*{NO_LUNGS} \(1\):\n.*{images[3].name}"
         ):
             prediction.refuse_offenders()
 

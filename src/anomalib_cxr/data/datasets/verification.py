@@ -29,31 +29,24 @@ T = TypeVar("T")
 
 
 class SamplePaths(NamedTuple):
-    """Files of one sample.
-
-    Attributes:
-        image: The radiograph.
-        roi_masks: Masks of the lungs, to be merged; empty if there is none.
-        lesion: Mask of the lesion; an empty string if there is none.
-    """
+    """Files of one sample."""
 
     image: str
     roi_masks: tuple[str, ...] = ()
+    """Masks of the lungs, to be merged; empty if there is none."""
     lesion: str = ""
+    """Mask of the lesion; an empty string if there is none."""
 
 
 class SampleTensors(NamedTuple):
-    """Image and masks of one sample.
-
-    Attributes:
-        image: Intensities in [0, 1], `(1, H, W)`, float32.
-        roi_mask: Lungs, `(H, W)`, bool; None if there is no mask.
-        lesion: Lesion, `(H, W)`, bool; None if there is no mask.
-    """
+    """Image and masks of one sample."""
 
     image: Image
+    """Intensities in [0, 1], `(1, H, W)`, float32."""
     roi_mask: Mask | None = None
+    """Lungs, `(H, W)`, bool; None if there is no mask."""
     lesion: Mask | None = None
+    """Lesion, `(H, W)`, bool; None if there is no mask."""
 
     def transformed(self, transform: Transform | None) -> SampleTensors:
         """Return image and masks after a transform applied to all of them together."""
