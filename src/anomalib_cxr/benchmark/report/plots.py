@@ -246,7 +246,7 @@ def plot_losses(losses: Mapping[str, Curves], title: str) -> Figure:
     """Plot losses against epochs, a panel per loss.
 
     Args:
-        losses: From :func:`loss_curves`, at least one.
+        losses: From :func:`anomalib_cxr.benchmark.report.curves.loss_curves`, at least one.
         title: Title of the figure.
 
     Returns:
