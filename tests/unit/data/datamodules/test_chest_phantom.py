@@ -11,37 +11,40 @@ from anomalib_cxr import ChestPhantom
 from anomalib_cxr.errors import DatasetError, SettingError
 
 SMALL = {"n_normal": 10, "n_sick": 5, "size": 32}
+TINY = {"n_normal": 2, "n_sick": 1, "size": 32}
 
 
 class TestDrawing:
     def test_drawn_on_first_use_and_kept(self, tmp_path):
         root = tmp_path / "new" / "phantoms"
-        ChestPhantom(root, **SMALL).prepare_data()
+        ChestPhantom(root, **TINY).prepare_data()
         images = sorted((root / "CXR_png").iterdir())
-        assert len(images) == 15
+        assert len(images) == 3
         drawn = [image.stat().st_mtime_ns for image in images]
-        ChestPhantom(root, **SMALL).prepare_data()
+        ChestPhantom(root, **TINY).prepare_data()
         assert [image.stat().st_mtime_ns for image in images] == drawn
 
     def test_nothing_is_drawn_at_construction(self, tmp_path):
-        ChestPhantom(tmp_path / "phantoms", **SMALL)
+        ChestPhantom(tmp_path / "phantoms", **TINY)
         assert not (tmp_path / "phantoms").exists()
 
     def test_the_seed_of_the_drawing_is_not_that_of_the_split(self, tmp_path):
         contents = []
         for name, seeds in {"a": {"seed": 1}, "b": {"seed": 2}, "c": {"phantom_seed": 1}}.items():
-            ChestPhantom(tmp_path / name, **SMALL, **seeds).prepare_data()
+            ChestPhantom(tmp_path / name, **TINY, **seeds).prepare_data()
             contents.append((tmp_path / name / "CXR_png/PHANTOM_0000_0.png").read_bytes())
         assert contents[0] == contents[1] != contents[2]
 
     def test_other_settings_do_not_overwrite_what_is_there(self, tmp_path):
-        ChestPhantom(tmp_path / "phantoms", **SMALL).prepare_data()
-        with pytest.raises(DatasetError, match="n_normal = 10, not 12"):
-            ChestPhantom(tmp_path / "phantoms", **{**SMALL, "n_normal": 12}).prepare_data()
+        ChestPhantom(tmp_path / "phantoms", **TINY).prepare_data()
+        with pytest.raises(DatasetError, match="n_normal = 2, not 12"):
+            ChestPhantom(tmp_path / "phantoms", **{**TINY, "n_normal": 12}).prepare_data()
 
-    def test_other_files_are_left_alone(self, merged_root):
+    def test_other_files_are_left_alone(self, tmp_path):
+        (tmp_path / "CXR_png").mkdir()
         with pytest.raises(DatasetError, match="something else than a set of phantoms"):
-            ChestPhantom(merged_root, **SMALL).prepare_data()
+            ChestPhantom(tmp_path, **TINY).prepare_data()
+        assert [path.name for path in tmp_path.iterdir()] == ["CXR_png"]
 
     def test_a_setting_outside_its_range(self, tmp_path):
         with pytest.raises(SettingError, match="size = 8"):
@@ -49,9 +52,10 @@ class TestDrawing:
 
 
 class TestSets:
-    @pytest.fixture
-    def datamodule(self, tmp_path):
-        datamodule = ChestPhantom(tmp_path / "phantoms", **SMALL, train_batch_size=7)
+    @pytest.fixture(scope="class")
+    def datamodule(self, tmp_path_factory):
+        root = tmp_path_factory.mktemp("phantoms") / "set"
+        datamodule = ChestPhantom(root, **SMALL, train_batch_size=7)
         datamodule.prepare_data()
         datamodule.setup(TrainerFn.FITTING)
         return datamodule

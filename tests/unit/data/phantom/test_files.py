@@ -179,6 +179,7 @@ class TestPlace:
         with pytest.raises(DatasetError, match="cannot be written"):
             write_phantoms(tmp_path / "file" / "set", **SMALL)
 
+    @pytest.mark.slow
     def test_two_processes_at_once(self, tmp_path, small):
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
             for done in [pool.submit(write_phantoms, tmp_path / "set", **SMALL) for _ in range(2)]:
