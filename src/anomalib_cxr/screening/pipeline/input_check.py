@@ -21,7 +21,6 @@ from scipy.special import softmax
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.segmentation.augmentation import augment
 from anomalib_cxr.segmentation.postprocessing import clean_mask, is_plausible
 from anomalib_cxr.utils.files import atomic_path
 
@@ -202,6 +201,8 @@ def fit_input_check(reduced: torch.Tensor, lungs: np.ndarray, seed: int) -> Inpu
         ScreeningError: If there are too few X-rays.
     """
     from sklearn.decomposition import PCA  # noqa: PLC0415  # a second that only fitting should cost
+
+    from anomalib_cxr.segmentation.training import augment  # noqa: PLC0415  # the same
 
     if len(reduced) < LEAST_REFERENCES:
         raise ScreeningError(
