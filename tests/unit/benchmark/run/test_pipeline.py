@@ -18,7 +18,7 @@ from ..runs import GOING_WRONG, MODULE, run_of, settings
 
 @pytest.fixture(autouse=True)
 def reported(monkeypatch):
-    """The report has tests of its own; here it is told of."""
+    """Replace the report, which has its own tests, by a list of the folders it is written for."""
     folders = []
     monkeypatch.setattr(pipeline, "write_report", lambda folder: folders.append(folder) or folder / "report.html")
     return folders
@@ -101,6 +101,7 @@ class TestFailures:
         Benchmark(grid(OURS), tmp_path / "b").run()
         assert record(tmp_path / "b", "ours")["status"] == "done"
 
+    @pytest.mark.slow
     def test_a_process_that_dies_takes_no_other_run_with_it(self, going_wrong, grid, tmp_path):
         systems = {"dies": f"{MODULE}.Dies", **OURS, "later": OURS["ours"]}
         with pytest.raises(
@@ -112,6 +113,7 @@ class TestFailures:
 
 
 class TestParallel:
+    @pytest.mark.slow
     def test_equals_serial(self, grid, tmp_path):
         for n_jobs in (1, 2):
             Benchmark(grid(OURS, seeds=(0, 1)), tmp_path / str(n_jobs), n_jobs).run()
