@@ -49,6 +49,19 @@ def at_least(least: int) -> Range:
     return Range(f">= {least} and whole", accepts)
 
 
+def between(least: int, most: int) -> Range:
+    """Return the range of whole numbers from a least to a greatest one.
+
+    Args:
+        least: The least number.
+        most: The greatest number.
+
+    Returns:
+        The range.
+    """
+    return Range(f"from {least} to {most} and whole", lambda value: at_least(least).accepts(value) and value <= most)
+
+
 def _are_betas(value: Any) -> bool:
     return isinstance(value, Sequence) and [_is_number(beta) and 0 <= beta < 1 for beta in value] == [True, True]
 
@@ -96,7 +109,7 @@ def _refused(owner: Any, settings: Mapping[str, Any], prefix: str = "") -> Itera
     hints = get_type_hints(owner, include_extras=True)
     for name, value in settings.items():
         annotation = hints.get(name)
-        if is_dataclass(annotation):
+        if is_dataclass(annotation) and is_dataclass(value):
             yield from _refused(annotation, vars(value), f"{prefix}{name}.")
         elif (expected := _expected(annotation, value)) is not None:
             yield f"{prefix}{name}", (value, expected)

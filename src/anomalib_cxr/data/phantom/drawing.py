@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Annotated
 
 import numpy as np
-from jsonargparse.typing import restricted_number_type
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from anomalib_cxr.errors import refuse_settings
-from anomalib_cxr.utils.settings import check_settings
+from anomalib_cxr.utils.settings import between, check_settings
 
 from .findings import FINDINGS, FindingName
 from .geometry import FloatImage
 from .thorax import draw_thorax
 
-PhantomSize = restricted_number_type(
-    "PhantomSize", int, [(">=", 32), ("<=", 2048)], docstring="int restricted to be ≥32 and ≤2048"
-)
+PhantomSize = Annotated[int, between(32, 2048)]
 """Height and width of a phantom in pixels."""
 VISIBLE = 0.03  # change of the noise-free gray value that a reader can see
 _MIN_DRAWN = 256  # smaller images are downsampled from at least this size, so that ribs do not alias

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from filelock import FileLock
-from jsonargparse.typing import NonNegativeInt
 from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
@@ -20,7 +19,7 @@ from rich.progress import track
 from anomalib_cxr._version import __version__
 from anomalib_cxr.errors import DatasetError, refuse_settings
 from anomalib_cxr.utils.files import atomic_folder
-from anomalib_cxr.utils.settings import check_settings
+from anomalib_cxr.utils.settings import NonNegativeInt, check_settings
 
 from .drawing import DEFAULT_NOISE, NoiseModel, Phantom, PhantomSize, draw_phantom
 from .findings import FINDINGS, FindingName

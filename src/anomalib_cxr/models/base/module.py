@@ -16,9 +16,8 @@ from anomalib.metrics import AUROC, Evaluator, F1Score
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -26,9 +25,8 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from anomalib_cxr.deploy.export import export_openvino, export_whole, without_parts
 from anomalib_cxr.errors import DivergenceError, SettingError
 
-from .pre_processor import RoiPreProcessor
 from .reproducible import random_states, restore_random_states
-from .settings import as_plain, check_architecture, setting_of
+from .settings import as_plain, check_architecture, check_processes, setting_of
 from .visualizer import RadiographVisualizer
 
 logger = logging.getLogger(__name__)
@@ -74,31 +72,6 @@ def lung_masks(batch: Any, setting: str) -> torch.Tensor:
             "target: image where there is a target",
         )
     return masks.unsqueeze(1).to(torch.float32)
-
-
-def resolve_pre_processor(given: nn.Module | bool, image_size: int) -> nn.Module | bool:
-    """Return the pre-processor of a model, or refuse one of another size, or one that leaves the lung masks behind.
-
-    Args:
-        given: Argument of the model: True for :class:`RoiPreProcessor`, False for none.
-        image_size: Side of the square that the network sees.
-
-    Returns:
-        The pre-processor; False for none.
-
-    Raises:
-        SettingError: If it does not prepare images as the model needs them.
-    """
-    if given is True:
-        return RoiPreProcessor(image_size)
-    if given is False or (isinstance(given, RoiPreProcessor) and given.image_size == image_size):
-        return given
-    size = f" of image_size {given.image_size}" if isinstance(given, RoiPreProcessor) else ""
-    raise SettingError(
-        f"pre_processor {type(given).__name__}{size}",
-        f"RoiPreProcessor of image_size {image_size}, which takes the lung masks along",
-        "leave pre_processor out, and choose the size by image_size",
-    )
 
 
 class RadiographModule(AnomalibModule):
@@ -283,7 +256,7 @@ class RadiographModule(AnomalibModule):
         with without_parts(self, self.training_only):
             return export_whole(super().to_torch, export_root, *args, **kwargs)
 
-    def to_onnx(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
+    def to_onnx(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]  # anomalib's
         """Export to ONNX; see anomalib's `ExportMixin.to_onnx`. The operator set is the one torch's exporter writes."""
         self.check_exportable()
         return export_whole(super().to_onnx, export_root, *args, **{"opset_version": 18, **kwargs})
@@ -359,30 +332,4 @@ class RadiographModule(AnomalibModule):
                 AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False),
                 F1Score(fields=["pred_mask", "gt_mask"], prefix="pixel_", strict=False),
             ],
-        )
-
-
-def check_processes(trainer: Trainer, module: nn.Module) -> None:
-    """Refuse strategies that split networks, and synchronized batch normalization on CPUs, which torch does not have.
-
-    Args:
-        trainer: The trainer, set up.
-        module: The module that it trains.
-
-    Raises:
-        SettingError: If the trainer asks for either.
-    """
-    strategy = trainer.strategy
-    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
-        raise SettingError(
-            f"trainer.strategy {type(strategy).__name__}",
-            "one device, or ddp",
-            "set trainer.strategy: ddp, or trainer.devices: 1",
-        )
-    synchronized = any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules())
-    if synchronized and strategy.root_device.type == "cpu":
-        raise SettingError(
-            "trainer.sync_batchnorm = True on CPUs",
-            "GPUs: torch synchronizes batch normalization on them only",
-            "set trainer.sync_batchnorm: false, or trainer.accelerator: gpu",
         )

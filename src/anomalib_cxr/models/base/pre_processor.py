@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import LightningModule, Trainer
+from torch import nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
+from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import antialiased_resize
 
 
@@ -88,3 +90,28 @@ class RoiPreProcessor(PreProcessor):
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Do nothing: the size is an argument of the model, which checks it against the checkpoint's."""
+
+
+def resolve_pre_processor(given: nn.Module | bool, image_size: int) -> nn.Module | bool:
+    """Return the pre-processor of a model, or refuse one of another size, or one that leaves the lung masks behind.
+
+    Args:
+        given: Argument of the model: True for :class:`RoiPreProcessor`, False for none.
+        image_size: Side of the square that the network sees.
+
+    Returns:
+        The pre-processor; False for none.
+
+    Raises:
+        SettingError: If it does not prepare images as the model needs them.
+    """
+    if given is True:
+        return RoiPreProcessor(image_size)
+    if given is False or (isinstance(given, RoiPreProcessor) and given.image_size == image_size):
+        return given
+    size = f" of image_size {given.image_size}" if isinstance(given, RoiPreProcessor) else ""
+    raise SettingError(
+        f"pre_processor {type(given).__name__}{size}",
+        f"RoiPreProcessor of image_size {image_size}, which takes the lung masks along",
+        "leave pre_processor out, and choose the size by image_size",
+    )

@@ -104,11 +104,11 @@ def _train(module: RadiographModule, network: LungSegmenter, steps: int) -> None
 
 def _training_images(module: RadiographModule) -> tuple[torch.Tensor, torch.Tensor]:
     """Return training images in [-1, 1] and their lungs, both `(N, 1, H, W)`, small enough to be kept at once."""
-    images, masks = [], []
+    images, masks, pre_processor = [], [], cast("Any", module.pre_processor)
     module.trainer.fit_loop.setup_data()
     for batch in cast("Iterable[Any]", module.trainer.train_dataloader):
-        if module.pre_processor is not None:
-            module.pre_processor.on_train_batch_start(module.trainer, module, batch, 0)
+        if pre_processor is not None:
+            pre_processor.on_train_batch_start(module.trainer, module, batch, 0)
         masks.append(lung_masks(batch, "segmenter = None").bool())
         images.append(to_gray(batch.image).half())
         if sum(map(len, images)) >= MOST_IMAGES:

@@ -20,8 +20,8 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import frozen_running_statistics, gradient_penalty
-from anomalib_cxr.models.base.module import RadiographModule, resolve_pre_processor, to_gray
-from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.models.base.module import RadiographModule, to_gray
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor, resolve_pre_processor
 from anomalib_cxr.models.base.reproducible import seeded
 from anomalib_cxr.models.base.settings import PLACE
 from anomalib_cxr.models.networks.wgan_gp import glorot_linear

@@ -112,7 +112,7 @@ def fit_detectors(model: LungAtlasModel, views: LungViews, fold: torch.Tensor, s
     Returns:
         Scores of each image by the net that was not trained on it, in the order of the images.
     """
-    folds_scores = []
+    folds_scores: list[LesionScores] = []
     for number, detector in enumerate(model.lesion_detectors):
         training, held_out = fold != number, views.fine[fold == number]
         logger.info("Lung atlas: lesion net %d of %d.", number + 1, len(model.detectors))

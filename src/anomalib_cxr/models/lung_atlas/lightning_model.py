@@ -16,13 +16,13 @@ from anomalib.visualization import Visualizer
 
 from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.models.base.exposure import LEAST_IMAGES
-from anomalib_cxr.models.base.module import RadiographModule, resolve_pre_processor
-from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.models.base.module import RadiographModule
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor, resolve_pre_processor
 from anomalib_cxr.models.base.reproducible import seed_or_state, seeded
 from anomalib_cxr.models.base.segmenter import prepare_segmenter
 from anomalib_cxr.models.base.settings import PLACE
 from anomalib_cxr.segmentation.network import LungSegmenter
-from anomalib_cxr.utils.settings import PositiveInt, Range, at_least, check_settings
+from anomalib_cxr.utils.settings import PositiveInt, Range, at_least, between, check_settings
 
 from .fitting import fit_atlas
 from .neighbors import N_NEAREST, PATCH
@@ -37,9 +37,7 @@ def _is_segmenter_size(value: Any) -> bool:
 
 SegmenterSize = Annotated[int, Range("a multiple of 16, at least 32", _is_segmenter_size)]
 AtLeastTwo = Annotated[int, at_least(2)]
-PatchDims = Annotated[
-    int, Range(f"from 1 to {PATCH**2} and whole", lambda value: at_least(1).accepts(value) and value <= PATCH**2)
-]
+PatchDims = Annotated[int, between(1, PATCH**2)]
 SIDES = ("the one on the image's left", "the one on the image's right")
 
 

@@ -53,10 +53,12 @@ class LungViews(NamedTuple):
             Those of all images.
         """
         rows, *tensors, crops = zip(*batches, strict=True)
-        return LungViews(
-            Rows(*map(torch.cat, zip(*rows, strict=True))),
-            *map(torch.cat, tensors),
-            LungCrop(*map(torch.cat, zip(*crops, strict=True))),
+        return LungViews._make(
+            (
+                Rows(*map(torch.cat, zip(*rows, strict=True))),
+                *map(torch.cat, tensors),
+                LungCrop(*map(torch.cat, zip(*crops, strict=True))),
+            )
         )
 
     def sample(self, most: int, seed: int) -> LungViews:
@@ -74,10 +76,12 @@ class LungViews(NamedTuple):
             return self
         chosen = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
         rows, *tensors, crop = self
-        return LungViews(
-            Rows(*(edge[chosen] for edge in rows)),
-            *(tensor[chosen] for tensor in tensors),
-            LungCrop(*(tensor[chosen] for tensor in crop)),
+        return LungViews._make(
+            (
+                Rows(*(edge[chosen] for edge in rows)),
+                *(tensor[chosen] for tensor in tensors),
+                LungCrop(*(tensor[chosen] for tensor in crop)),
+            )
         )
 
 

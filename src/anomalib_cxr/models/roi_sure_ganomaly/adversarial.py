@@ -192,7 +192,7 @@ def frozen_weights(network: nn.Module) -> Iterator[None]:
     """
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     for weight in learning:
-        weight.requires_grad_(requires_grad=False)
+        weight.requires_grad_(False)
     try:
         yield
     finally:

@@ -23,8 +23,8 @@ from torch.optim import Adam, Optimizer
 
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import Distance, apply_roi
-from anomalib_cxr.models.base.module import RadiographModule, lung_masks, resolve_pre_processor
-from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.models.base.module import RadiographModule, lung_masks
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor, resolve_pre_processor
 from anomalib_cxr.models.base.reproducible import seeded
 from anomalib_cxr.models.base.segmenter import prepare_segmenter
 from anomalib_cxr.models.base.settings import PLACE, as_group

@@ -100,7 +100,7 @@ class LungFrames:
 
     @property
     def needs_lungs(self) -> bool:
-        """Whether the lungs must be segmented first."""
+        """Return True where the lungs must be segmented first."""
         return self.lungs_only or self.alignment != "none" or self.normalization == "lung"
 
     def preprocess(self, gray: torch.Tensor, probability: torch.Tensor | None) -> Inputs:

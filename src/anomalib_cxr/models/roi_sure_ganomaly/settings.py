@@ -60,7 +60,7 @@ class LungSettings:
 
     @property
     def needs_segmenter(self) -> bool:
-        """Whether the input depends on where the lungs are."""
+        """Return True where the input depends on a segmentation."""
         return self.input_region == "lungs" or self.alignment != "none" or self.normalization == "lung"
 
 

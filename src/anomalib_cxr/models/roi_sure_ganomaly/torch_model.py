@@ -160,7 +160,7 @@ class RoiSureGanomalyModel(nn.Module):
 
     @property
     def learns_healthy(self) -> bool:
-        """Whether scores need :meth:`fit_healthy`."""
+        """Return True where scores need :meth:`fit_healthy`."""
         return self.score == "mahalanobis" or self.exposure_adjustment is not None
 
     def check_fitted(self) -> None:

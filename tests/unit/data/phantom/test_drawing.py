@@ -172,5 +172,5 @@ def test_unknown_finding_is_refused():
 
 @pytest.mark.parametrize("size", [0, 31, 2049])
 def test_bad_size_is_refused(size):
-    with pytest.raises(SettingError, match=f"size = {size}\n  expected: size >= 32 and <= 2048"):
+    with pytest.raises(SettingError, match=f"size = {size}\n  expected: size from 32 to 2048 and whole"):
         draw(0, size)

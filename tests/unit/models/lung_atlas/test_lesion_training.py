@@ -135,7 +135,7 @@ class TestBatches:
         assert 0.1 * 0.7 < extra < 0.1 * 1.42  # by contrasts from 0.70 to 1.42
 
     def test_each_time_another_one(self, training):
-        first, second = (training.make_batch(torch.arange(2)).seen for _ in range(2))
+        first, second = (training.make_batch(torch.arange(2)).inputs for _ in range(2))
         assert not torch.allclose(first, second, atol=0.1)
 
     def test_all_images_come_equally_often(self, make, small_batches):
