@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pkgutil
 import re
@@ -30,6 +31,21 @@ def parameters(*names):
     return {name for each in classes for name in inspect.signature(each).parameters}
 
 
+def find_groups():
+    """Return the settings of each group of settings of a model."""
+    defaults = {
+        name: parameter.default
+        for model in MODELS
+        for name, parameter in inspect.signature(getattr(anomalib_cxr, model)).parameters.items()
+    }
+    return {
+        name: {field.name for field in dataclasses.fields(default)}
+        for name, default in defaults.items()
+        if dataclasses.is_dataclass(default)
+    }
+
+
+GROUPS = find_groups()
 PAGES = find_pages()
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -59,6 +75,18 @@ def test_settings_that_are_named_exist(page, section, known):
     named = set(re.findall(rf"\b{section}\.init_args\.([a-z_]+)", page.read_text(encoding="utf-8")))
     shared = set(inspect.signature(RoiDataModule).parameters) if section == "data" else set()
     assert named - known - shared == set()
+
+
+def test_there_are_groups_of_settings():
+    assert {"network", "sure", "ensemble"} <= set(GROUPS)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *CONFIGS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_settings_of_groups_that_are_named_exist(path):
+    named = re.findall(
+        rf"(?:init_args\.|`)({'|'.join(GROUPS)})\.(?!xml|bin|py)([a-z_]+)(?![\w./])", path.read_text(encoding="utf-8")
+    )
+    assert [f"{group}.{name}" for group, name in named if name not in GROUPS[group]] == []
 
 
 def import_names(text):
