@@ -80,17 +80,14 @@ def _class_of(settings: Path) -> Any:
 
 
 class LabeledImages(NamedTuple):
-    """Images of a calibration.
-
-    Attributes:
-        images: Held-out images: `path`, `is_sick`, and as far as known `hospital`, `sex`, `age`.
-        references: Healthy images that the input check is fitted to.
-        masks: Files of the lung masks of each reference, to be merged; empty where there are none.
-    """
+    """Images of a calibration."""
 
     images: pd.DataFrame
+    """Held-out images: `path`, `is_sick`, and as far as known `hospital`, `sex`, `age`."""
     references: list[Path]
+    """Healthy images that the input check is fitted to."""
     masks: list[tuple[str, ...]]
+    """Files of the lung masks of each reference, to be merged; empty where there are none."""
 
 
 def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) -> LabeledImages:

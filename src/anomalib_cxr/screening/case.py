@@ -97,21 +97,17 @@ class Case:
 
 
 class VerdictRecord(NamedTuple):
-    """Verdict of a reader on a case.
-
-    Attributes:
-        case_id: Number of the case.
-        verdict: The verdict.
-        note: Note of the reader; may be empty.
-        reader: Name of the reader.
-        given_at: Time of the verdict, UTC, ISO 8601.
-    """
+    """Verdict of a reader on a case."""
 
     case_id: int
+    """Number of the case."""
     verdict: Verdict
     note: str
+    """Note of the reader; may be empty."""
     reader: str
+    """Name of the reader."""
     given_at: str
+    """Time of the verdict, UTC, ISO 8601."""
 
 
 class Agreement(NamedTuple):
