@@ -99,8 +99,8 @@ GREATEST = 3.0
 class LesionInput(nn.Module):
     """Prepares frames for a lesion net.
 
-    Gray values count from the median in the lungs, in units of the usual spread of healthy lungs; the unit is fixed, so
-    that a hazy lung is not stretched into a clear one. The second channel is their residual from the subspace of
+    Gray values count from the median in the lungs, in units of the median spread of healthy lungs; the unit is fixed,
+    so that a hazy lung is not stretched into a clear one. The second channel is their residual from the subspace of
     healthy lungs, at half the resolution.
 
     Args:
@@ -130,7 +130,7 @@ class LesionInput(nn.Module):
         self.register_buffer("sampled", sampled.flatten().nonzero().squeeze(1), persistent=False)
 
     def fit_unit(self, frames: torch.Tensor) -> None:
-        """Learn the usual spread of healthy lungs.
+        """Learn the median spread of healthy lungs.
 
         Args:
             frames: Healthy lungs in [0, 1], `(N, 1, H, W)`.

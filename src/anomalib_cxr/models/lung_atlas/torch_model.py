@@ -240,7 +240,8 @@ class LungAtlasModel(nn.Module):
     def _combine(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Return the mean of the parts' maps in the frame, `(B, 1, 96, 96)`, each in units of healthy lungs."""
         relative = [
-            each / getattr(self, f"reference_{name}") for name, each in zip((*self.parts, "lesions"), maps, strict=True)
+            part_map / getattr(self, f"reference_{name}")
+            for name, part_map in zip((*self.parts, "lesions"), maps, strict=True)
         ]
         resized = [antialiased_resize(each, lesion_net.FRAME) for each in relative]
         return torch.cat(resized, dim=1).mean(dim=1, keepdim=True)

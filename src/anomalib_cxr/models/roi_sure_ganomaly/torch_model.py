@@ -204,8 +204,8 @@ class RoiSureGanomalyModel(nn.Module):
         """
         gray = to_gray(images)
         inputs = self.preprocess(gray)
-        each = [to_gray(network(inputs.image).image) for network in self.networks]
-        mean = torch.stack(each).mean(dim=0)  # (B, 1, S, S)
+        reconstructed = [to_gray(network(inputs.image).image) for network in self.networks]
+        mean = torch.stack(reconstructed).mean(dim=0)  # (B, 1, S, S)
         return mean if inputs.frame.place is None else inputs.frame.back(mean + 1, gray) - 1
 
     def _residual(self, inputs: Inputs, reconstructed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -297,8 +297,8 @@ class RoiSureGanomalyModel(nn.Module):
         """
         for number, network in enumerate(self.networks):
             if network.codes is not None:
-                known = folds != number if len(self.ensemble) > 1 else torch.ones_like(folds, dtype=torch.bool)
-                network.codes.fit(features.codes[known, number])
+                trained_on = folds != number if len(self.ensemble) > 1 else torch.ones_like(folds, dtype=torch.bool)
+                network.codes.fit(features.codes[trained_on, number])
         if self.exposure_adjustment is not None and features.crops is not None:
             scores = self.network_scores(features).gather(1, folds.unsqueeze(1))  # (N, 1)
             self.exposure_adjustment.fit(scores, features.crops)

@@ -15,7 +15,7 @@ from anomalib_cxr.models.roi_sure_ganomaly import scores
 from anomalib_cxr.models.roi_sure_ganomaly.scores import fold_of
 
 from ..xrays import grouped
-from .test_ensemble import Named
+from .test_lightning_model_ensemble import Named
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),

@@ -24,7 +24,7 @@ SYSTEMS = {
     name: model["init_args"]
     for name, model in FILES.items()
     if model["class_path"] == "anomalib_cxr.RoiSureGanomaly" and "ensemble" not in model["init_args"]
-}  # ensembles are tested in test_ensemble.py
+}  # ensembles are tested in test_lightning_model_ensemble.py
 GENERATOR, DISCRIMINATOR, SEGMENTER = ("model.ensemble.",), ("discriminators.",), ("model.segmenter.",)
 
 
