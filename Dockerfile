@@ -35,10 +35,11 @@ RUN useradd --create-home --uid 1000 cxr \
     && chmod 755 /home/cxr \
     && install --directory --owner=cxr --group=cxr /data
 
-# HOME: also for `docker run --user`, whose user has no home folder.
+# HOME, USER: also for `docker run --user`, whose user has neither a home folder nor a name, which MONAI asks for.
 # HF_HUB_OFFLINE: no weights are fetched from the Hugging Face hub.
 # MPLCONFIGDIR: Matplotlib's cache, in a place that each user can write to.
 ENV HOME=/home/cxr \
+    USER=cxr \
     HF_HUB_OFFLINE=1 \
     MPLCONFIGDIR=/tmp/matplotlib
 

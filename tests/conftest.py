@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from itertools import cycle, product
 from pathlib import Path
 from tempfile import mkdtemp
@@ -13,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import label
-from torch.utils.data._utils import signal_handling
 
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
@@ -30,9 +30,6 @@ def pytest_configure(config):
 
     More threads than cores only hinder each other.
     """
-    # A data loader of several processes has torch handle SIGCHLD from then on, in the whole run. At the end of a
-    # command that some later test waited for, that has ended the run by a segmentation fault.
-    signal_handling._SIGCHLD_handler_set = True
     if not hasattr(config, "workerinput"):  # workers inherit it
         os.environ["XDG_CACHE_HOME"] = mkdtemp(prefix="anomalib-cxr-tests-")
     if hasattr(config, "workerinput"):
@@ -43,6 +40,17 @@ def pytest_unconfigure(config):
     """Delete the caches of this run."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop("XDG_CACHE_HOME"), ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def default_handling_of_ended_processes():
+    """Confine torch's handler of SIGCHLD to the test whose data loader has processes.
+
+    It stays otherwise, and has ended the whole run by a segmentation fault at the end of a command of a later test.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a fixture of a wider scope may have set it
+    yield
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def draw(folder, prefix, **settings):
