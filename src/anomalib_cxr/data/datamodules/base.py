@@ -27,7 +27,6 @@ from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
 from anomalib_cxr.data.sources.samples import check_normal_images, make_samples, select_sources
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
 from anomalib_cxr.data.sources.splits import Protocol, assign_splits, describe_splits
-from anomalib_cxr.errors import refuse_settings
 from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, check_settings
 
 logger = logging.getLogger(__name__)
@@ -111,8 +110,13 @@ class RoiDataModule(AnomalibDataModule):
         cache_folder: Path | str | None = None,
         cache_gigabytes: NonNegativeFloat = 20.0,
     ) -> None:
-        check_settings(RoiDataModule.__init__, locals(), PLACE)
-        _check_pairs(protocol, split_table, masks, segmenter)
+        conflicts = {}
+        if (protocol == TABLE) != (split_table is not None):
+            conflicts["split_table"] = split_table, "a CSV file with protocol: table, null without"
+        if (masks == "predict") != (segmenter is not None):
+            expected = "a file of `anomalib-cxr segment train` with masks: predict, null without"
+            conflicts["segmenter"] = segmenter, expected
+        check_settings(RoiDataModule.__init__, locals(), PLACE, conflicts)
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,
@@ -238,17 +242,3 @@ class RoiDataModule(AnomalibDataModule):
         self.train_data = RoiDataset(subsets["train"])
         self.val_data = RoiDataset(subsets["val"])
         self.test_data = copy.deepcopy(self.val_data) if subsets["test"].empty else RoiDataset(subsets["test"])
-
-
-def _check_pairs(protocol: str, split_table: Path | str | None, masks: Masks, segmenter: Path | str | None) -> None:
-    """Refuse a setting without the other one that it belongs to."""
-    wrong: dict[str, object] = {}
-    if (protocol == TABLE) != (split_table is not None):
-        wrong["split_table"] = split_table
-    if (masks == "predict") != (segmenter is not None):
-        wrong["segmenter"] = segmenter
-    expected = {
-        "split_table": "a CSV file with protocol: table, null without",
-        "segmenter": "a file of `anomalib-cxr segment train` with masks: predict, null without",
-    }
-    refuse_settings(wrong, expected, PLACE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from anomalib_cxr.data.sources.nih_splits import PATIENT_SHARES, sample_images, 
 from anomalib_cxr.data.sources.samples import with_predicted_masks
 from anomalib_cxr.data.sources.splits import PROTOCOLS
 from anomalib_cxr.errors import DatasetError, refuse_settings
-from anomalib_cxr.utils.settings import PositiveInt, check_settings
+from anomalib_cxr.utils.settings import PositiveInt, Range, check_settings
 
 from .base import PLACE, TABLE, Masks, RoiDataModule
 
@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 Draw = Literal["dissertation", "official"]
 ViewPosition = Literal["PA", "AP", "both"]
+_Findings = Annotated[
+    tuple[str, ...],
+    Range(f"some of {', '.join(FINDINGS)}", lambda findings: bool(findings) and set(findings) <= set(FINDINGS)),
+]
 _MAX_WARNED = 5  # file names in a warning
 
 
@@ -70,14 +74,12 @@ class NihChestXray14(RoiDataModule):
         n_train: PositiveInt | None = 10_803,
         n_val: PositiveInt | None = 600,
         n_test: PositiveInt | None = 1_200,
-        findings: tuple[str, ...] | None = None,
+        findings: _Findings | None = None,
         view: ViewPosition = "both",
         masks: Masks = "optional",
         **kwargs: Any,
     ) -> None:
         check_settings(NihChestXray14.__init__, locals(), PLACE)
-        if findings is not None and (not findings or set(findings) - set(FINDINGS)):
-            refuse_settings({"findings": findings}, {"findings": f"some of {', '.join(FINDINGS)}, or null"}, PLACE)
         super().__init__(root=root, sources=None, masks=masks, **kwargs)
         if self.protocol == TABLE:  # splits are by patient: no table of images
             refuse_settings({"protocol": TABLE}, {"protocol": f"one of {', '.join(PROTOCOLS)}"}, PLACE)

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from anomalib_cxr.errors import refuse_settings
-from anomalib_cxr.utils.settings import between, check_settings
+from anomalib_cxr.utils.settings import NonNegativeFloat, between, check_settings
 
 from .findings import FINDINGS, FindingName
 from .geometry import FloatImage
@@ -42,12 +41,11 @@ class NoiseModel:
         [[0.5, 0.5], [0.5, 0.5]]
     """
 
-    gain: float = 0.0002
-    sigma: float = 0.01
+    gain: NonNegativeFloat = 0.0002
+    sigma: NonNegativeFloat = 0.01
 
     def __post_init__(self) -> None:
-        wrong = {name: value for name, value in vars(self).items() if not (np.isfinite(value) and value >= 0)}
-        refuse_settings(wrong, dict.fromkeys(wrong, ">= 0 and finite"), "the noise, in the scale [0, 1] of the image")
+        check_settings(NoiseModel, vars(self), "the noise, in the scale [0, 1] of the image")
 
     def apply(self, clean: FloatImage, rng: np.random.Generator) -> FloatImage:
         """Add noise to an image.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -17,9 +17,9 @@ from PIL import Image
 from rich.progress import track
 
 from anomalib_cxr._version import __version__
-from anomalib_cxr.errors import DatasetError, refuse_settings
+from anomalib_cxr.errors import DatasetError
 from anomalib_cxr.utils.files import atomic_folder
-from anomalib_cxr.utils.settings import NonNegativeInt, check_settings
+from anomalib_cxr.utils.settings import NonNegativeInt, Range, check_settings
 
 from .drawing import DEFAULT_NOISE, NoiseModel, Phantom, PhantomSize, draw_phantom
 from .findings import FINDINGS, FindingName
@@ -27,7 +27,7 @@ from .findings import FINDINGS, FindingName
 RECORD = "phantoms.json"  # written last: a folder with it is complete
 DICOM = "DICOM"  # copy of the images by `write_phantom_dicom`, not part of the record
 IMAGES, LUNGS, LESIONS, READINGS = "CXR_png", "masks", "lesions", "ClinicalReadings"
-_PLACE = "the settings of the phantoms"
+_Prefix = Annotated[str, Range("letters, digits and hyphens", lambda prefix: re.fullmatch("[A-Za-z0-9-]+", prefix))]
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,13 @@ class _PhantomSet:
     n_sick: NonNegativeInt
     size: PhantomSize = 256
     seed: NonNegativeInt = 0
-    prefix: str = "PHANTOM"
+    prefix: _Prefix = "PHANTOM"
     bits: Literal[8, 16] = 8
     noise: NoiseModel = DEFAULT_NOISE
     version: str = __version__
 
     def __post_init__(self) -> None:
-        check_settings(_PhantomSet, vars(self), _PLACE)
-        if not re.fullmatch("[A-Za-z0-9-]+", self.prefix):
-            refuse_settings({"prefix": self.prefix}, {"prefix": "of letters, digits and hyphens"}, _PLACE)
+        check_settings(_PhantomSet, vars(self), "the settings of the phantoms")
 
     def entries(self) -> Iterator[_Entry]:
         """Yield the radiographs, the healthy ones first."""
