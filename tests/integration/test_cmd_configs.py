@@ -10,6 +10,8 @@ import pytest
 import timm
 import yaml
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA, MODELS = CONFIGS / "data", CONFIGS / "model"
 PHANTOMS, BY_TABLE = DATA / "chest_phantom.yaml", DATA / "montgomery_shenzhen_detection.yaml"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+
+pytestmark = pytest.mark.slow
 
 
 def test_ddp_on_two_cpu_processes(command, tmp_path, tiny):

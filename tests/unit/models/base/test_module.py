@@ -50,6 +50,7 @@ def train(folder, batch_size, **arguments):
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_two_processes_step_as_one_that_sees_both_halves(tmp_path):
     # Forked from a process of its own: this one may have used autograd or a GPU, after which it cannot be forked.
     subprocess.run([sys.executable, __file__, tmp_path], check=True, timeout=300)  # noqa: S603

@@ -44,6 +44,7 @@ def train(folder):
     trainer.fit(model, DataLoader(images, 2, collate_fn=RoiImageBatch.collate))
 
 
+@pytest.mark.slow
 def test_both_processes_have_the_same_weights(tmp_path):
     # Forked from a process of its own: this one may have used autograd or a GPU, after which it cannot be forked.
     done = subprocess.run(  # noqa: S603
