@@ -21,6 +21,8 @@ myst_heading_anchors = 3
 default_role = "code"
 exclude_patterns = ["_build"]
 
+napoleon_use_ivar = True  # attributes in a class docstring are no objects of their own: autodoc lists them
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
