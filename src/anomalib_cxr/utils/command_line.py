@@ -100,7 +100,7 @@ def _separated(item: Any) -> Callable[[Any], tuple[Any, ...]]:
         parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         values = tuple(str(part).strip() if choices else int(part) for part in parts)
         if unknown := [part for part in values if choices and part not in choices]:
-            raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(choices)}")
+            raise ValueError(f"{', '.join(map(str, unknown))}: not one of {', '.join(choices)}")
         return values
 
     read.__name__ = ",".join(choices) or "integer,..."  # argparse's name of a wrong value
