@@ -5,30 +5,20 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
-from difflib import get_close_matches
-from functools import cache
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
-import anomalib.models
 import yaml
-from anomalib.data import AnomalibDataModule
-from anomalib.models.components import AnomalibModule
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.pytorch import Trainer
-from torchvision.transforms.v2 import Transform
 
-import anomalib_cxr
 from anomalib_cxr.errors import SettingError
 
+from .classes import BASES, arguments_of, import_class, nearest_names, public_classes, wrong_values
 from .grid import DataConfig, Grid, Run, Settings, SystemConfig
 
 RESERVED = ("callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_checkpointing", "barebones")
 """Arguments of the trainer that the benchmark sets itself."""
-BASES: dict[str, type] = {"model": AnomalibModule, "data": AnomalibDataModule}
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -55,7 +45,7 @@ def resolve_grid(grid: Grid) -> list[Run]:
     for name, part in grid.data.items():
         for system in part.systems:
             if system not in grid.systems:
-                errors.add(f"data.{name}.systems.{system}", _nearest(system, grid.systems))
+                errors.add(f"data.{name}.systems.{system}", nearest_names(system, grid.systems))
         class_path = data[name].get("class_path")
         if len(grid.splits) > 1 and class_path and "seed" not in arguments_of(class_path):
             errors.add(f"data.{name}: {len(grid.splits)} splits", f"one, as {class_path} takes no seed")
@@ -80,86 +70,11 @@ def resolve_grid(grid: Grid) -> list[Run]:
         for name, split, seed, system in product(grid.data, grid.splits, grid.seeds, grid.systems)
     ]
     for run in {(run.data, run.system): run for run in runs}.values():
-        _check_values(run, errors)
+        message = wrong_values(run.settings)
+        if message is not None:
+            errors.add(f"{run.system} on {run.data}: {message}", "values of the types that the classes declare")
     errors.raise_if_any()
     return runs
-
-
-def _check_values(run: Run, errors: _ConfigErrors) -> None:
-    try:
-        _run_parser().parse_object(_parts(run.settings))
-    except ArgumentError as error:
-        errors.add(f"{run.system} on {run.data}: {error}", "values of the types that the classes declare")
-
-
-def instantiate(settings: Mapping[str, Any]) -> Namespace:
-    """Instantiate the model, the data module and the shifts of a run.
-
-    Args:
-        settings: `model` and `data`, each with `class_path` and `init_args`; `shifts`, such settings by name.
-
-    Returns:
-        A namespace with `model`, `data` and `shifts`.
-    """
-    parser = _run_parser()
-    return parser.instantiate_classes(parser.parse_object(_parts(settings)))
-
-
-def _run_parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    for section, base in BASES.items():
-        parser.add_subclass_arguments(base, section)
-    parser.add_argument("--shifts", type=dict[str, Transform])
-    return parser
-
-
-def _parts(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: deepcopy(settings[name]) for name in (*BASES, "shifts")}  # the parser changes its input
-
-
-@cache
-def import_class(class_path: str) -> type | None:
-    """Import a class by its path.
-
-    Args:
-        class_path: Module and name.
-
-    Returns:
-        The class; None if there is no such class.
-
-    Example:
-        >>> import_class("anomalib_cxr.RoiSureGanomaly").__name__, import_class("anomalib_cxr.RoiSure")
-        ('RoiSureGanomaly', None)
-    """
-    module, _, name = class_path.rpartition(".")
-    try:
-        value = getattr(import_module(module), name, None) if module else None
-    except ImportError:
-        return None
-    return value if inspect.isclass(value) else None
-
-
-@cache
-def arguments_of(class_path: str) -> frozenset[str]:
-    """Return the names of the arguments of a class, those passed on to its base included.
-
-    Args:
-        class_path: Module and name.
-
-    Returns:
-        The names, those inside a group of settings with a dot; none for an unknown class.
-
-    Example:
-        >>> sorted(arguments_of("anomalib_cxr.ChestPhantom") & {"size", "protocol", "image_size"})
-        ['protocol', 'size']
-    """
-    imported = import_class(class_path)
-    if imported is None:
-        return frozenset()
-    parser = ArgumentParser()
-    parser.add_class_arguments(imported, "of", sub_configs=True)
-    defaults = parser.get_defaults().of
-    return frozenset({*vars(defaults), *defaults.keys()})
 
 
 class _ConfigErrors:
@@ -198,13 +113,13 @@ def _resolve(part: SystemConfig | DataConfig, section: str, place: str, errors: 
             errors.add(f"{place}.{section}.{key}", "class_path or init_args")
     base, imported = BASES[section], import_class(class_path)
     if imported is None:
-        errors.add(f"{place}.{section}: class {class_path}", _nearest(class_path, _public_classes(base)))
+        errors.add(f"{place}.{section}: class {class_path}", nearest_names(class_path, public_classes(base)))
     elif not issubclass(imported, base):
         errors.add(f"{place}.{section}: class {class_path}", f"a subclass of {base.__name__}")
     else:
         known = arguments_of(class_path)
         for name in (name for name in _dotted(init_args, known) if name not in known):
-            errors.add(f"{place}.{section}.init_args.{name}", f"{_nearest(name, known)} ({class_path})")
+            errors.add(f"{place}.{section}.init_args.{name}", f"{nearest_names(name, known)} ({class_path})")
     return {"class_path": class_path, "init_args": init_args}
 
 
@@ -222,7 +137,9 @@ def _trainer(grid: Grid, name: str, errors: _ConfigErrors) -> Settings:
     known = set(inspect.signature(Trainer.__init__).parameters) - {"self", *RESERVED}
     for place, arguments in (("trainer", grid.trainer), (f"systems.{name}.trainer", system.trainer)):
         for key in (key for key in arguments if key not in known):
-            expected = "an argument that the benchmark does not set itself" if key in RESERVED else _nearest(key, known)
+            expected = (
+                "an argument that the benchmark does not set itself" if key in RESERVED else nearest_names(key, known)
+            )
             errors.add(f"{place}.{key}", expected)
     from_file = {key: value for key, value in _read_section(system, "trainer").items() if key not in RESERVED}
     return {**from_file, **grid.trainer, **system.trainer}
@@ -264,20 +181,6 @@ def _dotted(settings: Settings, known: Iterable[str]) -> Iterator[str]:
             yield from (f"{name}.{field}" for field in value)
         else:
             yield name
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    return f"one of {', '.join(get_close_matches(name, list(known), n=3, cutoff=0.4) or sorted(known))}"
-
-
-def _public_classes(base: type) -> list[str]:
-    packages = [anomalib_cxr, anomalib.models if base is AnomalibModule else import_module("anomalib.data")]
-    return [
-        f"{package.__name__}.{name}"
-        for package in packages
-        for name in getattr(package, "__all__", ())
-        if inspect.isclass(value := getattr(package, name, None)) and issubclass(value, base)
-    ]
 
 
 def check_unchanged(settings: Mapping[str, tuple[Settings, Settings]], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Curves of several runs over a common grid: logged values by epoch, and ROC curves."""
+"""Data of the plots over several runs: logged values by epoch, ROC curves, and standardized scores."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
 
-from anomalib_cxr.evaluation.scores import SICK, no_roc_reason
+from anomalib_cxr.evaluation.scores import NORMAL, SICK, no_roc_reason
 
-from .results import RunResult
+from .results import BEST, TEST, RunResult
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 101)
 NOT_LOSSES = ("epoch", "val_auroc")
@@ -110,3 +110,23 @@ def loss_curves(runs: Sequence[RunResult]) -> dict[str, Curves]:
     names = dict.fromkeys(name for run in runs for name in run.epochs.columns if name not in NOT_LOSSES)
     aligned = {name: align_epochs([run.epochs for run in runs], name) for name in names}
     return {name: curves for name, curves in aligned.items() if curves is not None}
+
+
+def standardize_scores(runs: Sequence[RunResult]) -> pd.DataFrame:
+    """Standardize the test scores of each run, as runs differ in scale.
+
+    Args:
+        runs: Results of one system.
+
+    Returns:
+        Scores of all runs, each with mean 0 and standard deviation 1 over its normal images of all hospitals; without
+        runs whose normal images have equal scores.
+    """
+    parts = []
+    for table in (result.select(TEST, BEST) for result in runs):
+        normal = table.score[table.label == NORMAL]
+        deviation = normal.std(ddof=0)
+        if deviation > 0:
+            parts.append(table.assign(score=(table.score - normal.mean()) / deviation))
+    standardized: pd.DataFrame = pd.concat(parts) if parts else pd.DataFrame(columns=["source", "label", "score"])
+    return standardized

@@ -144,6 +144,20 @@ def mean_over_runs(rows: pd.DataFrame) -> RunMean | None:
     return RunMean(float(known.value.mean()), low, high, float(known.value.min()), float(known.value.max()), len(known))
 
 
+def means_by(rows: pd.DataFrame, *columns: str) -> dict[Any, RunMean]:
+    """Average a metric over runs by further columns.
+
+    Args:
+        rows: Rows of :func:`measure_runs`.
+        columns: Names of the columns.
+
+    Returns:
+        Means by the value of the column, or by a tuple of values; without those that no run has.
+    """
+    groups = rows.groupby(list(columns) if len(columns) > 1 else columns[0], sort=len(columns) > 1)
+    return {key: mean for key, part in groups if (mean := mean_over_runs(part)) is not None}
+
+
 def undirected_auroc(rows: pd.DataFrame) -> pd.DataFrame:
     """Replace AUROC below 0.5 by 1 - AUROC, so that runs that separate two groups in opposite directions do not cancel.
 

@@ -17,9 +17,9 @@ from anomalib_cxr.evaluation.figures import BLUE, GRAY, RED, new_figure
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, POOLED
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, auroc, no_roc_reason
 
-from .curves import Curves, align_epochs, roc_curves
+from .curves import Curves, align_epochs, roc_curves, standardize_scores
 from .measures import CHANCE, DISSERTATION, HONEST, RunMean, mean_over_runs, select
-from .results import BEST, LAST, TEST, UNSHIFTED, NoiseLevel, Results, RunResult
+from .results import BEST, LAST, TEST, UNSHIFTED, NoiseLevel, Results
 
 BLACK, ORANGE, PURPLE, TEAL, FAINT = "black", "#e66101", "#7b3294", "#018571", "#c4c4c4"
 HOSPITAL_STYLES = ((BLUE, "--"), (ORANGE, "-."), (PURPLE, ":"), (TEAL, (0, (1, 1))))
@@ -266,8 +266,7 @@ def plot_losses(losses: Mapping[str, Curves], title: str) -> Figure:
 def plot_histograms(results: Results, data: str) -> Figure:
     """Plot histograms of the test scores of normal and sick images, a panel per system and hospital.
 
-    Scores of different runs differ in scale. Those of each run are standardized by its normal test images of all
-    hospitals to mean 0 and standard deviation 1. Scores beyond the axis are counted in the outermost bins.
+    Scores beyond the axis are counted in the outermost bins.
 
     Args:
         results: The benchmark.
@@ -276,7 +275,7 @@ def plot_histograms(results: Results, data: str) -> Figure:
     Returns:
         The figure.
     """
-    tables = {system: _standardized(results.of(data, system)) for system in results.systems(data)}
+    tables = {system: standardize_scores(results.of(data, system)) for system in results.systems(data)}
     hospitals = _hospitals(list(tables.values())) or [""]
     parts = {
         f"{system}, {source}".rstrip(", "): table[table.source == source] if source else table
@@ -295,17 +294,6 @@ def plot_histograms(results: Results, data: str) -> Figure:
     for panel in drawn[:1]:
         panel.legend(fontsize=6.5, frameon=False, borderaxespad=0.1)
     return figure
-
-
-def _standardized(runs: Sequence[RunResult]) -> pd.DataFrame:
-    parts = []
-    for table in (result.select(TEST, BEST) for result in runs):
-        normal = table.score[table.label == NORMAL]
-        deviation = normal.std(ddof=0)
-        if deviation > 0:
-            parts.append(table.assign(score=(table.score - normal.mean()) / deviation))
-    scaled: pd.DataFrame = pd.concat(parts) if parts else pd.DataFrame(columns=["source", "label", "score"])
-    return scaled
 
 
 def _draw_histogram(panel: Axes, table: pd.DataFrame) -> None:

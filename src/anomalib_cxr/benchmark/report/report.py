@@ -31,7 +31,7 @@ from .measures import (
     SIGNIFICANT,
     RunMean,
     compare_systems,
-    mean_over_runs,
+    means_by,
     measure_runs,
     select,
     undirected_auroc,
@@ -163,13 +163,14 @@ def summarize(results: Results, measured: pd.DataFrame, comparisons: pd.DataFram
 def _summarize_data(results: Results, measured: pd.DataFrame, comparisons: pd.DataFrame, data: str) -> Iterator[str]:
     here = select(measured, data=data, shift=UNSHIFTED)
     tested = select(here, protocol=HONEST, subset=TEST, weights=BEST)
-    honest = _means_by(select(tested, metric=AUROC, group=POOLED), "system")
+    honest = means_by(select(tested, metric=AUROC, group=POOLED), "system")
     if honest:
         ranked = sorted(honest, key=lambda system: -honest[system].value)
         yield f"On {data}, by protocol (b), {ranked[0]} has the highest AUROC: {_value(honest[ranked[0]])}."
         above = [system for system in ranked if honest[system].low > CHANCE]
-        yield f"{len(above)} of {len(ranked)} systems are above 0.5 with their whole interval{_names(above)}."
-    dissertation = _means_by(select(here, protocol=DISSERTATION, group=POOLED), "system")
+        names = f": {', '.join(above)}" if above else ""
+        yield f"{len(above)} of {len(ranked)} systems are above 0.5 with their whole interval{names}."
+    dissertation = means_by(select(here, protocol=DISSERTATION, group=POOLED), "system")
     gains = [dissertation[system].value - mean.value for system, mean in honest.items() if system in dissertation]
     if gains:
         yield (
@@ -181,31 +182,23 @@ def _summarize_data(results: Results, measured: pd.DataFrame, comparisons: pd.Da
     if reported:
         excess = [value - mean.value for value, mean in reported.values()]
         within = [name for name, (value, mean) in reported.items() if mean.low <= value <= mean.high]
+        names = f": {', '.join(within)}" if within else ""
         yield (
             f"The reported AUROC values differ from protocol (b) by {min(excess):+.3f} to {max(excess):+.3f}; "
-            f"{len(within)} of {len(reported)} lie within its interval{_names(within)}."
+            f"{len(within)} of {len(reported)} lie within its interval{names}."
         )
     pairs = select(comparisons, data=data, weights=BEST, shift=UNSHIFTED).p_holm.dropna()
     if len(pairs):
         differ = int((pairs < SIGNIFICANT).sum())
         yield f"{differ} of {len(pairs)} pairs of systems differ, corrected for their number (p < {SIGNIFICANT})."
-    between = _means_by(undirected_auroc(select(tested, metric=HOSPITAL_AUROC)), ["system", "group"])
+    between = means_by(undirected_auroc(select(tested, metric=HOSPITAL_AUROC)), "system", "group")
     if between:
         (system, group), mean = max(between.items(), key=lambda item: item[1].value)
         yield f"The scores of {system} separate hospitals most ({group}): AUROC {_value(mean)}."
 
 
-def _means_by(rows: pd.DataFrame, columns: str | list[str]) -> dict[Any, RunMean]:
-    groups = rows.groupby(columns, sort=isinstance(columns, list))
-    return {key: mean for key, part in groups if (mean := mean_over_runs(part)) is not None}
-
-
 def _value(mean: RunMean) -> str:
     return f"{mean.value:.3f} {format_interval(mean.low, mean.high)}"
-
-
-def _names(names: list[str]) -> str:
-    return f": {', '.join(names)}" if names else ""
 
 
 def _training_plots(results: Results) -> Iterator[ReportImage]:
@@ -236,13 +229,9 @@ def _noise_points(
     tested: pd.DataFrame, column: str, levels: Mapping[str, NoiseLevel], systems: Sequence[str]
 ) -> dict[str, list[tuple[NoiseLevel, RunMean]]]:
     """Return the mean AUROC at each noise level, by system."""
+    means = means_by(tested, "system", column)
     return {
-        system: [
-            (level, mean)
-            for name, level in levels.items()
-            if (mean := mean_over_runs(select(tested, system=system, **{column: name}))) is not None
-        ]
-        for system in systems
+        name: [(level, means[name, key]) for key, level in levels.items() if (name, key) in means] for name in systems
     }
 
 

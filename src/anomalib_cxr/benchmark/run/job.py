@@ -22,8 +22,8 @@ from lightning.pytorch import seed_everything
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose
 
+from anomalib_cxr.benchmark.plan.classes import instantiate
 from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, SCORE_COLUMNS, Run
-from anomalib_cxr.benchmark.plan.resolve import instantiate
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import measure_exposure
 from anomalib_cxr.utils.provenance import code_record, write_record
 

@@ -12,7 +12,7 @@ import torch
 from anomalib.engine import Engine
 from sklearn.metrics import roc_auc_score
 
-from anomalib_cxr.benchmark.plan.resolve import instantiate
+from anomalib_cxr.benchmark.plan.classes import instantiate
 from anomalib_cxr.benchmark.run.job import RunJob
 from anomalib_cxr.data.datasets.dataset import RoiDataset
 from anomalib_cxr.data.sources.samples import make_samples
