@@ -61,7 +61,7 @@ class ReportImage(NamedTuple):
     path: str | None = None
     """Path relative to the report; None for an image that only the HTML holds."""
     patients: bool = False
-    """Whether it may show patients."""
+    """True if it may show patients."""
 
 
 class Section(NamedTuple):

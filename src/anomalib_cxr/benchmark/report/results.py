@@ -139,7 +139,7 @@ class Results:
 
     @property
     def differ_in_noise(self) -> bool:
-        """Whether the data sets with scores differ in the noise of all their images."""
+        """True if the data sets with scores differ in the noise of all their images."""
         return len(set(self.noise.values())) > 1
 
     def of(self, data: str, system: str) -> list[RunResult]:

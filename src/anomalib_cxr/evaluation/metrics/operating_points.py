@@ -45,7 +45,7 @@ class OperatingPoint(NamedTuple):
     specificity: Estimate
     """Share of the normal images below the threshold. The interval includes the choice of the threshold."""
     catches_all: bool
-    """Whether there are too few sick images to miss any. Their lowest score is no bound for new images, so that the
+    """True if there are too few sick images to miss any. Their lowest score is no bound for new images, so that the
     interval extends to 0."""
 
 
