@@ -1,4 +1,4 @@
-"""Exports that are whole or not there at all, and that score as the trained model did."""
+"""Atomic exports of models, and exports to OpenVINO."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def export_whole(export: Callable[..., Path], export_root: Path | str, *args: An
 
 
 def export_openvino(export: Callable[..., Path], export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
-    """Export to OpenVINO such that all computes in float32.
+    """Export to OpenVINO, with operations marked to be computed in float32 (:mod:`anomalib_cxr.deploy.openvino_graph`).
 
-    Except for what is quantized, and for the convolutions of `FP16`, which the machine computes in what it prefers.
+    Quantized operations, and the convolutions of `FP16`, are exempt.
 
     Args:
         export: anomalib's `ExportMixin.to_openvino`.
@@ -59,16 +59,16 @@ def export_openvino(export: Callable[..., Path], export_root: Path | str, *args:
         Path of the XML file.
     """
 
-    def export_in_float32(folder: str, *args: Any, **kwargs: Any) -> Path:
-        from .openvino_precision import keep_float32  # noqa: PLC0415  # OpenVINO takes a second to import
+    def export_and_finalize(folder: str, *args: Any, **kwargs: Any) -> Path:
+        from .openvino_graph import finalize_graph  # noqa: PLC0415  # OpenVINO takes a second to import
 
-        halved = kwargs.get("compression_type") == CompressionType.FP16
-        # Halved here and not by anomalib: the forms that keep to float32 are found among whole weights.
-        model = export(folder, *args, **kwargs | ({"compression_type": None} if halved else {}))
-        keep_float32(model, halved=halved)
+        half_weights = kwargs.get("compression_type") == CompressionType.FP16
+        # Compressed here and not by anomalib: matrices are compared in full precision.
+        model = export(folder, *args, **kwargs | ({"compression_type": None} if half_weights else {}))
+        finalize_graph(model, half_weights=half_weights)
         return model
 
-    return export_whole(export_in_float32, export_root, *args, **kwargs)
+    return export_whole(export_and_finalize, export_root, *args, **kwargs)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""An exported model: its scores, its hash, and the threshold of its label.
+"""Inference with exported OpenVINO models, their hash, and the threshold of their label.
 
-Only what anomalib exports to OpenVINO is read here; no model's code is needed.
+The code of the model's class is not needed.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -17,30 +16,31 @@ from openvino import opset13 as op
 
 from anomalib_cxr.errors import ScreeningError
 
-from .openvino_precision import is_marked_precise, mark_precise, types_unmarked
+from .openvino_graph import replace_graph, unmarked_types
 
 GRAPH = "model.xml"
-_NEEDED = ("pred_score", "pred_label", "anomaly_map")
+"""Name of the graph in the folder of an exported model."""
+_OUTPUTS = ("pred_score", "pred_label", "anomaly_map")
 _THRESHOLD = "rule_out_threshold"
 
 
 class Scores(NamedTuple):
-    """What the exported model says of a batch."""
+    """Outputs of an exported model for a batch."""
 
     score: np.ndarray
-    """`(B,)`, float32 in [0, 1]."""
+    """Anomaly score, `(B,)`, float32 in [0, 1]."""
     label: np.ndarray
-    """Whether it is to be read, `(B,)`, bool."""
+    """True at or above the threshold, `(B,)`, bool."""
     heat: np.ndarray
-    """`(B, S, S)`, float32 in [0, 1]."""
+    """Anomaly map, `(B, S, S)`, float32 in [0, 1]."""
 
 
 class ExportedModel:
-    """A model that `anomalib export --export_type openvino` wrote.
+    """Model exported by `anomalib export --export_type openvino`, computed in float32 on every processor.
 
     Args:
-        folder: The folder of `model.xml`, or this file.
-        device: OpenVINO's name of the device.
+        folder: Folder of `model.xml`, or this file.
+        device: OpenVINO device.
 
     Raises:
         ScreeningError: If there is no such model, it cannot be loaded, or it lacks an output.
@@ -50,10 +50,10 @@ class ExportedModel:
         self.graph = graph_of(folder)
         try:
             network = openvino.Core().read_model(self.graph)
-            # Scores are to be the same on each machine: see `anomalib_cxr.deploy.openvino_precision`. One batch at a
-            # time is scored, so all cores are for it.
-            settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-            self._network = openvino.Core().compile_model(network, device, settings)
+            # Without the hint, processors with bfloat16 would compute other scores. Batches are scored one at a time,
+            # each on all cores.
+            config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+            self._network = openvino.Core().compile_model(network, device, config)
         except RuntimeError as error:
             raise ScreeningError(
                 f"{self.graph} on {device}: {str(error).strip()[:500]}",
@@ -61,11 +61,11 @@ class ExportedModel:
                 "export the model anew, or choose another --device",
             ) from error
         names = {name for output in self._network.outputs for name in output.get_names()}
-        missing = [name for name in _NEEDED if name not in names]
+        missing = [name for name in _OUTPUTS if name not in names]
         if missing:
             raise ScreeningError(
                 f"{self.graph} without {', '.join(missing)}",
-                f"an image model with the outputs {', '.join(_NEEDED)}, whose validation set a threshold on scores",
+                f"an image model with the outputs {', '.join(_OUTPUTS)}, whose validation set a threshold on scores",
                 "train it with thresholds and normalization on, as anomalib does by default, and export it anew",
             )
 
@@ -73,10 +73,13 @@ class ExportedModel:
         """Score X-rays.
 
         Args:
-            images: In [0, 1], `(B, 1, H, W)`, float32.
+            images: X-rays in [0, 1], `(B, 1, H, W)`, float32.
+
+        Returns:
+            Scores, labels and maps.
         """
-        found = self._network(np.repeat(images, 3, axis=1))
-        score, label, heat = (found[name] for name in _NEEDED)
+        outputs = self._network(np.repeat(images, 3, axis=1))
+        score, label, heat = (outputs[name] for name in _OUTPUTS)
         return Scores(score.reshape(-1), label.reshape(-1).astype(bool), heat.reshape(len(images), *heat.shape[-2:]))
 
 
@@ -84,7 +87,10 @@ def graph_of(folder: Path | str) -> Path:
     """Return the `model.xml` of an exported model.
 
     Args:
-        folder: Its folder, or the file itself.
+        folder: Folder of the model, or the file itself.
+
+    Returns:
+        Path of the graph.
 
     Raises:
         ScreeningError: If the file or its weights are missing.
@@ -101,7 +107,14 @@ def graph_of(folder: Path | str) -> Path:
 
 
 def hash_of(files: Iterable[Path]) -> str:
-    """Return the SHA-256 of files, one after the other, in hexadecimal."""
+    """Compute the SHA-256 of the concatenated files.
+
+    Args:
+        files: Files in order.
+
+    Returns:
+        Hexadecimal digest.
+    """
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as content:
@@ -111,18 +124,24 @@ def hash_of(files: Iterable[Path]) -> str:
 
 
 def hash_of_model(graph: Path) -> str:
-    """Return the SHA-256 of an exported model's graph and weights."""
+    """Compute the SHA-256 of an exported model's graph and weights.
+
+    Args:
+        graph: Its `model.xml`.
+
+    Returns:
+        Hexadecimal digest.
+    """
     return hash_of((graph, graph.with_suffix(".bin")))
 
 
 def write_threshold(graph: Path, threshold: float) -> None:
-    """Rewrite an exported model, in place, such that its label is whether the score is at or over a threshold.
+    """Set the threshold of an exported model's label, in place: True at or above it.
 
     Args:
         graph: Its `model.xml`.
-        threshold: In [0, 1].
+        threshold: Threshold of the score, in [0, 1].
     """
-    was_precise, left_open = is_marked_precise(graph), types_unmarked(graph)
     network = openvino.Core().read_model(graph)
     limit = op.constant(np.float32(threshold))
     limit.set_friendly_name(_THRESHOLD)
@@ -134,18 +153,18 @@ def write_threshold(graph: Path, threshold: float) -> None:
     label.get_node().input(0).replace_source_output(new.output(0))
     new.output(0).get_tensor().set_names({"pred_label"})
     network.validate_nodes_and_infer_types()
-    with TemporaryDirectory(dir=graph.parent) as folder:  # the weights are mapped while the network lives
-        rewritten = Path(folder) / graph.name
-        openvino.save_model(network, rewritten, compress_to_fp16=False)
-        del network, limit, label, former, new
-        if was_precise:
-            mark_precise(rewritten, left_open)
-        rewritten.with_suffix(".bin").replace(graph.with_suffix(".bin"))
-        rewritten.replace(graph)
+    replace_graph(network, graph, unmarked_types(graph))
 
 
 def read_threshold(graph: Path) -> float | None:
-    """Return the threshold that :func:`write_threshold` wrote; None where there is none."""
+    """Return the threshold written by :func:`write_threshold`.
+
+    Args:
+        graph: The `model.xml`.
+
+    Returns:
+        The threshold; None if there is none.
+    """
     for node in openvino.Core().read_model(graph).get_ops():
         if node.get_friendly_name() == _THRESHOLD:
             return float(node.data.reshape(-1)[0])

@@ -102,8 +102,7 @@ def from_rows(frames: torch.Tensor, rows: Rows, size: tuple[int, int]) -> torch.
     down = (y - rows.top.unsqueeze(2)) / (rows.bottom - rows.top).unsqueeze(2)
     across = (x - left) / (right - left)  # (B, 2, h, w)
     grids = _grid(_frame_positions(across), _frame_positions(down).unsqueeze(3))  # (B, 2, h, w, 2)
-    halves = torch.unflatten(frames, 3, (2, -1)).movedim(3, 0)  # (2, B, C, H, W / 2)
-    one, other = (_sample_inside(halves[lung], grids[:, lung]) for lung in (0, 1))
+    one, other = (_sample_inside(half, grids[:, lung]) for lung, half in enumerate(frames.chunk(2, dim=3)))
     return torch.maximum(one, other)
 
 
@@ -127,10 +126,7 @@ def _interpolate(edges: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _grid(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Combine positions in 0 to 1 that broadcast against each other into a grid, `(..., 2)`."""
-    size = (y.shape[-2], x.shape[-1])
-    spread = torch.ones(size, device=x.device, dtype=x.dtype)  # OpenVINO rounds what is only repeated
-    both = torch.cat([x * spread, y * spread], dim=-1) * 2 - 1
-    return torch.unflatten(both, -1, (2, size[1])).transpose(-2, -1)
+    return torch.stack(torch.broadcast_tensors(x, y), dim=-1) * 2 - 1
 
 
 def _sample_inside(frames: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
@@ -173,7 +169,7 @@ def stack_lungs(frames: torch.Tensor) -> torch.Tensor:
         >>> stack_lungs(torch.tensor([[[[1.0, 2.0]]]])).flatten().tolist()
         [1.0, 2.0]
     """
-    return torch.unflatten(frames, 3, (2, -1)).permute(3, 0, 1, 2, 4).flatten(0, 1)  # OpenVINO rounds what is split
+    return torch.cat(frames.chunk(2, dim=3))
 
 
 def unstack_lungs(lungs: torch.Tensor) -> torch.Tensor:
@@ -190,5 +186,5 @@ def unstack_lungs(lungs: torch.Tensor) -> torch.Tensor:
         >>> torch.equal(unstack_lungs(stack_lungs(frames)), frames)
         True
     """
-    both = torch.unflatten(lungs, 0, (2, -1))
-    return torch.cat([both[0], both[1]], dim=3)
+    left, right = torch.unflatten(lungs, 0, (2, -1))  # a chunk would fix the batch size of an export
+    return torch.cat([left, right], dim=3)

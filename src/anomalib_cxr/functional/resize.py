@@ -5,26 +5,16 @@ from __future__ import annotations
 import torch
 
 
-def _reciprocal(value: torch.Tensor) -> torch.Tensor:
-    """Return 1 / value of positive values; exact at 1."""
-    return (value.log() * -1.0).exp()
-
-
 def _triangle_weights(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
-    """Weights of each of `source` pixels in each of `target` pixels along one axis, `(1, 1, source, target)`.
+    """Return the weight of each source pixel in each target pixel along one axis, `(source, target)`."""
 
-    Written with products, sums and exponentials only: OpenVINO rewrites differences and quotients into new
-    operations, which lose the mark that keeps an operation in float32 (see `anomalib_cxr.deploy.export`);
-    in bfloat16, positions beyond 256 pixels would be rounded.
-    """
-
-    def arange(count: int) -> torch.Tensor:
+    def centers(count: int) -> torch.Tensor:
         return torch.arange(count, device=like.device, dtype=like.dtype) + 0.5
 
     scale = source * torch.full((1,), 1 / target, device=like.device, dtype=like.dtype)
-    offset = arange(source).reshape(-1, 1) + arange(target).reshape(1, -1) * (scale * -1.0)
-    weights = (offset.abs() * (_reciprocal(scale.clamp(min=1)) * -1.0) + 1.0).clamp(min=0)
-    return (weights * _reciprocal(weights.sum(dim=0, keepdim=True))).reshape(1, 1, -1, target)
+    offset = centers(source).unsqueeze(1) - centers(target) * scale
+    weights = (1 - offset.abs() / scale.clamp(min=1)).clamp(min=0)
+    return weights / weights.sum(dim=0, keepdim=True)
 
 
 def antialiased_resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -131,6 +131,5 @@ class ExposureAdjustment(nn.Module):
         return self._residuals(scores, self.covariates(crops))
 
     def _residuals(self, scores: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
-        # The expected score is added, of the opposite: a product and a difference in one would lose OpenVINO's float32.
-        opposite = ((self.center - covariates) / self.spread) @ self.slope.to(covariates)
-        return (scores - self.offset + opposite) / self.deviation
+        expected = self.offset + ((covariates - self.center) / self.spread) @ self.slope.to(covariates)
+        return (scores - expected) / self.deviation

@@ -278,8 +278,8 @@ class RadiographModule(AnomalibModule):
         """Quantize a converted model; anomalib's own way quantizes layers that scores are too sensitive to."""
         from anomalib_cxr.deploy.quantization import quantize  # noqa: PLC0415  # NNCF takes seconds to import
 
-        del task
-        return quantize(model, CompressionType(compression_type), datamodule, metric, max_drop)
+        del metric, task, max_drop
+        return quantize(model, CompressionType(compression_type), datamodule)
 
     # anomalib's parts
 

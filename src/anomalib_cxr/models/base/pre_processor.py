@@ -49,7 +49,7 @@ class RoiPreProcessor(PreProcessor):
         """
         gray = 2 * batch.mean(dim=1, keepdim=True) - 1  # resized once, for all channels
         small = antialiased_resize(gray, (self.image_size, self.image_size))
-        return torch.cat([small] * batch.shape[1], dim=1)  # `expand` cost LungAtlas its float32 in OpenVINO
+        return small.expand(-1, batch.shape[1], -1, -1)
 
     def _prepare(self, batch: Any) -> None:
         """Transform image and masks of a batch together, in place."""

@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from anomalib_cxr.deploy.openvino_layers import replace_unsafe_layers
 from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
 from anomalib_cxr.segmentation.training import fit_segmenter
 
@@ -48,7 +47,6 @@ class FrozenSegmenter(nn.Module):
         Args:
             network: The network; frozen here.
         """
-        replace_unsafe_layers(network)
         self.network = network.requires_grad_(requires_grad=False).eval()
 
     def train(self, mode: bool = True) -> FrozenSegmenter:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from anomalib_cxr.deploy.openvino_layers import SafeMaxPool2d
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.frames import frame_lung_mask
 
@@ -56,7 +55,7 @@ class LesionNet(nn.Module):
         self.stem = nn.Conv2d(4 * n_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(_block(n_in, n_out) for n_in, n_out in pairwise((widths[0], *widths)))
         self.up = nn.ModuleList(_block(coarse + fine, fine) for coarse, fine in pairwise(widths[::-1]))
-        self.pool = SafeMaxPool2d()
+        self.pool = nn.MaxPool2d(2)
         self.drop = nn.Dropout2d(DROPPED)
         self.head = nn.Conv2d(widths[0], 2, 1)
         self.classifier = nn.Linear(2 * widths[-1], 1)
@@ -77,8 +76,7 @@ class LesionNet(nn.Module):
             levels.append(features)
         features = self.drop(levels.pop())  # (B, widths[-1], H / 16, W / 16)
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
-        # A sum, not the layer's own matrix product, which OpenVINO would not leave in float32.
-        image = (pooled * self.classifier.weight).sum(dim=1) + self.classifier.bias
+        image = self.classifier(pooled).squeeze(1)
         for block in self.up:
             finer = levels.pop()
             enlarged = antialiased_resize(features, (finer.shape[-2], finer.shape[-1]))

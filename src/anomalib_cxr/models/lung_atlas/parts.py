@@ -183,10 +183,9 @@ class HealthySubspace(nn.Module):
         Returns:
             Residuals, `(B, n_values)`.
         """
-        # In this form an export keeps float32, and the components only once: the projection of the opposite is added,
-        # as a product from the left.
-        opposite = (self.mean - values) @ self.components  # (B, n_components)
-        return values - self.mean + (self.components @ opposite.T).T
+        centered = values - self.mean
+        # A linear layer and no product with the transpose, which an export would store beside the components.
+        return centered - functional.linear(centered @ self.components, self.components)
 
 
 def _principal_directions(centered: torch.Tensor, most: int) -> torch.Tensor:

@@ -49,29 +49,6 @@ def _line(x: torch.Tensor, y: torch.Tensor, sigma: float, turn: float) -> torch.
     return line / line.abs().sum()
 
 
-def pad_reflect(images: torch.Tensor, reach: int) -> torch.Tensor:
-    """Pad images by reflection at the outermost pixels, by indices: OpenVINO does not keep a padding in float32.
-
-    Args:
-        images: Images, `(B, C, H, W)`.
-        reach: Pixels on each side.
-
-    Returns:
-        Padded images, `(B, C, H + 2 * reach, W + 2 * reach)`.
-
-    Example:
-        >>> pad_reflect(torch.tensor([[[[1.0, 2.0, 3.0]] * 3]]), 2)[0, 0, 0]
-        tensor([3., 2., 1., 2., 3., 2., 1.])
-    """
-    rows, columns = (_mirror(count, reach).to(images.device) for count in images.shape[-2:])
-    return images[:, :, rows][..., columns]
-
-
-def _mirror(count: int, reach: int) -> torch.Tensor:
-    from_first = torch.arange(-reach, count + reach).abs()
-    return count - 1 - (count - 1 - from_first).abs()
-
-
 class TextureResidual(AtlasPart):
     """PCA reconstruction error of the energies of edges and spots of several sizes and directions.
 
@@ -109,6 +86,7 @@ class TextureResidual(AtlasPart):
     def _energies(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the logarithms of the filters' root mean squares in squares of `POOLED` pixels, `(B, n_values)`."""
         reach = self.filters.shape[-1] // 2
-        lungs = pad_reflect(stack_lungs(normalize_by_lungs(frames, frame_lung_mask(FRAME, frames))), reach)
+        lungs = stack_lungs(normalize_by_lungs(frames, frame_lung_mask(FRAME, frames)))
+        lungs = functional.pad(lungs, [reach] * 4, mode="reflect")
         energies = functional.avg_pool2d(functional.conv2d(lungs, self.filters) ** 2, POOLED)
         return unstack_lungs((energies.sqrt() + 1e-3).log()).flatten(1)

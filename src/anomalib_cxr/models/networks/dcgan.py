@@ -68,8 +68,7 @@ class Generator(nn.Module, ABC):
         Returns:
             Copies, `(B, n_channels, H, W)`.
         """
-        # An expansion would become a product with ones, which OpenVINO rounds to bfloat16 where it can.
-        return torch.cat([gray] * self.n_channels, dim=1)
+        return gray.expand(-1, self.n_channels, -1, -1)
 
 
 NEGATIVE_SLOPE = 0.2

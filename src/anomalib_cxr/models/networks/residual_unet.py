@@ -18,8 +18,8 @@ from .dcgan import Generator, block_channels
 class ResidualBlock(nn.Module):
     """DCGAN's halving or doubling of an image, a second convolution, and a shortcut beside both.
 
-    Only convolutions resize, and the activation is a plain ReLU: an exported graph of these stays in float32 in
-    OpenVINO. A leaky ReLU after the sum it cannot run at all on processors with bfloat16.
+    Only convolutions resize. The activation is a plain ReLU: OpenVINO 2026.4 cannot run a leaky ReLU after the sum in
+    bfloat16, which it uses by default on processors that have it.
 
     Args:
         n_in: Channels that come in.

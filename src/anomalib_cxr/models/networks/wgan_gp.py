@@ -108,8 +108,7 @@ class ImageNorm(nn.Module):
     """Layer normalization of a critic: of each image over channels and pixels, then a scale for each channel.
 
     As in the authors' code. `nn.LayerNorm` would have a scale for each pixel. `nn.GroupNorm` with one group is the
-    same function, but exports as reshapes around a normalization, and OpenVINO rounds reshaped values to bfloat16 on
-    processors that have it, whatever the graph says.
+    same function with weights of another shape.
 
     Args:
         n_channels: Channels of the images.

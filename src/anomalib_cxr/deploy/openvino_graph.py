@@ -1,0 +1,114 @@
+"""Edits of exported OpenVINO graphs: precision marks, and matrices that are stored once.
+
+On processors with bfloat16 instructions OpenVINO computes in bfloat16 by default, which changes scores from one machine
+to the next and moves positions in an image by whole pixels. The runtime of this package asks for float32
+(:mod:`anomalib_cxr.deploy.runtime`). For loaders that do not, each operation is marked with OpenVINO's own attribute
+against lower precision: scores are then off by a few hundredths of their range, since operations that OpenVINO fuses
+on loading lose the mark. Without the marks `LungAtlas` hardly detects in such a loader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from xml.etree import ElementTree as ET  # reads only files that were written here
+
+import openvino
+from openvino import opset13 as op
+
+CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData"})
+"""Operations that tolerate less than float32, in models that are to be small or fast."""
+_MARK = {"name": "precise", "version": "0"}
+
+
+def mark_precise(model: Path, exempt: Collection[str] = ()) -> None:
+    """Mark the operations of an OpenVINO model, in place, against computation in less than float32.
+
+    Args:
+        model: Its `.xml` file.
+        exempt: Types of operations that get no mark.
+    """
+    tree = ET.parse(model)  # noqa: S314  # see the import
+    for layer in tree.getroot().iter("layer"):
+        if layer.get("type") in exempt or _is_marked(layer):
+            continue
+        attributes = layer.find("rt_info")
+        if attributes is None:
+            attributes = ET.Element("rt_info")
+            layer.insert(1 if layer.find("data") is not None else 0, attributes)
+        ET.SubElement(attributes, "attribute", _MARK)
+    tree.write(model)
+
+
+def unmarked_types(model: Path) -> set[str]:
+    """Return the types of operations that are not marked by :func:`mark_precise`.
+
+    Args:
+        model: The `.xml` file.
+    """
+    layers = ET.parse(model).getroot().iter("layer")  # noqa: S314  # see the import
+    return {layer.get("type", "") for layer in layers if not _is_marked(layer)}
+
+
+def _is_marked(layer: ET.Element) -> bool:
+    return any(attribute.get("name") == _MARK["name"] for attribute in layer.iterfind("rt_info/attribute"))
+
+
+def finalize_graph(model: Path, *, half_weights: bool = False) -> None:
+    """Share matrices and mark operations of an OpenVINO model, in place.
+
+    Args:
+        model: Its `.xml` file; the weights lie beside it.
+        half_weights: Whether to store weights in half precision, and to leave the precision of convolutions open.
+    """
+    network = openvino.Core().read_model(model)
+    share_transposed(network)
+    replace_graph(network, model, () if not half_weights else CONVOLUTIONS, half_weights=half_weights)
+
+
+def replace_graph(
+    network: openvino.Model, model: Path, exempt: Collection[str] = (), *, half_weights: bool = False
+) -> None:
+    """Replace the files of an OpenVINO model; they remain unchanged if this fails.
+
+    Args:
+        network: The new model.
+        model: The `.xml` file; the weights lie beside it.
+        exempt: Types of operations that get no mark, see :func:`mark_precise`.
+        half_weights: Whether to store weights in half precision.
+    """
+    with TemporaryDirectory(dir=model.parent) as folder:
+        written = Path(folder) / model.name
+        openvino.save_model(network, written, compress_to_fp16=half_weights)
+        mark_precise(written, exempt)
+        # The graph comes last: a graph beside former weights would not be noticed.
+        written.with_suffix(".bin").replace(model.with_suffix(".bin"))
+        written.replace(model)
+
+
+def share_transposed(network: openvino.Model) -> None:
+    """Let products by a matrix and by its transpose use one copy of it, where OpenVINO has stored two.
+
+    Args:
+        network: The model, changed in place.
+    """
+    known: dict[tuple[tuple[int, ...], bytes], openvino.Node] = {}
+    for product in network.get_ordered_ops():
+        if product.get_type_name() != "MatMul":
+            continue
+        operands, transposed = product.input_values(), list(product.get_attributes().values())
+        for number, operand in enumerate(operands):
+            matrix = operand.get_node()
+            if matrix.get_type_name() != "Constant" or matrix.data.ndim != 2:  # noqa: PLR2004  # rows and columns
+                continue
+            shared = known.get((matrix.data.T.shape, matrix.data.T.tobytes()))
+            if shared is None:
+                known[matrix.data.shape, matrix.data.tobytes()] = matrix
+                continue
+            operands[number], transposed[number] = shared.output(0), not transposed[number]
+            replacement = op.matmul(*operands, *transposed)
+            replacement.set_friendly_name(product.get_friendly_name())
+            for reader in list(product.output(0).get_target_inputs()):
+                reader.replace_source_output(replacement.output(0))
+            break
