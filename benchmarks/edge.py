@@ -8,7 +8,8 @@ calibrated on validation images; scores the test images with each; and measures 
 matrix product, PyTorch (eager, all cores, the same batch) and each format. A format is loaded as it is, for images of
 any size, and once more for images of one size only. Writes `edge.csv` and `run.json`.
 
-Scores are differences in `pred_score` before it is cut off at 0 and 1: in units of the range of validation scores.
+Models are loaded with the hint for float32, except for FP16, whose convolutions may compute in bfloat16.
+Score differences are those of `pred_score` before clamping, in units of the range of validation scores.
 """
 
 from __future__ import annotations
@@ -34,12 +35,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anomalib_cxr.utils.provenance import code_record, write_record
 
-BY_AUROC = ["--metric.class_path", "anomalib.metrics.AUROC", "--metric.init_args.fields", "[pred_score, gt_label]"]
 FORMATS: dict[str, list[str]] = {
     "float32": [],
     "fp16": ["--compression_type", "FP16"],
     "int8_ptq": ["--compression_type", "INT8_PTQ"],
-    "int8_acq": ["--compression_type", "INT8_ACQ", *BY_AUROC, "--max_drop", "0.005"],
 }
 SIDE = 2048
 """Of the matrices of the plain product."""
@@ -49,10 +48,10 @@ TORCH = "pytorch"
 class Images(NamedTuple):
     """The test set."""
 
-    pictures: np.ndarray
-    """`(N, 3, H, W)`, in [0, 1]."""
+    gray: np.ndarray
+    """Gray values in [0, 1], `(N, 3, H, W)`."""
     sick: np.ndarray
-    """`(N,)`, bool."""
+    """Labels, `(N,)`, bool."""
 
 
 def read_images(data: Path) -> Images:
@@ -65,8 +64,8 @@ def read_images(data: Path) -> Images:
     datamodule.setup("test")
     dataset = datamodule.test_dataloader().dataset
     items = [dataset[number] for number in range(len(dataset))]
-    pictures = np.stack([item.image.numpy() for item in items])
-    return Images(np.ascontiguousarray(pictures), np.array([bool(item.gt_label) for item in items]))
+    values = np.stack([item.image.numpy() for item in items])
+    return Images(np.ascontiguousarray(values), np.array([bool(item.gt_label) for item in items]))
 
 
 def read_model(run: Path) -> AnomalibModule:
@@ -74,10 +73,10 @@ def read_model(run: Path) -> AnomalibModule:
     parser = ArgumentParser()
     parser.add_subclass_arguments(AnomalibModule, "model", fail_untyped=False)
     settings = yaml.safe_load((run / "report/model.yaml").read_text())
-    made = parser.instantiate_classes(parser.parse_object({"model": settings["model"]})).model
+    model = parser.instantiate_classes(parser.parse_object({"model": settings["model"]})).model
     # A model of anomalib's takes its size from the pre-processor, which a checkpoint does not keep.
-    placed = {"map_location": "cpu", "pre_processor": made.pre_processor}
-    return type(made).load_from_checkpoint(checkpoint_of(run), **placed).eval()
+    pre_processor = model.pre_processor
+    return type(model).load_from_checkpoint(checkpoint_of(run), map_location="cpu", pre_processor=pre_processor).eval()
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -85,37 +84,42 @@ def checkpoint_of(run: Path) -> Path:
     return run / "weights/lightning/model.ckpt"
 
 
-def export(run: Path, data: Path, name: str, words: list[str], folder: Path) -> tuple[Path, float]:
+def export(run: Path, data: Path, name: str, options: list[str], folder: Path) -> tuple[Path, float]:
     """Export by the command; return the graph and the seconds that it took."""
     root = folder / name
     graph = root / "weights/openvino/model.xml"
     command = [str(Path(sys.executable).with_name("anomalib")), "export", "--config", str(run / "report/model.yaml"),
                "--config", str(data), "--ckpt_path", str(checkpoint_of(run)), "--export_type", "openvino",
-               "--export_root", str(root), *words]  # fmt: skip
+               "--export_root", str(root), *options]  # fmt: skip
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own words
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # fixed options
     if done.returncode:
         sys.exit(f"{' '.join(command)}: ended with {done.returncode}\n{done.stdout}{done.stderr}")
     return graph, time.perf_counter() - began
 
 
 def before_clamp(network: openvino.Model) -> openvino.Output:
-    """Return where the score is not yet cut off."""
+    """Return the score before clamping."""
     waiting = [network.output("pred_score").get_node()]
     while waiting:
         node = waiting.pop(0)
         if node.get_type_name() == "Clamp":
             return node.input_value(0)
         waiting += [side.get_node() for side in node.input_values()]
-    sys.exit("pred_score is not cut off: the model has no normalization")
+    sys.exit("pred_score is not clamped: the model has no normalization")
 
 
-def scores_of(graph: Path, images: Images) -> np.ndarray:
-    """Score the test images, one by one, with a model loaded as it is."""
+def precision(kind: str) -> dict[str, str]:
+    """Return the setting of OpenVINO for a format."""
+    return {} if kind == "fp16" else {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def scores_of(graph: Path, images: Images, kind: str) -> np.ndarray:
+    """Score the test images one by one."""
     network = openvino.Core().read_model(graph)
     network.add_outputs([before_clamp(network)])
-    model = openvino.Core().compile_model(network, "CPU")
-    return np.array([float(model(picture[None])[len(network.outputs) - 1].squeeze()) for picture in images.pictures])
+    model = openvino.Core().compile_model(network, "CPU", precision(kind))
+    return np.array([float(model(image[None])[len(network.outputs) - 1].squeeze()) for image in images.gray])
 
 
 def integer_share(graph: Path, batch: np.ndarray) -> float:
@@ -125,8 +129,8 @@ def integer_share(graph: Path, batch: np.ndarray) -> float:
     request = openvino.Core().compile_model(network, "CPU", {"PERF_COUNT": "YES"}).create_infer_request()
     for _ in range(3):
         request.infer(batch)
-    spent = [(each.real_time.total_seconds(), each.exec_type.lower()) for each in request.get_profiling_info()]
-    return sum(seconds for seconds, how in spent if how.endswith("i8")) / sum(seconds for seconds, _ in spent)
+    times = [(node.real_time.total_seconds(), node.exec_type.lower()) for node in request.get_profiling_info()]
+    return sum(seconds for seconds, kind in times if kind.endswith("i8")) / sum(seconds for seconds, _ in times)
 
 
 class Timed(NamedTuple):
@@ -154,14 +158,14 @@ def by_torch(model: AnomalibModule, batch: np.ndarray, requests: int) -> Timed:
     return Timed(lambda: score(images[:1]), many)
 
 
-def by_openvino(graph: Path, batch: np.ndarray, requests: int, *, one_size: bool) -> Timed:
+def by_openvino(graph: Path, batch: np.ndarray, requests: int, kind: str, *, one_size: bool) -> Timed:
     """Prepare OpenVINO: one image by the hint of latency, batches by that of throughput."""
 
     def load(hint: str, shape: tuple[int, ...]) -> openvino.CompiledModel:
         network = openvino.Core().read_model(graph)
         if one_size:
             network.reshape(list(shape))
-        return openvino.Core().compile_model(network, "CPU", {"PERFORMANCE_HINT": hint})
+        return openvino.Core().compile_model(network, "CPU", {"PERFORMANCE_HINT": hint, **precision(kind)})
 
     single = load("LATENCY", (1, *batch.shape[1:])).create_infer_request()
     queue = openvino.AsyncInferQueue(load("THROUGHPUT", batch.shape))
@@ -213,9 +217,9 @@ def measure(ways: dict[str, Timed], repetitions: int, ones: int) -> tuple[pd.Dat
 
 
 def summary(timed: pd.DataFrame, name: str) -> dict[str, float]:
-    """Return medians, and the least and greatest ratio to PyTorch in the same repetition."""
-    own, rival = (timed[timed.way == way].set_index("repetition") for way in (name, TORCH))
-    faster, quicker = own.rate / rival.rate, rival.latency_ms / own.latency_ms
+    """Return medians, and the smallest and largest ratio to PyTorch in the same repetition."""
+    own, baseline = (timed[timed.way == way].set_index("repetition") for way in (name, TORCH))
+    faster, quicker = own.rate / baseline.rate, baseline.latency_ms / own.latency_ms
     return {
         "latency_ms": own.latency_ms.median(), "latency_gain": quicker.median(), "latency_gain_least": quicker.min(),
         "latency_gain_most": quicker.max(), "images_a_second": own.rate.median(), "gain": faster.median(),
@@ -227,27 +231,27 @@ def measure_run(
     name: str, run: Path, data: Path, images: Images, output: Path, batch: int, requests: int, repetitions: int
 ) -> list[dict[str, Any]]:
     """Export a model in all formats, and measure them in one go."""
-    model, pictures = read_model(run), images.pictures[:batch]
-    graphs = {kind: export(run, data, kind, words, output / name) for kind, words in FORMATS.items()}
-    ways = {TORCH: by_torch(model, pictures, requests)}
+    model, batch_values = read_model(run), images.gray[:batch]
+    graphs = {kind: export(run, data, kind, options, output / name) for kind, options in FORMATS.items()}
+    ways = {TORCH: by_torch(model, batch_values, requests)}
     for kind, (graph, _) in graphs.items():
         for size, one_size in (("any", False), ("one", True)):
-            ways[f"{kind}/{size}"] = by_openvino(graph, pictures, requests, one_size=one_size)
+            ways[f"{kind}/{size}"] = by_openvino(graph, batch_values, requests, kind, one_size=one_size)
     timed, plain = measure(ways, repetitions, ones=10)
     timed.to_csv(output / f"{name}_repetitions.csv", index=False, float_format="%.5g")
-    scores = {kind: scores_of(graph, images) for kind, (graph, _) in graphs.items()}
-    operations = operations_of(model, pictures[0])
+    scores = {kind: scores_of(graph, images, kind) for kind, (graph, _) in graphs.items()}
+    operations = operations_of(model, batch_values[0])
     rows: list[dict[str, Any]] = [{"system": name, "format": TORCH, "size_mb": None, **summary(timed, TORCH)}]
     for kind, (graph, took) in graphs.items():
-        away = np.abs(scores[kind] - scores["float32"])
+        difference = np.abs(scores[kind] - scores["float32"])
         of_format = {
             "system": name,
             "format": kind,
             "size_mb": sum(file.stat().st_size for file in (graph, graph.with_suffix(".bin"))) / 1e6,
             "auroc": roc_auc_score(images.sick, scores[kind]),
-            "mean_difference": away.mean(),
-            "largest_difference": away.max(),
-            "integer_share": integer_share(graph, pictures),
+            "mean_difference": difference.mean(),
+            "largest_difference": difference.max(),
+            "integer_share": integer_share(graph, batch_values),
             "export_seconds": took,
         }
         rows += [

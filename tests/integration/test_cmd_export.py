@@ -27,7 +27,8 @@ def export(command, trained, tmp_path_factory):
 def inferencer(export, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("cache"))
-        return OpenVINOInferencer(export / "weights" / "openvino" / "model.xml")
+        path = export / "weights" / "openvino" / "model.xml"
+        return OpenVINOInferencer(path, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
 
 
 @pytest.fixture(scope="module")

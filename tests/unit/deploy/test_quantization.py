@@ -85,7 +85,7 @@ def outputs(network):
     return openvino.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)["pred_score"]
 
 
-@pytest.mark.parametrize("kind", [CompressionType.INT8, CompressionType.INT8_PTQ, CompressionType.INT8_ACQ])
+@pytest.mark.parametrize("kind", [CompressionType.INT8, CompressionType.INT8_PTQ])
 def test_scores_are_near_and_only_great_matrices_are_small(network, kind):
     wanted = outputs(network)
     quantized = quantize(network.clone(), kind, Data([False, True] * 4))
@@ -108,19 +108,12 @@ def test_convolutions_take_integers_but_for_one_into_a_point(network):
     assert inputs_of_convolutions(quantized) == ["FakeQuantize", "FakeQuantize", "Relu"]
 
 
-@pytest.mark.parametrize("kind", [CompressionType.INT8_PTQ, CompressionType.INT8_ACQ])
 @pytest.mark.parametrize(("data", "found"), [(None, "no data"), (Data([]), "no validation images")])
-def test_images_are_needed(network, kind, data, found):
+def test_images_are_needed(network, data, found):
     with pytest.raises(SettingError, match=f"(?s){found}.*next step: give the configuration"):
-        quantize(network, kind, data)
+        quantize(network, CompressionType.INT8_PTQ, data)
 
 
-@pytest.mark.parametrize(("labels", "found"), [([False] * 3, "0 abnormal"), ([True] * 2, "0 normal and 2 abnormal")])
-def test_accuracy_needs_both_kinds(network, labels, found):
-    with pytest.raises(SettingError, match=found):
-        quantize(network, CompressionType.INT8_ACQ, Data(labels))
-
-
-def test_a_metric_by_name_is_refused(network):
-    with pytest.raises(SettingError, match=r"metric = 'AUROC'"):
-        quantize(network, CompressionType.INT8_ACQ, Data([False, True]), metric="AUROC")
+def test_accuracy_aware_quantization_is_refused(network):
+    with pytest.raises(SettingError, match=r"(?s)int8_acq.*next step: export with --compression_type INT8_PTQ"):
+        quantize(network, CompressionType.INT8_ACQ, Data([False, True]))

@@ -11,7 +11,7 @@ import openvino
 import pytest
 from anomalib.deploy import OpenVINOInferencer
 
-from anomalib_cxr.deploy.openvino_precision import is_marked_precise, mark_precise, types_unmarked
+from anomalib_cxr.deploy.openvino_graph import mark_precise, unmarked_types
 from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, read_threshold, write_threshold
 from anomalib_cxr.errors import ScreeningError
 
@@ -87,17 +87,16 @@ class TestThreshold:
         assert np.array_equal(before.heat, after.heat)
 
     def test_keeps_the_marks_of_precision(self, graph):
-        assert is_marked_precise(graph)
+        assert not unmarked_types(graph)
         write_threshold(graph, 0.5)
-        assert is_marked_precise(graph)
-        assert not types_unmarked(graph)
+        assert not unmarked_types(graph)
 
-    def test_leaves_to_the_machine_what_was_left_to_it(self, graph, tmp_path):
+    def test_exempt_operations_stay_unmarked(self, graph, tmp_path):
         half = tmp_path / "half.xml"
         openvino.save_model(openvino.Core().read_model(graph), half, compress_to_fp16=True)
         mark_precise(half, {"Convolution"})
         write_threshold(half, 0.5)
-        assert types_unmarked(half) == {"Convolution"}
+        assert unmarked_types(half) == {"Convolution"}
 
     def test_a_later_one_replaces_it(self, graph, batch):
         assert read_threshold(graph) is None

@@ -8,6 +8,8 @@ from torch.utils.data import Dataset
 
 from anomalib_cxr import RoiImageItem
 
+FLOAT32 = {"device": "CPU", "config": {"INFERENCE_PRECISION_HINT": "f32"}}
+"""Arguments of anomalib's OpenVINOInferencer by which it computes as torch does, also on processors with bfloat16."""
 SIDE = 32
 LUNGS = torch.zeros(SIDE, SIDE)
 LUNGS[6:26, 4:14] = LUNGS[6:26, 18:28] = 1

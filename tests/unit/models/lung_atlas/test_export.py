@@ -12,7 +12,7 @@ from anomalib.deploy import OpenVINOInferencer
 from onnx import numpy_helper
 from torch.nn import functional
 
-from ..xrays import LUNGS, smooth_images
+from ..xrays import FLOAT32, LUNGS, smooth_images
 
 SIZES = [(128, 128), (97, 131), (300, 260)]
 
@@ -62,15 +62,19 @@ def openvino_file(model, onnx_file, tmp_path_factory):
         return model.to_openvino(tmp_path_factory.mktemp("openvino"))
 
 
-@pytest.fixture(
-    scope="module",
-    params=[{}, {"device": "CPU", "config": {"INFERENCE_PRECISION_HINT": "bf16"}}],
-    ids=["as it comes", "bf16"],
-)
-def inferencer(request, openvino_file, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("cache"))  # it makes a cache folder where it is started
-        return OpenVINOInferencer(openvino_file, **request.param)
+@pytest.fixture(scope="module")
+def make_inferencer(openvino_file, tmp_path_factory):
+    def make(**settings):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path_factory.mktemp("cache"))  # it makes a cache folder where it is started
+            return OpenVINOInferencer(openvino_file, **settings)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def inferencer(make_inferencer):
+    return make_inferencer(**FLOAT32)
 
 
 def eager(model, images):
@@ -107,6 +111,11 @@ class TestScores:
         images = films(80, 90, 3)
         found = inferencer.model(images.numpy())
         assert_agrees(found["pred_score"], found["anomaly_map"], eager(model, images))
+
+    def test_openvino_without_the_hint_is_near(self, model, make_inferencer):
+        images = films(300, 260)
+        found = make_inferencer().predict(images.permute(0, 2, 3, 1).numpy()[0])
+        assert float(found.pred_score[0]) == pytest.approx(eager(model, images).pred_score.item(), abs=0.05)
 
 
 class TestContent:

@@ -1,4 +1,4 @@
-"""Filters by what they answer to, and the pad_reflect border against torch's own."""
+"""Filters by their responses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional
 
-from anomalib_cxr.models.lung_atlas.texture import EDGES, N_DIRECTIONS, SPOTS, pad_reflect, texture_filters
+from anomalib_cxr.models.lung_atlas.texture import EDGES, N_DIRECTIONS, SPOTS, texture_filters
 
 N_SPOTS = len(SPOTS)
 
@@ -47,9 +46,3 @@ def test_the_right_size_answers_to_a_spot(number):
     y, x = coordinates()
     spot = torch.exp(-(x**2 + y**2) / (2 * (1.26 * SPOTS[number]) ** 2))
     assert answers(spot)[:N_SPOTS].argmax() == number
-
-
-@pytest.mark.parametrize(("size", "reach"), [((20, 30), 12), ((5, 9), 4), ((7, 3), 2), ((4, 4), 0)])
-def test_pad_reflect_is_torchs_padding(size, reach):
-    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(pad_reflect(images, reach), functional.pad(images, [reach] * 4, mode="reflect"))

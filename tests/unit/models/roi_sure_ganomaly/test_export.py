@@ -10,7 +10,7 @@ from torch import nn
 
 from anomalib_cxr import RoiSureGanomaly
 
-from ..xrays import grouped, normalize_by, smooth_images
+from ..xrays import FLOAT32, grouped, normalize_by, smooth_images
 
 CHOICES = {
     "residual_unet": {"network__generator": "residual_unet", "adversary__scheme": "wgan_gp", "target": "image"},
@@ -78,7 +78,7 @@ def test_onnx_and_openvino(model, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(model, "to_onnx", lambda *_, **__: file)
     monkeypatch.chdir(tmp_path)  # where anomalib's inferencer makes its cache
-    inferred = OpenVINOInferencer(model.to_openvino(tmp_path)).predict(image.permute(0, 2, 3, 1).numpy()[0])
+    inferred = OpenVINOInferencer(model.to_openvino(tmp_path), **FLOAT32).predict(image.permute(0, 2, 3, 1).numpy()[0])
 
     score = expected.pred_score.item()
     assert 0.05 < score < 0.95

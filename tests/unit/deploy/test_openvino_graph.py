@@ -1,0 +1,124 @@
+"""Marks against lower precision, matrices that are stored once, and files that are replaced whole."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET  # reads only what a test has just written
+
+import numpy as np
+import openvino
+import pytest
+from openvino import opset13 as op
+
+from anomalib_cxr.deploy import openvino_graph
+from anomalib_cxr.deploy.openvino_graph import finalize_graph, mark_precise, unmarked_types
+
+
+def save(folder, result, parameter):
+    path = folder / "model.xml"
+    openvino.save_model(openvino.Model([result], [parameter]), path, compress_to_fp16=False)
+    return path
+
+
+@pytest.fixture
+def graph(tmp_path):
+    """A model of three operations: y = relu(x + 1)."""
+    given = op.parameter([2], np.float32)
+    network = openvino.Model([op.relu(op.add(given, op.constant(np.ones(2, np.float32))))], [given])
+    openvino.save_model(network, tmp_path / "model.xml", compress_to_fp16=False)
+    return tmp_path / "model.xml"
+
+
+def marks(graph):
+    layers = ET.parse(graph).getroot().iter("layer")  # noqa: S314  # written by this test
+    return [[mark.get("name") for mark in layer.iter("attribute")].count("precise") for layer in layers]
+
+
+def test_each_operation_is_marked_once(graph):
+    assert set(marks(graph)) == {0}
+    for _ in range(2):
+        mark_precise(graph)
+        assert set(marks(graph)) == {1}
+        assert len(marks(graph)) >= 4
+
+
+def test_the_model_computes_as_before(graph):
+    mark_precise(graph)
+    network = openvino.Core().compile_model(graph, "CPU")
+    assert network(np.array([-3, 2], np.float32))[0].tolist() == [0, 3]
+
+
+def test_openvino_reads_the_mark(graph):
+    def told():
+        (addition,) = [each for each in openvino.Core().read_model(graph).get_ops() if each.get_type_name() == "Add"]
+        return set(addition.get_rt_info())
+
+    before = told()
+    mark_precise(graph)
+    (found,) = told() - before
+    assert "Precision" in found  # OpenVINO's own name of the attribute is DisablePrecisionConversion
+
+
+def test_types_can_be_left_to_the_machine(graph):
+    assert {"Add", "ReLU", "Const", "Parameter", "Result"} <= unmarked_types(graph)
+    mark_precise(graph, {"ReLU"})
+    assert unmarked_types(graph) == {"ReLU"}
+    mark_precise(graph)
+    assert unmarked_types(graph) == set()
+
+
+class TestTransposed:
+    """A matrix by whose transpose something is multiplied, too."""
+
+    @pytest.fixture
+    def projection(self, tmp_path):
+        """What a subspace does: to its coordinates, and back."""
+        directions = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+        values = op.parameter([-1, 200], np.float32)
+        coordinates = op.matmul(values, op.constant(directions), transpose_a=False, transpose_b=False)
+        back = op.matmul(coordinates, op.constant(directions.T.copy()), transpose_a=False, transpose_b=False)
+        return directions, save(tmp_path, back, values)
+
+    def test_is_kept_once(self, projection):
+        directions, path = projection
+        before = path.with_suffix(".bin").stat().st_size
+        finalize_graph(path)
+        assert before - path.with_suffix(".bin").stat().st_size == pytest.approx(directions.nbytes, abs=100)
+
+    def test_gives_the_same_products(self, projection):
+        directions, path = projection
+        finalize_graph(path)
+        values = np.random.default_rng(1).normal(size=(4, 200)).astype(np.float32)
+        (found,) = openvino.Core().compile_model(path, "CPU")([values]).values()
+        np.testing.assert_allclose(found, values @ directions @ directions.T, rtol=1e-4, atol=1e-4)
+
+    def test_of_two_other_matrices_both_are_kept(self, tmp_path):
+        one, other = (np.random.default_rng(seed).normal(size=(20, 20)).astype(np.float32) for seed in (0, 1))
+        values = op.parameter([-1, 20], np.float32)
+        first = op.matmul(values, op.constant(one), transpose_a=False, transpose_b=False)
+        path = save(tmp_path, op.matmul(first, op.constant(other), transpose_a=False, transpose_b=False), values)
+        finalize_graph(path)
+        given = np.eye(20, dtype=np.float32)
+        (found,) = openvino.Core().compile_model(path, "CPU")([given]).values()
+        np.testing.assert_allclose(found, one @ other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("half_weights", [False, True])
+def test_weights_in_half_precision_exempt_convolutions(tmp_path, half_weights):
+    image = op.parameter([1, 1, 4, 4], np.float32)
+    kernel = op.constant(np.random.default_rng(0).normal(size=(64, 1, 3, 3)).astype(np.float32))
+    path = save(tmp_path, op.relu(op.convolution(image, kernel, [1, 1], [0, 0], [0, 0], [1, 1])), image)
+    finalize_graph(path, half_weights=half_weights)
+    assert unmarked_types(path) == ({"Convolution"} if half_weights else set())
+    assert path.with_suffix(".bin").stat().st_size == 64 * 9 * (2 if half_weights else 4)
+
+
+@pytest.mark.parametrize("failing", ["mark_precise", "share_transposed"])
+def test_a_failure_leaves_the_files_as_they_were(graph, monkeypatch, failing):
+    def fail(*_):
+        raise OSError(28, "No space left")
+
+    before = {file.name: file.read_bytes() for file in graph.parent.iterdir()}
+    monkeypatch.setattr(openvino_graph, failing, fail)
+    with pytest.raises(OSError, match="No space left"):
+        finalize_graph(graph)
+    assert {file.name: file.read_bytes() for file in graph.parent.iterdir()} == before
