@@ -166,10 +166,14 @@ class RadiographModule(AnomalibModule):
 
     # Random numbers
 
+    def setup(self, stage: str) -> None:
+        """Refuse trainers that the steps do not work with."""
+        super().setup(stage)
+        if stage == "fit" and not self.automatic_optimization:
+            check_processes(self.trainer)
+
     def on_fit_start(self) -> None:
-        """Refuse trainers that the steps do not work with; seed a new training, or restore that of a checkpoint."""
-        if not self.automatic_optimization:
-            check_processes(self.trainer, self)
+        """Seed a new training, or restore the random numbers of the one that is resumed."""
         if self.seed is not None:
             seed_everything(self.seed, workers=True)
         if self.trainer.ckpt_path is None:

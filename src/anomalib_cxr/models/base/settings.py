@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from torch import nn
 
 from anomalib_cxr.errors import SettingError
 
@@ -83,12 +82,11 @@ def check_architecture(own: Mapping[str, Any], checkpoint: Mapping[str, Any]) ->
         )
 
 
-def check_processes(trainer: Trainer, module: nn.Module) -> None:
+def check_processes(trainer: Trainer) -> None:
     """Refuse strategies that split networks, and synchronized batch normalization on CPUs, which torch does not have.
 
     Args:
-        trainer: The trainer, set up.
-        module: The module that it trains.
+        trainer: The trainer.
 
     Raises:
         SettingError: If the trainer asks for either.
@@ -100,8 +98,8 @@ def check_processes(trainer: Trainer, module: nn.Module) -> None:
             "one device, or ddp",
             "set trainer.strategy: ddp, or trainer.devices: 1",
         )
-    synchronized = any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules())
-    if synchronized and strategy.root_device.type == "cpu":
+    # There is no public name; without it, torch itself refuses the layers, with less to go by.
+    if getattr(strategy, "_layer_sync", None) is not None and strategy.root_device.type == "cpu":
         raise SettingError(
             "trainer.sync_batchnorm = True on CPUs",
             "GPUs: torch synchronizes batch normalization on them only",

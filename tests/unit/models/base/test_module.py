@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import FSDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -111,17 +111,16 @@ class TestProcessDraws:
 
 def test_synchronized_batch_normalization_needs_gpus():
     model = TwoSteps()
-    model.norm = nn.SyncBatchNorm(3)  # the layer that Lightning puts in the place of others
-    model._trainer = SimpleNamespace(strategy=SingleDeviceStrategy("cpu"))
+    model._trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", sync_batchnorm=True, logger=False)
     with pytest.raises(SettingError, match=r"trainer.sync_batchnorm = True on CPUs\n  expected: GPUs"):
-        model.on_fit_start()
+        model.setup("fit")
 
 
 def test_other_ways_to_split_a_model_are_refused():
     model = TwoSteps()
     model._trainer = SimpleNamespace(strategy=FSDPStrategy())
     with pytest.raises(SettingError, match=r"trainer.strategy FSDPStrategy\n  expected: one device, or ddp\n"):
-        model.on_fit_start()
+        model.setup("fit")
 
 
 def test_masks_are_numbers_with_a_channel():
