@@ -126,7 +126,7 @@ def _interpolate(edges: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _grid(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Combine positions in 0 to 1 that broadcast against each other into a grid, `(..., 2)`."""
-    return torch.stack(torch.broadcast_tensors(x, y), dim=-1) * 2 - 1
+    return torch.stack(torch.broadcast_tensors(x, y), dim=-1) * 2 - 1  # type: ignore[no-untyped-call]
 
 
 def _sample_inside(frames: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
