@@ -31,7 +31,7 @@ _PLAIN = (
     (r"Expected a typing\.Literal\[(.*?)\]", r"expected one of \1"),
     (r"\. Got value: ", ", got "),
 )
-"""What jsonargparse says, in the words of a command line."""
+"""Messages of jsonargparse in the terms of a command line."""
 
 
 class Parser(ArgumentParser):
