@@ -121,6 +121,12 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert f"'{command}'" in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 
+def test_the_container_has_the_bounds_of_the_package():
+    bounds = re.findall(r'"(torch(?:vision)?>=[\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert len(bounds) == 2
+    assert " ".join(f'"{bound}"' for bound in bounds) in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
 def test_pre_commit_runs_the_style_checks_of_ci():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
     lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
