@@ -13,6 +13,8 @@ from anomalib_cxr import Fanogan
 
 from ..xrays import FLOAT32, normalize_by, smooth_images
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(32, 32), (97, 131)]
 
 

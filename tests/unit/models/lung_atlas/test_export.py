@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from ..xrays import FLOAT32, LUNGS, smooth_images
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(128, 128), (97, 131), (300, 260)]
 
 

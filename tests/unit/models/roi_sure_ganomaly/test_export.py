@@ -12,6 +12,8 @@ from anomalib_cxr import RoiSureGanomaly
 
 from ..xrays import FLOAT32, grouped, normalize_by, smooth_images
 
+pytestmark = pytest.mark.slow
+
 CHOICES = {
     "residual_unet": {"network__generator": "residual_unet", "adversary__scheme": "wgan_gp", "target": "image"},
     "lungs": {"lungs__input_region": "lungs", "network__n_channels": 3, "distance": "mean_squared"},

@@ -60,7 +60,8 @@ def test_the_systems_are_there():
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_step_changes_the_weights_of_its_optimizer_and_no_others(fit, films, system):
     network = {**SYSTEMS[system].get("network", {}), "n_features": 4, "latent_dim": 5}
-    model = Watched(**{**SYSTEMS[system], "image_size": 32, "network": network, "visualizer": False})
+    lungs = {**SYSTEMS[system].get("lungs", {}), "segmenter_steps": 2}
+    model = Watched(**{**SYSTEMS[system], "image_size": 32, "network": network, "lungs": lungs, "visualizer": False})
     fit(model, 1, films(), limit_train_batches=1)
     ahead = SYSTEMS[system].get("adversary", {}).get("n_critic", 1) - 1
     assert [name for name, _ in model.steps] == ["discriminator"] * ahead + ["generator", "discriminator"]
