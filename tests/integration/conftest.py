@@ -26,6 +26,17 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "1000", "PYTHONUNBUFFERED": "1
 TINY_MODEL = ["--model.init_args.image_size", "32", "--model.init_args.network.n_features", "4"]
 
 
+BY_COMMAND = {"command", "in_process", "interrupted", "serving"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m "not slow"` does not want
+def pytest_collection_modifyitems(items):
+    """Mark the tests that run commands, or share the results of one: each takes seconds to start alone."""
+    for item in items:
+        if BY_COMMAND & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 class Answer(NamedTuple):
     code: int
     output: str

@@ -121,6 +121,7 @@ class TestBadGrid:
         assert "image_size" in output
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.slow
     def test_one_class_in_a_test_set_is_said(self, monkeypatch, capsys, tmp_path):
         """Phantoms without a sick one."""
         monkeypatch.chdir(tmp_path)
@@ -145,6 +146,7 @@ class TestConfigurations:
         by_table = {"montgomery_shenzhen_detection": detection_data}
         return {"montgomery_shenzhen": official, "nih_chest_xray14": nih, **by_table}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("file", LARGE, ids=lambda file: file.stem)
     def test_runs_small(self, file, monkeypatch, tmp_path, small_data):
         monkeypatch.chdir(tmp_path)

@@ -51,6 +51,7 @@ def test_import_and_help_wait_for_nothing(code):
     assert not imported_by(code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "needed"),
     [(SCREEN, {"matplotlib", "numpy", "openvino", "scipy", "torch"}), (SERVE, {"matplotlib", "numpy"})],

@@ -78,6 +78,7 @@ class WithinAModel(nn.Module):
         return gray * self.segmenter(gray)
 
 
+@pytest.mark.slow
 class TestExport:
     sizes = ((1, 3, 32, 32), (3, 3, 50, 90), (2, 3, 33, 20))
 
