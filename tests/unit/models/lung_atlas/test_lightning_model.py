@@ -75,6 +75,7 @@ class TestTraining:
             "segmenter", "parts", "detectors", "exposure", "weights", "standard", "reference",
         }  # fmt: skip
 
+    @pytest.mark.slow
     def test_same_seed_same_atlas_with_and_without_validation(self, fit, make_atlas, trained, assert_same):
         seed_everything(7)
         model = make_atlas().eval().train()  # as after scoring
