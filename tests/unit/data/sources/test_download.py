@@ -295,7 +295,9 @@ class TestPresentFiles:
         assert_unpacked(root, "set.zip")
 
     @pytest.mark.parametrize(
-        ("data", "message"), [(DATA[:-1], "1,[0-9]+ bytes instead of 1,"), (b"#" * len(DATA), "not a zip file")]
+        ("data", "message"),
+        [(DATA[:-1], "1,[0-9]+ bytes instead of 1,"), (b"#" * len(DATA), "not a zip file")],
+        ids=["cut off", "not an archive"],  # or the names hold the time at which the archive was packed
     )
     def test_archive_put_by_hand_is_verified(
         self, root: Path, archive: Archive, server: Server, data: bytes, message: str
