@@ -91,11 +91,13 @@ def trained(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "my results"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "save_figure", save_figure)
-        patch.setattr(report.logger, "level", logging.INFO)
+        level = report.logger.level
+        report.logger.setLevel(logging.INFO)  # clears the logger's memory of disabled levels, too
         report.logger.addHandler(handler)
         torch.manual_seed(0)
         engine, model, witness = run(root, folder, max_epochs=2)
         report.logger.removeHandler(handler)
+        report.logger.setLevel(level)
     return Trained(engine, model, witness, figures, messages)
 
 
