@@ -15,6 +15,8 @@ from anomalib_cxr.benchmark.plan.resolve import resolve_grid
 from anomalib_cxr.cli import _parser, main
 from anomalib_cxr.data.sources.split_table import read_split_table
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMOKE = CONFIGS / "benchmark" / "smoke.yaml"
 SYSTEMS = yaml.safe_load(SMOKE.read_text())["systems"]
@@ -121,7 +123,6 @@ class TestBadGrid:
         assert "image_size" in output
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.slow
     def test_one_class_in_a_test_set_is_said(self, monkeypatch, capsys, tmp_path):
         """Phantoms without a sick one."""
         monkeypatch.chdir(tmp_path)
@@ -146,7 +147,6 @@ class TestConfigurations:
         by_table = {"montgomery_shenzhen_detection": detection_data}
         return {"montgomery_shenzhen": official, "nih_chest_xray14": nih, **by_table}
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("file", LARGE, ids=lambda file: file.stem)
     def test_runs_small(self, file, monkeypatch, tmp_path, small_data):
         monkeypatch.chdir(tmp_path)

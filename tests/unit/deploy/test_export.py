@@ -16,6 +16,8 @@ from anomalib_cxr.deploy.openvino_graph import unmarked_types
 
 from ..models.xrays import FLOAT32, smooth_images
 
+pytestmark = pytest.mark.slow
+
 INPUTS = [(64, 64), (200, 160), (700, 700), (97, 131)]
 
 

@@ -23,6 +23,8 @@ from anomalib_cxr.evaluation import figures as files
 from anomalib_cxr.evaluation import report
 from anomalib_cxr.evaluation.scores import ImageScore
 
+pytestmark = pytest.mark.slow
+
 LOGGER = "anomalib_cxr.evaluation.report"
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
 AFTER_TEST = {"scores.csv", "roc_curve.png", "score_histogram.png", "residuals.png"}

@@ -23,6 +23,8 @@ from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 
 from .conftest import TARGET
 
+pytestmark = pytest.mark.slow
+
 FILES = ["input_check.npz", "lungs.bin", "lungs.xml", "model.bin", "model.xml", "reliability.png", "screening.json"]
 
 

@@ -15,6 +15,8 @@ from anomalib_cxr.errors import DivergenceError
 from anomalib_cxr.segmentation.network import LungSegmenter
 from anomalib_cxr.segmentation.training import OPACITY_PROBABILITY, augment, fit_segmenter, shuffled_batches
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 
 

@@ -23,6 +23,8 @@ from anomalib_cxr.errors import CxrError
 
 from ..folders import BenchmarkFolder, drawn_epochs, drawn_exposure, drawn_scores, score_rows
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 LABELS = ["normal"] * 4 + ["sick"] * 4
 SCORES = score_rows(LABELS, [1.0, 2.0, 3.0, 4.0, 2.5, 3.5, 4.5, 5.5])  # 13 of 16 pairs in order

@@ -20,6 +20,8 @@ from anomalib_cxr.evaluation.metrics.exposure_adjusted import measure_exposure
 
 from ..runs import GOING_WRONG, MODULE, run_of
 
+pytestmark = pytest.mark.slow
+
 BLUR = {"class_path": "torchvision.transforms.v2.GaussianBlur", "init_args": {"kernel_size": 9, "sigma": [4.0, 4.0]}}
 
 

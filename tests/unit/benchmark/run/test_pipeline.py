@@ -15,6 +15,8 @@ from anomalib_cxr.errors import DatasetError, SettingError
 
 from ..runs import GOING_WRONG, MODULE, run_of, settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def reported(monkeypatch):
@@ -101,7 +103,6 @@ class TestFailures:
         Benchmark(grid(OURS), tmp_path / "b").run()
         assert record(tmp_path / "b", "ours")["status"] == "done"
 
-    @pytest.mark.slow
     def test_a_process_that_dies_takes_no_other_run_with_it(self, going_wrong, grid, tmp_path):
         systems = {"dies": f"{MODULE}.Dies", **OURS, "later": OURS["ours"]}
         with pytest.raises(
@@ -113,7 +114,6 @@ class TestFailures:
 
 
 class TestParallel:
-    @pytest.mark.slow
     def test_equals_serial(self, grid, tmp_path):
         for n_jobs in (1, 2):
             Benchmark(grid(OURS, seeds=(0, 1)), tmp_path / str(n_jobs), n_jobs).run()

@@ -17,6 +17,8 @@ from anomalib_cxr.models.lung_atlas.lesion_training import LesionBatch, LesionTr
 
 from .frames import draw_healthy
 
+pytestmark = pytest.mark.slow
+
 N_FRAMES = 12
 BLOT = (slice(30, 50), slice(10, 30))
 SMALL = (slice(15, 25), slice(5, 15))  # the blot in the map

@@ -11,6 +11,8 @@ from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.pipeline.input_check import InputCheck, draw_patterns, fit_input_check
 
+pytestmark = pytest.mark.slow
+
 UNLIKE, NO_LUNGS = "unlike the X-rays that the input check was fitted to", "no two lungs of plausible size and place"
 TURNED = {
     "turned by 90 degrees to the left": lambda image: image.rot90(1, (1, 2)),

@@ -15,6 +15,8 @@ from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.screening.pipeline import pipeline as pipeline_module
 from anomalib_cxr.screening.pipeline.pipeline import display_image, fingerprint_of
 
+pytestmark = pytest.mark.slow
+
 DICOM = "DICOM DX, anomalib_cxr phantom"
 
 

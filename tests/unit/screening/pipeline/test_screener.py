@@ -32,6 +32,8 @@ from anomalib_cxr.screening.pipeline.screener import (
 )
 from anomalib_cxr.screening.worklist.store import Worklist
 
+pytestmark = pytest.mark.slow
+
 
 def cases_of(screener, files):
     return [case for batch in screener.cases(files) for case in batch]
