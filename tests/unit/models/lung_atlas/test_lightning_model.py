@@ -16,6 +16,7 @@ from ..xrays import LUNGS, Films
 from .conftest import N_HEALTHY
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*You defined a `validation_step` but have no `val_dataloader`"),
 ]
@@ -75,7 +76,6 @@ class TestTraining:
             "segmenter", "parts", "detectors", "exposure", "weights", "standard", "reference",
         }  # fmt: skip
 
-    @pytest.mark.slow
     def test_same_seed_same_atlas_with_and_without_validation(self, fit, make_atlas, trained, assert_same):
         seed_everything(7)
         model = make_atlas().eval().train()  # as after scoring

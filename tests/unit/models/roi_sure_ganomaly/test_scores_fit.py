@@ -18,6 +18,7 @@ from ..xrays import grouped
 from .test_lightning_model_ensemble import Named
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*You defined a `validation_step` but have no `val_dataloader`"),
 ]
