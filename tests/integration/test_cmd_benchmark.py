@@ -167,6 +167,7 @@ class TestConfigurations:
             splits = read_split_table(settings["init_args"]["split_table"], seed)
             assert splits.value_counts().to_dict() == {"test": 364, "train": 241, "val": 69}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("file", LARGE, ids=lambda file: file.stem)
     def test_all_of_it_resolves(self, file):
         settings = _parser().parse_args(["benchmark", "--config", str(file)])
