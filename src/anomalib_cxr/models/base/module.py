@@ -24,6 +24,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from anomalib_cxr.deploy.export import export_openvino, export_whole, without_parts
 from anomalib_cxr.errors import DivergenceError, SettingError
+from anomalib_cxr.segmentation.network import LungSegmenter
 
 from .reproducible import random_states, restore_random_states
 from .settings import as_plain, check_architecture, check_processes, setting_of
@@ -140,7 +141,7 @@ class RadiographModule(AnomalibModule):
         return values
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep architecture and random numbers, and refuse to keep weights that are not finite.
+        """Keep architecture, random numbers and the shape of a segmenter; refuse weights that are not finite.
 
         The architecture stands beside the hyperparameters, which `load_from_checkpoint` overwrites with its arguments.
         """
@@ -154,12 +155,20 @@ class RadiographModule(AnomalibModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint["architecture"] = self._own_architecture()
         checkpoint["rng_states"] = random_states(self.device)
+        if (segmenter := self._segmenter()) is not None:
+            checkpoint["segmenter"] = segmenter.network.settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture, and remember the state of the random numbers."""
+        """Refuse weights of another architecture, make room for a segmenter's, and remember the random numbers."""
         check_architecture(self._own_architecture(), checkpoint.get("architecture", {}))
         super().on_load_checkpoint(checkpoint)
         self._random_states = checkpoint.get("rng_states", {})
+        if (segmenter := self._segmenter()) is not None:
+            segmenter.replace_network(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
+
+    def _segmenter(self) -> Any:
+        """Return the model's :class:`anomalib_cxr.models.base.segmenter.FrozenSegmenter`; None if it has none."""
+        return getattr(getattr(self, "model", None), "segmenter", None)
 
     def _own_architecture(self) -> dict[str, Any]:
         return {name: setting_of(self.hparams, name) for name in self.architecture}

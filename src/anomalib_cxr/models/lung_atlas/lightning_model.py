@@ -21,7 +21,6 @@ from anomalib_cxr.models.base.pre_processor import RoiPreProcessor, resolve_pre_
 from anomalib_cxr.models.base.reproducible import seed_or_state, seeded
 from anomalib_cxr.models.base.segmenter import prepare_segmenter
 from anomalib_cxr.models.base.settings import PLACE
-from anomalib_cxr.segmentation.network import LungSegmenter
 from anomalib_cxr.utils.settings import PositiveInt, Range, at_least, between, check_settings
 
 from .fitting import fit_atlas
@@ -175,16 +174,6 @@ class LungAtlas(RadiographModule):
                 count - found,
                 count,
             )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the shape of the segmenter, whose weights are among those of the model."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["segmenter"] = self.model.segmenter.network.settings
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the checkpoint's segmenter."""
-        super().on_load_checkpoint(checkpoint)
-        self.model.segmenter.replace_network(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
 
     def check_exportable(self) -> None:
         """Refuse to export an atlas that has not been fitted."""

@@ -29,7 +29,6 @@ from anomalib_cxr.models.base.reproducible import seeded
 from anomalib_cxr.models.base.segmenter import prepare_segmenter
 from anomalib_cxr.models.base.settings import PLACE, as_group
 from anomalib_cxr.models.networks.dcgan import Discriminator, initialize_dcgan
-from anomalib_cxr.segmentation.network import LungSegmenter
 from anomalib_cxr.utils.settings import check_settings
 
 from .adversarial import adversarial_losses, choose_scheme, instance_noise_level
@@ -224,22 +223,24 @@ class RoiSureGanomaly(RadiographModule):
                 optimizer.zero_grad()
 
         losses: dict[int, Losses] = {}
+        means: dict[int, dict[str, float]] = {}  # over processes
         for number in range(self.n_folds):
             chosen = slice(None) if folds is None else (folds != number).to(self.device)
             image = inputs.image[chosen]  # (B, 1, H, W), without the images of its own fold
             if len(image):
                 with self.process_draws():
-                    losses[number] = self._losses(number, image, None if mask is None else mask[chosen], batch_idx)
+                    region = None if mask is None else mask[chosen]
+                    losses[number], means[number] = self._losses(number, image, region, batch_idx)
                 self.accumulate_gradients(losses[number]["l_gen"] / together)
                 if "l_dc" in losses[number]:
                     self.accumulate_gradients(losses[number]["l_dc"] / together)
         if batch_idx == first + together - 1:
             for optimizer in optimizers:  # each generator's before its discriminator's
                 self.step(optimizer)
-            for number, terms in losses.items():
-                self._reinitialize(number, terms)
-        means = {name: torch.stack([terms[name] for terms in losses.values()]).mean() for name in losses[min(losses)]}
-        self.log_dict(means, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(inputs.image))
+            for number, mean in means.items():
+                self._reinitialize(number, mean.get("l_dc"))
+        terms = {name: torch.stack([each[name] for each in losses.values()]).mean() for name in losses[min(losses)]}
+        self.log_dict(terms, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(inputs.image))
 
     def _target_mask(self, batch: ImageBatch, inputs: Inputs) -> torch.Tensor | None:
         """Return the region to reconstruct, `(B, 1, H, W)`, or None where that is the whole input."""
@@ -250,8 +251,10 @@ class RoiSureGanomaly(RadiographModule):
             mask = (inputs.frame.of(mask) > LIKELY).to(mask.dtype)
         return mask if inputs.region is None else mask * inputs.region
 
-    def _losses(self, number: int, image: torch.Tensor, mask: torch.Tensor | None, batch_idx: int) -> Losses:
-        """Return the loss terms of one network of the ensemble and its discriminator.
+    def _losses(
+        self, number: int, image: torch.Tensor, mask: torch.Tensor | None, batch_idx: int
+    ) -> tuple[Losses, dict[str, float]]:
+        """Return the loss terms of one network of the ensemble and its discriminator, and their means over processes.
 
         Args:
             number: Number of the network.
@@ -273,8 +276,7 @@ class RoiSureGanomaly(RadiographModule):
         l_gen = self.generator_loss(torch.zeros_like(l_rec) if l_adv is None else l_adv, l_enc, l_rec)
         terms = {"l_adv": l_adv, "l_enc": l_enc, "l_rec": l_rec, "l_gen": l_gen, "l_dc": l_dc, "divergence": divergence}
         losses = {name: term for name, term in terms.items() if term is not None}
-        self.finite_losses(losses, batch_idx)
-        return losses
+        return losses, self.finite_losses(losses, batch_idx)
 
     def _adversarial_losses(
         self, number: int, real: torch.Tensor, reconstruction: Reconstruction, batch_idx: int
@@ -305,29 +307,14 @@ class RoiSureGanomaly(RadiographModule):
             return torch.autocast(self.device.type, enabled=False)
         return nullcontext()
 
-    def _reinitialize(self, number: int, losses: Losses) -> None:
+    def _reinitialize(self, number: int, loss: float | None) -> None:
         """Initialize a discriminator again, alike in all processes, where the scheme asks for it."""
         below = self.scheme.reinitialize_below
-        loss = losses.get("l_dc")
-        if loss is None or below is None or (mean := float(self.trainer.strategy.reduce(loss.detach()))) >= below:
+        if loss is None or below is None or loss >= below:
             return
-        logger.info("Discriminator's loss at %g in epoch %d: it is initialized again.", mean, self.current_epoch)
+        logger.info("Discriminator's loss at %g in epoch %d: it is initialized again.", loss, self.current_epoch)
         discriminator = self.discriminators[number].apply(initialize_dcgan)
         discriminator.load_state_dict(self.trainer.strategy.broadcast(discriminator.state_dict()))
-
-    # Checkpoints and exports
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the shape of the segmenter, whose weights are among those of the model."""
-        super().on_save_checkpoint(checkpoint)
-        if self.model.segmenter is not None:
-            checkpoint["segmenter"] = self.model.segmenter.network.settings
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the checkpoint's segmenter."""
-        super().on_load_checkpoint(checkpoint)
-        if self.model.segmenter is not None:
-            self.model.segmenter.replace_network(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
 
     def check_exportable(self) -> None:
         """Refuse to export a model that cannot score."""
