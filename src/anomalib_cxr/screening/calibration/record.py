@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -134,6 +136,15 @@ class Calibration(BaseModel):
     date: str
     versions: dict[str, str]
     git: dict[str, Any] | None
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that this record holds: of each number that decides, and of the files by their hashes.
+
+        It is that of the canonical JSON: keys sorted, no spaces, numbers as Python writes them.
+        """
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     def group_of(self, hospital: str, sex: str, age: float | None) -> str:
         """Return the group whose threshold holds for a person.

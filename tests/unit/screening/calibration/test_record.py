@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -42,6 +43,27 @@ class TestGroups:
         found = calibration.model_copy(update={"grouping": "sex", "thresholds": rules})
         assert [found.group_of("", sex, 50) for sex in ("F", "M", "")] == ["F", "M", "M"]
         assert found.label_threshold == 0.2
+
+
+class TestIdentity:
+    def test_is_the_hash_of_the_canonical_json(self, calibrated, calibration):
+        found = json.loads((calibrated / "screening.json").read_text())
+        found.pop("digest", None)
+        canonical = json.dumps(found, sort_keys=True, separators=(",", ":"))
+        assert calibration.identity == hashlib.sha256(canonical.encode()).hexdigest()
+
+    @pytest.mark.parametrize("changed", ["prevalence", "threshold", "healthy", "least_side"])
+    def test_differs_where_a_number_that_decides_differs(self, calibration, changed):
+        """Another prevalence alone leaves the model as it is; rows of the two must not be mixed."""
+        at = {
+            "prevalence": {"probability": calibration.probability.model_copy(update={"prevalence": 0.2})},
+            "threshold": {"thresholds": {"": calibration.thresholds[""].model_copy(update={"threshold": 0.0})}},
+            "healthy": {"healthy": calibration.healthy[:-1]},
+            "least_side": {"validated": calibration.validated.model_copy(update={"least_side": 17})},
+        }
+        other = calibration.model_copy(update=at[changed])
+        assert other.model == calibration.model
+        assert other.identity != calibration.identity
 
 
 class TestFile:
