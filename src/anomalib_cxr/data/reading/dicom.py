@@ -17,23 +17,14 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_windowing
-from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from anomalib_cxr.errors import RadiographError
 
 from .dicom_file import as_radiograph_error, load_dicom
+from .subject import check_subject, statement, tag_text
 
-# Defined terms of Modality (0008,0060) whose pixels, if any, are not a projection through the chest.
-# fmt: off
-_NOT_A_PROJECTION = frozenset({
-    "CT", "MR", "PT", "NM", "US", "IVUS", "ES", "XC", "GM", "SM", "OP", "OPT", "OCT", "ECG",
-    "SR", "DOC", "KO", "PR", "SEG", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE",
-})
-# fmt: on
-_FRONTAL_VIEWS = frozenset({"AP", "PA"})
 _GRAY = frozenset({"MONOCHROME1", "MONOCHROME2"})
-_MAX_SHOWN = 64  # characters
 _REQUIRED = ("Rows", "Columns", "BitsStored", "PixelRepresentation", "PhotometricInterpretation", "PixelData")
 
 
@@ -58,7 +49,8 @@ def read_dicom(path: Path | str) -> torch.Tensor:
         Image of shape ``(1, H, W)``, float32 in [0, 1], dense tissue bright.
 
     Raises:
-        RadiographError: The file is not a readable, grayscale, single frontal projection; the reason names the tag.
+        RadiographError: The file is not readable, not grayscale, or by its header not one upright frontal chest X-ray
+            (:func:`anomalib_cxr.data.reading.subject.check_subject`); the reason names the tag.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -73,7 +65,7 @@ def read_dicom(path: Path | str) -> torch.Tensor:
     path = Path(path)
     with as_radiograph_error(path, "not readable as DICOM"):
         dataset = load_dicom(path)
-        _check_frontal_projection(path, dataset)
+        check_subject(path, dataset)
         _check_decodable(path, dataset)
         gray = _apply_voi(path, dataset, *_apply_modality(path, dataset, _stored_values(path, dataset)))
         if dataset.PhotometricInterpretation == "MONOCHROME1":
@@ -105,22 +97,12 @@ def dicom_size(path: Path | str) -> tuple[int, int]:
         return int(header.Rows), int(header.Columns)
 
 
-def _tag_text(keyword: str) -> str:
-    return f"{keyword} {Tag(keyword)}"
-
-
 def _text(value: object) -> str:
     return "" if value is None else str(value).strip().upper()
 
 
-def _shortened(value: object) -> str:
-    """Return a value for an error message; a damaged one may have any length."""
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
 def _check_present(path: Path, dataset: Dataset, keywords: tuple[str, ...]) -> None:
-    missing = [_tag_text(keyword) for keyword in keywords if dataset.get(keyword) in (None, "", b"")]
+    missing = [tag_text(keyword) for keyword in keywords if dataset.get(keyword) in (None, "", b"")]
     if missing:
         raise RadiographError(
             path,
@@ -130,26 +112,13 @@ def _check_present(path: Path, dataset: Dataset, keywords: tuple[str, ...]) -> N
         )
 
 
-def _check_frontal_projection(path: Path, dataset: Dataset) -> None:
-    """Refuse anything but one frontal projection; absent and empty tags are accepted."""
-    modality, view = _text(dataset.get("Modality")), _text(dataset.get("ViewPosition"))
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    for keyword, value, accepted, expected in (
-        ("Modality", modality, modality not in _NOT_A_PROJECTION, "a projection radiograph, such as CR or DX"),
-        ("ViewPosition", view, not view or view in _FRONTAL_VIEWS, "a frontal view: AP, PA or no statement"),
-        ("NumberOfFrames", frames, frames == 1, "a single image"),
-    ):
-        if not accepted:
-            raise RadiographError(path, f"{_tag_text(keyword)} = {_shortened(value)}", expected, "leave this file out")
-
-
 def _check_decodable(path: Path, dataset: Dataset) -> None:
     _check_present(path, dataset, _REQUIRED)
     photometric = _text(dataset.PhotometricInterpretation)
     if photometric not in _GRAY:
         raise RadiographError(
             path,
-            f"{_tag_text('PhotometricInterpretation')} = {_shortened(photometric)}",
+            statement("PhotometricInterpretation", photometric),
             "MONOCHROME1 or MONOCHROME2",
             "export the original radiograph instead of a color copy",
         )
@@ -159,7 +128,7 @@ def _check_decodable(path: Path, dataset: Dataset) -> None:
     if not _has_decoder(syntax):
         raise RadiographError(
             path,
-            f"{_tag_text('TransferSyntaxUID')} = {syntax.name} ({syntax}), which cannot be decoded here",
+            f"{tag_text('TransferSyntaxUID')} = {syntax.name} ({syntax}), which cannot be decoded here",
             "a transfer syntax that the installed pydicom has a decoder for",
             "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export the file uncompressed",
         )
@@ -173,12 +142,12 @@ def _has_decoder(syntax: UID) -> bool:
 
 
 def _stored_values(path: Path, dataset: Dataset) -> npt.NDArray[Any]:
-    with as_radiograph_error(path, f"{_tag_text('PixelData')} truncated, damaged or not to be decoded"):
+    with as_radiograph_error(path, f"{tag_text('PixelData')} truncated, damaged or not to be decoded"):
         stored = dataset.pixel_array
     if stored.shape != (dataset.Rows, dataset.Columns):  # pydicom takes surplus pixels for further frames
         raise RadiographError(
             path,
-            f"{_tag_text('PixelData')} of shape {stored.shape}",
+            f"{tag_text('PixelData')} of shape {stored.shape}",
             f"a single image of {dataset.Rows} x {dataset.Columns}",
             "export the radiograph on its own",
         )
@@ -196,7 +165,7 @@ def _number(path: Path, dataset: Dataset, keyword: str) -> float | None:
     if not math.isfinite(number) or (keyword == "RescaleSlope" and number == 0):
         raise RadiographError(
             path,
-            f"{_tag_text(keyword)} = {number}",
+            f"{tag_text(keyword)} = {number}",
             "a finite number, and a slope other than 0",
             "correct the tag, or leave the file out",
         )
