@@ -21,6 +21,7 @@ from pydicom.uid import UID
 
 from anomalib_cxr.errors import RadiographError
 
+from .content import ImageSource, path_of
 from .dicom_file import as_radiograph_error, load_dicom
 from .subject import check_subject, statement, tag_text
 
@@ -28,7 +29,7 @@ _GRAY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _REQUIRED = ("Rows", "Columns", "BitsStored", "PixelRepresentation", "PhotometricInterpretation", "PixelData")
 
 
-def read_dicom(path: Path | str) -> torch.Tensor:
+def read_dicom(source: ImageSource) -> torch.Tensor:
     """Read one frontal radiograph from a DICOM file.
 
     The interval [0, 1] corresponds to the first of these that the file has; values outside are clipped:
@@ -43,7 +44,7 @@ def read_dicom(path: Path | str) -> torch.Tensor:
     are not defined for it, and a radiograph in color is a screenshot or a photograph of one.
 
     Args:
-        path: A DICOM file with its preamble.
+        source: A DICOM file with its preamble, or its content.
 
     Returns:
         Image of shape ``(1, H, W)``, float32 in [0, 1], dense tissue bright.
@@ -62,9 +63,9 @@ def read_dicom(path: Path | str) -> torch.Tensor:
         ...     read_dicom(Path(folder, "chest.dcm")).shape
         torch.Size([1, 128, 128])
     """
-    path = Path(path)
+    path = path_of(source)
     with as_radiograph_error(path, "not readable as DICOM"):
-        dataset = load_dicom(path)
+        dataset = load_dicom(source)
         check_subject(path, dataset)
         _check_decodable(path, dataset)
         gray = _apply_voi(path, dataset, *_apply_modality(path, dataset, _stored_values(path, dataset)))
@@ -73,11 +74,11 @@ def read_dicom(path: Path | str) -> torch.Tensor:
         return torch.from_numpy(gray.astype(np.float32))[None]  # (1, H, W)
 
 
-def dicom_size(path: Path | str) -> tuple[int, int]:
+def dicom_size(source: ImageSource) -> tuple[int, int]:
     """Return height and width of the image in a DICOM file, from its header only.
 
     Args:
-        path: A DICOM file with its preamble.
+        source: A DICOM file with its preamble, or its content.
 
     Returns:
         ``(H, W)`` in pixels.
@@ -90,9 +91,9 @@ def dicom_size(path: Path | str) -> tuple[int, int]:
         >>> dicom_size(get_testdata_file("CT_small.dcm"))
         (128, 128)
     """
-    path = Path(path)
+    path = path_of(source)
     with as_radiograph_error(path, "not readable as DICOM"):
-        header = load_dicom(path, ["Rows", "Columns"])
+        header = load_dicom(source, ["Rows", "Columns"])
         _check_present(path, header, ("Rows", "Columns"))
         return int(header.Rows), int(header.Columns)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 import pydicom
 from pydicom.config import disable_value_validation
@@ -15,15 +16,17 @@ from pydicom.dataset import Dataset
 
 from anomalib_cxr.errors import RadiographError
 
+from .content import ImageSource, open_source, path_of
+
 _MAX_INFLATED = 2**29  # bytes that a deflated file may hold: the pixels of the largest image, and as much again
 _MAX_MESSAGE = 200  # characters kept of pydicom's messages, which may quote a damaged value of any length
 
 
-def is_dicom(path: Path) -> bool:
+def is_dicom(source: ImageSource) -> bool:
     """Return whether a file has the DICOM preamble, whatever its name.
 
     Args:
-        path: The file.
+        source: The file, or its content.
 
     Returns:
         True for a DICOM file.
@@ -36,26 +39,16 @@ def is_dicom(path: Path) -> bool:
         >>> is_dicom(Path(get_testdata_file("CT_small.dcm")))
         True
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(132)
-    except OSError as error:
-        raise RadiographError(
-            path,
-            f"cannot be opened: {error.strerror}",
-            "an existing, readable file",
-            "check the path and the permissions",
-        ) from error
-    if not head:
-        raise RadiographError(path, "empty file (0 bytes)", "an image", "copy or download the file again")
+    with open_source(source) as file:
+        head = file.read(132)
     return head[128:] == b"DICM"
 
 
-def load_dicom(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
+def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None) -> Dataset:
     """Load a DICOM file; the memory needed is bounded by the file's size, whatever lengths it claims.
 
     Args:
-        path: The file.
+        source: The file, or its content. Of a file's header no more than the header is read.
         keywords: Attributes of the header to load; None for the whole file.
 
     Returns:
@@ -69,7 +62,7 @@ def load_dicom(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
         >>> load_dicom(Path(get_testdata_file("CT_small.dcm")), ["Rows"]).Rows
         128
     """
-    with _BoundedReader(path) as file:
+    with open_source(source) as opened, _BoundedReader(opened, path_of(source)) as file:
         if keywords is None:
             return pydicom.dcmread(file)
         return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
@@ -78,9 +71,16 @@ def load_dicom(path: Path, keywords: Sequence[str] | None = None) -> Dataset:
 class _BoundedReader(io.BufferedReader):
     """File reader that allocates at most the file's size; Python allocates whatever length a damaged element claims."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._file_size = path.stat().st_size
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._path = path
+        self._file_size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        super().__init__(file)  # type: ignore[arg-type]  # any file that can be read into a buffer
+
+    @property
+    def name(self) -> str:
+        """Path of the file, which pydicom takes for the dataset's `filename`."""
+        return str(self._path)
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size >= 0:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from .content import ImageSource, path_of
 from .dicom_file import as_radiograph_error, is_dicom, load_dicom
 
 _LABELED = re.compile(r"patient.?s\s+(?P<key>sex|age)\s*:(?P<value>.*)", re.IGNORECASE)
@@ -127,11 +128,12 @@ class Header(NamedTuple):
     """DICOM View Position in capitals, such as `PA`."""
 
 
-def read_header(path: Path | str) -> Header:
+def read_header(source: ImageSource) -> Header:
     """Read the header of an image file; its pixels are not checked.
 
     Args:
-        path: The file. Any file without the DICOM preamble counts as a picture.
+        source: The file, of which only the header is read, or its content. Any file without the DICOM preamble counts
+            as a picture.
 
     Returns:
         The header fields. The age is Patient's Age (0010,1010), or else computed from Patient's Birth Date (0010,0030)
@@ -146,11 +148,10 @@ def read_header(path: Path | str) -> Header:
         >>> header.source, header.sex, header.age
         ('DICOM CT, GE MEDICAL SYSTEMS RHAPSODE', '', 0.0)
     """
-    path = Path(path)
-    if not is_dicom(path):
+    if not is_dicom(source):
         return Header(_PICTURE)
-    with as_radiograph_error(path, "damaged DICOM header"):
-        dataset = load_dicom(path, _TAGS)
+    with as_radiograph_error(path_of(source), "damaged DICOM header"):
+        dataset = load_dicom(source, _TAGS)
         values = {keyword: _text(dataset, keyword) for keyword in _TAGS}
     sex = values["PatientSex"].upper()
     return Header(

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from anomalib_cxr.errors import RadiographError
 
+from .content import FileContent, ImageSource, open_source, path_of, read_content
 from .dicom import dicom_size, read_dicom
 from .dicom_file import is_dicom
 
@@ -26,7 +27,7 @@ _SIXTEEN_BIT = 65535.0
 _WHITE = {"1": 1.0, "L": 255.0, "F": 1.0} | dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N", "I"), _SIXTEEN_BIT)
 
 
-def read_radiograph(path: Path | str) -> torch.Tensor:
+def read_radiograph(source: ImageSource) -> torch.Tensor:
     """Read one radiograph; the format is recognized by the file's content, not by its name.
 
     DICOM files are read by :func:`anomalib_cxr.data.reading.dicom.read_dicom`, PNG, JPEG, TIFF and BMP files by Pillow:
@@ -36,7 +37,7 @@ def read_radiograph(path: Path | str) -> torch.Tensor:
     price: a 16-bit image with no value above 4095, one sixteenth of white, is read 16 times brighter.
 
     Args:
-        path: The file.
+        source: The file, or its content.
 
     Returns:
         Image of shape ``(1, H, W)``, float32 in [0, 1]. Dense tissue is bright in DICOM files; in other files the
@@ -55,11 +56,11 @@ def read_radiograph(path: Path | str) -> torch.Tensor:
         >>> image.shape, round(image.max().item(), 3)
         (torch.Size([1, 16, 32]), 0.2)
     """
-    path = Path(path)
-    image_size(path)  # checks the size before anything is decoded
-    if is_dicom(path):
-        return read_dicom(path)
-    values, white = _decode(path)
+    content = source if isinstance(source, FileContent) else read_content(source)
+    image_size(content)  # checks the size before anything is decoded
+    if is_dicom(content):
+        return read_dicom(content)
+    values, white = _decode(content)
     if white == _SIXTEEN_BIT and values.max() <= _TWELVE_BIT:
         white = _TWELVE_BIT
     intensities = values.astype(np.float32)
@@ -109,11 +110,11 @@ def read_mask(path: Path | str, *others: Path | str) -> torch.Tensor:
     return torch.from_numpy(mask)
 
 
-def image_size(path: Path | str) -> tuple[int, int]:
+def image_size(source: ImageSource) -> tuple[int, int]:
     """Return height and width of an image file, from its header only.
 
     Args:
-        path: The file.
+        source: The file, or its content.
 
     Returns:
         ``(H, W)`` in pixels.
@@ -128,11 +129,11 @@ def image_size(path: Path | str) -> tuple[int, int]:
         ...     image_size(Path(folder, "chest.png"))
         (16, 32)
     """
-    path = Path(path)
-    if is_dicom(path):
-        size = dicom_size(path)
+    path = path_of(source)
+    if is_dicom(source):
+        size = dicom_size(source)
     else:
-        with _open_image(path) as image:
+        with _open_image(source) as image:
             size = image.height, image.width
     if min(size) < MIN_SIDE:
         raise RadiographError(
@@ -146,14 +147,14 @@ def image_size(path: Path | str) -> tuple[int, int]:
     return size
 
 
-def intact_size(path: Path | str) -> tuple[int, int]:
+def intact_size(source: ImageSource) -> tuple[int, int]:
     """Check the checksums of a PNG file, and return its height and width.
 
     The file is read to its end but not decoded. This finds truncated and damaged files some twenty times as fast as
     :func:`read_radiograph`. Other formats have no checksums: only their header is read.
 
     Args:
-        path: The file.
+        source: The file, or its content.
 
     Returns:
         ``(H, W)`` in pixels.
@@ -168,8 +169,8 @@ def intact_size(path: Path | str) -> tuple[int, int]:
         ...     intact_size(Path(folder, "chest.png"))
         (16, 32)
     """
-    size = image_size(path)
-    with _open_image(Path(path)) as image:
+    size = image_size(source)
+    with _open_image(source) as image:
         image.verify()
     return size
 
@@ -183,10 +184,11 @@ def _too_large(path: Path, size: str) -> RadiographError:
 
 
 @contextmanager
-def _open_image(path: Path) -> Iterator[Image.Image]:
+def _open_image(source: ImageSource) -> Iterator[Image.Image]:
     """Open an image; any exception while it is open is converted to a `RadiographError`."""
+    path = path_of(source)
     try:
-        with Image.open(path) as image:
+        with open_source(source) as file, Image.open(file) as image:
             yield image
     except (RadiographError, MemoryError):
         raise
@@ -208,9 +210,10 @@ def _open_image(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _decode(path: Path) -> tuple[npt.NDArray[Any], float]:
+def _decode(source: ImageSource) -> tuple[npt.NDArray[Any], float]:
     """Return the gray values of a file, of shape ``(H, W)``, and the value of white."""
-    with _open_image(path) as image:
+    path = path_of(source)
+    with _open_image(source) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise RadiographError(path, f"{frames} frames", "a single image", "save the radiograph on its own")
@@ -228,8 +231,9 @@ def _decode(path: Path) -> tuple[npt.NDArray[Any], float]:
 
 
 def _read_mask_file(path: Path) -> npt.NDArray[np.bool_]:
-    image_size(path)
-    values, white = _decode(path)
+    content = read_content(path)
+    image_size(content)
+    values, white = _decode(content)
     highest = values.max()
     mask: npt.NDArray[np.bool_] = values > (0.5 if highest == 1 else white / 2)
     if highest > 0 and not mask.any():
