@@ -9,7 +9,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from anomalib_cxr.data.reading import radiograph
+from anomalib_cxr.data.reading import gray, limits
 from anomalib_cxr.data.reading.radiograph import image_size, intact_size, read_mask, read_radiograph
 from anomalib_cxr.errors import RadiographError
 
@@ -23,8 +23,8 @@ def save(path, values, mode=None, **options):
     return path
 
 
-def assert_reads(path, expected):
-    image = read_radiograph(path)
+def assert_reads(path, expected, white=None):
+    image = read_radiograph(path, white)
     assert image.dtype == torch.float32
     np.testing.assert_allclose(image.numpy(), expected[None], rtol=1e-6)
 
@@ -76,11 +76,33 @@ class TestSixteenBits:
         sixteen = read_radiograph(save(tmp_path / "16.png", GRAY.astype(np.uint16) * 257))
         torch.testing.assert_close(sixteen, eight, atol=1e-7, rtol=0)
 
-    @pytest.mark.parametrize(("highest", "white"), [(4095, 4095), (700, 4095), (4096, 65535), (65535, 65535)])
-    def test_white_follows_the_highest_value(self, tmp_path, highest, white):
+    @pytest.mark.parametrize("highest", [4095, 4094, 700])
+    def test_white_is_the_setting_whatever_the_values(self, tmp_path, highest):
         values = np.clip(RAMP * 100, 0, highest).astype(np.uint16)
-        values[0, 0] = highest
-        assert_reads(save(tmp_path / "a.png", values), values / white)
+        path = save(tmp_path / "a.png", values)
+        assert_reads(path, values / 4095, 4095)
+        assert_reads(path, values / 65535, 65535)
+
+    def test_values_above_the_stated_white_are_told(self, tmp_path):
+        path = save(tmp_path / "a.png", np.full((32, 24), 4096, np.uint16))
+        with pytest.raises(RadiographError, match=r"values from 4096 to 4096\n.*from 0 to 4095\n.*state the white"):
+            read_radiograph(path, 4095)
+
+    @pytest.mark.parametrize(("highest", "bits"), [(4095, 12), (4096, 13), (32767, 15)])
+    def test_bits_in_doubt_are_refused(self, tmp_path, highest, bits):
+        path = save(tmp_path / "a.png", np.full((32, 24), highest, np.uint16))
+        with pytest.raises(RadiographError, match=rf"values up to {highest}: {bits} bits(?s:.*)set sixteen_bit_white"):
+            read_radiograph(path)
+        assert image_size(path) == (32, 24)
+
+    def test_default_is_told_once(self, tmp_path, caplog, monkeypatch):
+        monkeypatch.setattr(gray, "_told", set())
+        path = save(tmp_path / "a.png", (RAMP * 80).astype(np.uint16))
+        with caplog.at_level("INFO"):
+            read_radiograph(path), read_radiograph(path)
+        assert [record.message for record in caplog.records if "white is 65535, the default" in record.message] == [
+            "16-bit pictures: white is 65535, the default; sixteen_bit_white is the setting"
+        ]
 
     def test_big_endian_tiff(self, tmp_path):
         values = (RAMP * 80).astype(">u2")
@@ -169,7 +191,7 @@ class TestSize:
 
     @pytest.mark.parametrize("read", [image_size, read_radiograph, read_mask])
     def test_too_large(self, tmp_path, monkeypatch, read):
-        monkeypatch.setattr(radiograph, "MAX_PIXELS", 700)
+        monkeypatch.setattr(limits, "MAX_PIXELS", 700)
         path = save(tmp_path / "a.png", GRAY)
         with pytest.raises(RadiographError, match=r"too large: 32 x 24 px\n.*at most 700 px"):
             read(path)
@@ -235,7 +257,7 @@ class TestRefused:
         path.write_bytes(path.read_bytes()[:1500])
         self.refuses(path, "truncated or damaged|not an image")
 
-    @pytest.mark.parametrize("suffix", [".tif", ".gif", ".png"])
+    @pytest.mark.parametrize("suffix", [".tif", ".png"])
     def test_several_frames(self, tmp_path, suffix):
         frames = [Image.fromarray(GRAY + np.uint8(shift)) for shift in range(3)]
         frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
