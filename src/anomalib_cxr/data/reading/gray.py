@@ -100,7 +100,7 @@ def _luminance(color: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the luminance; of gray stored as color exactly that gray."""
     red = color[..., 0]
     if all(np.array_equal(red, color[..., channel]) for channel in (1, 2)):
-        return red
+        return np.asarray(red)
     gray = np.empty(color.shape[:2], np.float32)
     for start in range(0, len(color), _ROWS):
         gray[start : start + _ROWS] = color[start : start + _ROWS].astype(np.float32) @ _LUMINANCE
@@ -116,7 +116,8 @@ def _on_black(path: Path, gray: npt.NDArray[Any], alpha: npt.NDArray[Any]) -> np
         raise RadiographError(
             path, "every pixel is transparent", "an opaque picture", "save it without transparency (alpha channel)"
         )
-    return np.multiply(gray, alpha, dtype=np.float32) / np.float32(opaque)
+    composed: npt.NDArray[np.float32] = np.multiply(gray, alpha, dtype=np.float32) / np.float32(opaque)
+    return composed
 
 
 def oriented(image: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

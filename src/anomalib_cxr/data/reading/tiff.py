@@ -129,7 +129,7 @@ def _name(photometric: object) -> str:
 
 def _white(page: TiffPage) -> float | None:
     """Return the greatest value by the file's own statement; None for 16 bits or more, of which any may be in use."""
-    if page.dtype.kind == "f":
+    if page.dtype is not None and page.dtype.kind == "f":
         return 1.0
     bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
     return float(2**bits - 1) if bits < 16 else None  # noqa: PLR2004
@@ -146,4 +146,4 @@ def _alpha(page: TiffPage, values: npt.NDArray[Any], n_color: int) -> npt.NDArra
 def _colors(page: TiffPage) -> npt.NDArray[np.uint16]:
     """Return the palette, of shape `(N, 3)`; some writers store 8 bits where TIFF 6.0 has 16."""
     colors = np.asarray(page.colormap, np.uint16).T
-    return colors * np.uint16(257) if colors.max() < 256 else colors  # noqa: PLR2004
+    return np.multiply(colors, 257 if colors.max() < 256 else 1, dtype=np.uint16)  # noqa: PLR2004
