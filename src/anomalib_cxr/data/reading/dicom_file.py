@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,17 +20,28 @@ from anomalib_cxr.errors import RadiographError
 from .content import ImageSource, open_source, path_of
 
 _MAX_INFLATED = 2**29  # bytes that a deflated file may hold: the pixels of the largest image, and as much again
+_HEAD = 2048  # bytes that are enough for the preamble, or for the first elements of a dataset
+_ELEMENTS = 3  # examined in a file without a preamble
+_FIRST_GROUPS = frozenset({0x0002, 0x0004, 0x0008})
+_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+# fmt: off
+_VRS = _LONG_VRS | frozenset({
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
+    b"ST", b"TM", b"UI", b"UL", b"US",
+})
+# fmt: on
 _MAX_MESSAGE = 200  # characters kept of pydicom's messages, which may quote a damaged value of any length
 
 
 def is_dicom(source: ImageSource) -> bool:
-    """Return whether a file has the DICOM preamble, whatever its name.
+    """Return whether a file is DICOM, whatever its name.
 
     Args:
         source: The file, or its content.
 
     Returns:
-        True for a DICOM file.
+        True for a file with the DICOM preamble, and for one without that begins with a dataset: old devices and
+        exports leave out the preamble and the file meta information.
 
     Raises:
         RadiographError: The file is missing, empty, or cannot be opened.
@@ -40,8 +52,34 @@ def is_dicom(source: ImageSource) -> bool:
         True
     """
     with open_source(source) as file:
-        head = file.read(132)
-    return head[128:] == b"DICM"
+        head = file.read(_HEAD)
+    return _has_preamble(head) or _is_dataset(head)
+
+
+def _has_preamble(head: bytes) -> bool:
+    return head[128:132] == b"DICM"
+
+
+def _is_dataset(head: bytes) -> bool:
+    """Return whether bytes begin with elements of DICOM, of the first groups, in rising order, with sound lengths."""
+    place, previous, elements = 0, (0, 0), 0
+    while elements < _ELEMENTS and place + 8 <= len(head):
+        group, number, vr, short = struct.unpack_from("<HH2sH", head, place)
+        if group not in _FIRST_GROUPS or (group, number) <= previous:
+            return False
+        if vr in _VRS:
+            is_long = vr in _LONG_VRS
+            if is_long and place + 12 > len(head):
+                return False
+            length = struct.unpack_from("<I", head, place + 8)[0] if is_long else short
+            place += (12 if is_long else 8) + length
+        else:  # implicit
+            length = struct.unpack_from("<I", head, place + 4)[0]
+            place += 8 + length
+        if length % 2 or length > len(head):
+            return False
+        previous, elements = (group, number), elements + 1
+    return elements >= _ELEMENTS
 
 
 def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None) -> Dataset:
@@ -63,9 +101,12 @@ def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None) -> Da
         128
     """
     with open_source(source) as opened, _BoundedReader(opened, path_of(source)) as file:
+        head = file.read(_HEAD)
+        file.seek(0)
+        force = not _has_preamble(head) and _is_dataset(head)
         if keywords is None:
-            return pydicom.dcmread(file)
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
+            return pydicom.dcmread(file, force=force)
+        return pydicom.dcmread(file, force=force, stop_before_pixels=True, specific_tags=list(keywords))
 
 
 class _BoundedReader(io.BufferedReader):

@@ -145,5 +145,7 @@ def _alpha(page: TiffPage, values: npt.NDArray[Any], n_color: int) -> npt.NDArra
 
 def _colors(page: TiffPage) -> npt.NDArray[np.uint16]:
     """Return the palette, of shape `(N, 3)`; some writers store 8 bits where TIFF 6.0 has 16."""
-    colors = np.asarray(page.colormap, np.uint16).T
-    return np.multiply(colors, 257 if colors.max() < 256 else 1, dtype=np.uint16)  # noqa: PLR2004
+    colors: npt.NDArray[np.uint16] = np.array(page.colormap, np.uint16).T
+    if colors.max() < 256:  # noqa: PLR2004
+        colors *= np.uint16(257)
+    return colors
