@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import BinaryIO
 
 import pydicom
 from pydicom.config import disable_value_validation
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from anomalib_cxr.errors import RadiographError
@@ -30,6 +32,8 @@ _VRS = _LONG_VRS | frozenset({
     b"ST", b"TM", b"UI", b"UL", b"US",
 })
 # fmt: on
+_QUOTED = re.compile(r"""['"]([^'"]*)['"]?""")
+_QUOTED_TYPES = frozenset({"Dataset", "FileDataset"})
 _MAX_MESSAGE = 200  # characters kept of pydicom's messages, which may quote a damaged value of any length
 
 
@@ -175,7 +179,8 @@ def as_radiograph_error(path: Path, reason: str) -> Iterator[None]:
 
     Args:
         path: The file that the error names.
-        reason: Description of the error; the original message follows it.
+        reason: Description of the error. The original message follows, up to the first value that it quotes: a damaged
+            length can make a patient's name part of any value.
 
     Raises:
         RadiographError: The block raises anything but this or a MemoryError.
@@ -196,7 +201,15 @@ def as_radiograph_error(path: Path, reason: str) -> Iterator[None]:
     except Exception as error:
         raise RadiographError(
             path,
-            f"{reason}: {str(error)[:_MAX_MESSAGE] or type(error).__name__}",
+            f"{reason}: {_without_values(str(error)) or type(error).__name__}",
             "a complete DICOM file (PS3.10) with valid values",
             "export or download the file again",
         ) from error
+
+
+def _without_values(message: str) -> str:
+    for quoted in _QUOTED.finditer(message):
+        if quoted[1] not in _QUOTED_TYPES and tag_for_keyword(quoted[1]) is None:
+            message = f"{message[: quoted.start()]}..."
+            break
+    return "".join(character if character.isprintable() else " " for character in message[:_MAX_MESSAGE])

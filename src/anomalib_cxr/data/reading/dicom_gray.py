@@ -21,6 +21,7 @@ from anomalib_cxr.errors import RadiographError
 from .dicom_pixels import MAX_BITS, Bits
 from .subject import statement, tag_text
 
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _Numbers = npt.NDArray[np.float64]
 
 
@@ -115,9 +116,18 @@ def _apply_voi(path: Path, dataset: Dataset, modality: _Range) -> _Numbers:
     window = Dataset()
     window.PhotometricInterpretation, window.BitsStored, window.PixelRepresentation = "MONOCHROME2", 1, 0
     window.WindowCenter, window.WindowWidth = center, width
-    window.VOILUTFunction = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    window.VOILUTFunction = _voi_function(path, dataset)
     windowed: _Numbers = np.clip(apply_windowing(values, window), 0.0, 1.0)
     return windowed
+
+
+def _voi_function(path: Path, dataset: Dataset) -> str:
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in _FUNCTIONS:
+        raise RadiographError(
+            path, statement("VOILUTFunction", function), ", ".join(_FUNCTIONS), "correct the tag, or leave the file out"
+        )
+    return function
 
 
 def _apply_lut(path: Path, table: Dataset, values: _Numbers, *, signed: bool) -> tuple[_Numbers, float]:

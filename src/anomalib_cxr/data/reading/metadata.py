@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import UID
 
 from .content import ImageSource, path_of
 from .dicom_file import as_radiograph_error, is_dicom, load_dicom
@@ -105,6 +108,8 @@ _TAGS = (
     *("Modality", "Manufacturer", "ManufacturerModelName", "StudyInstanceUID", "SOPInstanceUID", "PatientID"),
     *("PatientName", "PatientSex", "PatientAge", "PatientBirthDate", "StudyDate", "ViewPosition"),
 )
+_MAX_CHARACTERS = {"AS": 4, "CS": 16, "DA": 8, "LO": 64, "PN": 64}
+"""Length of a value by its VR, PS3.5 table 6.2-1; of a name that of each of its three groups."""
 
 
 class Header(NamedTuple):
@@ -132,12 +137,14 @@ def read_header(source: ImageSource) -> Header:
     """Read the header of an image file; its pixels are not checked.
 
     Args:
-        source: The file, of which only the header is read, or its content. Any file without the DICOM preamble counts
-            as a picture.
+        source: The file, of which only the header is read, or its content. Any file that is not
+            DICOM counts as a picture.
 
     Returns:
-        The header fields. The age is Patient's Age (0010,1010), or else computed from Patient's Birth Date (0010,0030)
-        and Study Date (0008,0020). A missing modality or manufacturer is `unknown`.
+        The header fields. A text has at most the length of its value representation (PS3.5 6.2), and is empty if it is
+        damaged: with control characters, or of another representation. An invalid UID is empty. The age is Patient's
+        Age (0010,1010), or else computed from Patient's Birth Date (0010,0030) and Study Date (0008,0020). A missing
+        modality or manufacturer is `unknown`.
 
     Raises:
         RadiographError: The file is missing or empty, or is a DICOM file with a damaged header.
@@ -167,11 +174,25 @@ def read_header(source: ImageSource) -> Header:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    """Return a value as one line of printable text with single blanks."""
-    value = dataset.get(keyword)
-    parts = value if isinstance(value, MultiValue) else [value or ""]
-    text = " ".join(map(str, parts))
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    """Return a value as one line of text, if it is one by its value representation (VR, PS3.5 6.2), else nothing.
+
+    A flipped bit in the length of an element makes the elements behind it, such as the patient's name, part of its
+    value, with the control characters of their tags.
+    """
+    vr = dictionary_VR(keyword)
+    element = dataset.get(tag_for_keyword(keyword))
+    if element is None or vr != element.VR:
+        return ""
+    parts = element.value if isinstance(element.value, MultiValue) else [element.value]
+    text = " ".join("" if part is None else str(part).strip() for part in parts).strip("\0 ")
+    if vr == "UI":
+        return text if UID(text).is_valid else ""
+    if any(unicodedata.category(character) == "Cc" and not character.isspace() for character in text):
+        return ""
+    limit = _MAX_CHARACTERS[vr]
+    groups = text.split("=") if vr == "PN" else [text]
+    printable = ("".join(character if character.isprintable() else " " for character in group) for group in groups)
+    return "=".join(" ".join(group.split())[:limit] for group in printable)
 
 
 def _source(modality: str, manufacturer: str, model: str) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom import dcmread, dcmwrite
 from pydicom.data import get_testdata_file
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from anomalib_cxr.data.reading.metadata import (
     ClinicalReading,
@@ -19,6 +22,7 @@ from anomalib_cxr.data.reading.metadata import (
     read_clinical_reading,
     read_header,
 )
+from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
 
 TAGS = {
@@ -152,11 +156,56 @@ class TestPatient:
         path = write(PatientBirthDate="born 1970", PatientAge="old", PatientID="x" * 99, PatientName="a^b^c^d^e^f^g")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert read_header(path).patient_id == "x" * 99
+            assert read_header(path).patient_id == "x" * 64
 
 
 def test_view_position_in_capitals(write):
     assert read_header(write(ViewPosition="ll")).view_position == "LL"
+
+
+TEXTS = ["Modality", "Manufacturer", "ManufacturerModelName", "PatientID", "StudyInstanceUID", "ViewPosition"]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("keyword", TEXTS)
+def test_no_flipped_bit_of_a_length_carries_the_patient_elsewhere(write, keyword, syntax):
+    secrets = {"PatientName": "Secret^Person", "PatientBirthDate": "19010203"}
+    secrets |= {} if keyword == "PatientID" else {"PatientID": "SECRET-ID"}
+    path = write(**secrets)
+    dataset = dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    implicit = syntax == ImplicitVRLittleEndian
+    dcmwrite(path, dataset, implicit_vr=implicit, little_endian=True, enforce_file_format=True)
+    content = path.read_bytes()
+    tag = tag_for_keyword(keyword)
+    at = content.index(struct.pack("<HH", tag >> 16, tag & 0xFFFF), 132) + (4 if implicit else 6)
+    for bit in range(32 if implicit else 16):
+        damaged = bytearray(content)
+        damaged[at + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        for read in (read_header, read_radiograph):
+            try:
+                found = read(path)
+            except RadiographError as error:
+                texts = [error.reason]
+            else:
+                texts = (
+                    [found.source, found.study_uid, found.sop_uid, found.view_position] if read is read_header else []
+                )
+            assert not any(secret in text for secret in ("Secret", "SECRET", "19010203") for text in texts)
+            assert all(len(text) < 400 for text in texts)
+
+
+@pytest.mark.parametrize("uid", ["1.2.3" + "4" * 70, "1.2.drop", "garbage"])
+def test_garbage_in_the_uids(write, uid):
+    header = read_header(write(SOPInstanceUID=uid, StudyInstanceUID=uid))
+    assert (header.sop_uid, header.study_uid) == ("", "")
+
+
+def test_texts_are_bounded_by_their_vr(write):
+    header = read_header(write(Manufacturer="m" * 500, Modality="C" * 300, PatientName="=".join(["n" * 100] * 3)))
+    assert header.source.startswith(f"DICOM {'C' * 16}, {'m' * 64}")
+    assert header.patient_name == "=".join(["n" * 64] * 3)
 
 
 class TestDamaged:
