@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser
 
 from anomalib_cxr.benchmark.plan.grid import DataConfig, SystemConfig, YamlDict, with_root
 from anomalib_cxr.utils.command_line import Parser, verb_parser
+from anomalib_cxr.utils.settings import SixteenBitWhite
 
 from ._version import __version__
 from .errors import CxrError, SettingError, require_extra
@@ -142,17 +143,20 @@ def segment_train(
     logger.info("Segmenter and figures: %s", output)
 
 
-def segment_predict(segmenter: Path, root: Path, predicted_masks: Path | None = None) -> None:
+def segment_predict(
+    segmenter: Path, root: Path, predicted_masks: Path | None = None, sixteen_bit_white: SixteenBitWhite | None = None
+) -> None:
     """Predict lung masks for the X-rays of a data set that have none; resumes an interrupted run.
 
     Args:
         segmenter: Segmenter file, the segmenter.pt of `segment train`.
         root: Folder of the data set.
         predicted_masks: Folder of the predicted masks; by default `predicted_masks` in the root.
+        sixteen_bit_white: White of 16-bit images, such as 4095 for the 12 bits of a detector.
     """
     from anomalib_cxr.segmentation.prediction import predict_for_root  # noqa: PLC0415
 
-    prediction = predict_for_root(root, segmenter, predicted_masks)
+    prediction = predict_for_root(root, segmenter, predicted_masks, sixteen_bit_white)
     logger.info("%d lung masks written", prediction.written)
     prediction.refuse_offenders()
 
@@ -168,6 +172,7 @@ def calibrate(
     prevalence: float = 0.05,
     by: Literal["none", "hospital", "sex", "age"] = "none",
     segmenter: Path | None = None,
+    sixteen_bit_white: SixteenBitWhite | None = None,
     device: str = "CPU",
     seed: int = 0,
 ) -> None:
@@ -189,9 +194,11 @@ def calibrate(
         prevalence: Share of sick people among those screened, for the probabilities.
         by: One threshold for all, or one per hospital, sex or age group.
         segmenter: Lung segmenter file; by default one is trained on the lung masks of the training images.
+        sixteen_bit_white: White of the 16-bit images of a table, such as 4095; by default that of the training.
         device: OpenVINO device.
         seed: Seed of the input quality check and of the training of the segmenter.
     """
+    from anomalib_cxr.deploy.runtime import graph_of, read_white  # noqa: PLC0415
     from anomalib_cxr.screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
     from anomalib_cxr.screening.calibration.record import CalibrationTarget  # noqa: PLC0415
     from anomalib_cxr.screening.calibration_data import (  # noqa: PLC0415
@@ -210,8 +217,9 @@ def calibrate(
             "give --config with a file of configs/data, or --table",
         )
     settings = None if data is None else with_root(data, root)
-    labeled = labeled_by_table(table) if table else labeled_by_datamodule(settings or {}, parts)
     folder = ensure_exported(model)
+    white = read_white(graph_of(folder)) if sixteen_bit_white is None else sixteen_bit_white
+    labeled = labeled_by_table(table, white) if table else labeled_by_datamodule(settings or {}, parts)
     calibration = calibrate_exported(
         folder, labeled, target, segmenter=segmenter, data=settings or str(table), device=device, seed=seed
     )

@@ -44,7 +44,13 @@ def export_whole(export: Callable[..., Path], export_root: Path | str, *args: An
     return target / written.name
 
 
-def export_openvino(export: Callable[..., Path], export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
+def export_openvino(
+    export: Callable[..., Path],
+    export_root: Path | str,
+    *args: Any,
+    sixteen_bit_white: int | None = None,
+    **kwargs: Any,
+) -> Path:
     """Export to OpenVINO, with operations marked to be computed in float32 (:mod:`anomalib_cxr.deploy.openvino_graph`).
 
     Quantized operations, and the convolutions of `FP16`, are exempt.
@@ -53,6 +59,7 @@ def export_openvino(export: Callable[..., Path], export_root: Path | str, *args:
         export: anomalib's `ExportMixin.to_openvino`.
         export_root: Folder of the export.
         *args: Further arguments of `export`.
+        sixteen_bit_white: White of 16-bit images in the training, noted in the graph.
         **kwargs: Further named arguments of `export`.
 
     Returns:
@@ -65,7 +72,7 @@ def export_openvino(export: Callable[..., Path], export_root: Path | str, *args:
         half_weights = kwargs.get("compression_type") == CompressionType.FP16
         # Compressed here and not by anomalib: matrices are compared in full precision.
         model = export(folder, *args, **kwargs | ({"compression_type": None} if half_weights else {}))
-        finalize_graph(model, half_weights=half_weights)
+        finalize_graph(model, half_weights=half_weights, sixteen_bit_white=sixteen_bit_white)
         return model
 
     return export_whole(export_and_finalize, export_root, *args, **kwargs)

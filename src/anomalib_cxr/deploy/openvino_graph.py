@@ -19,6 +19,8 @@ from openvino import opset13 as op
 
 CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData"})
 """Operations that tolerate less than float32, in models that are to be small or fast."""
+WHITE = ["anomalib_cxr", "sixteen_bit_white"]
+"""Place of the white of 16-bit images in the model's own information (`rt_info`)."""
 _MARK = {"name": "precise", "version": "0"}
 
 
@@ -55,15 +57,18 @@ def _is_marked(layer: ET.Element) -> bool:
     return any(attribute.get("name") == _MARK["name"] for attribute in layer.iterfind("rt_info/attribute"))
 
 
-def finalize_graph(model: Path, *, half_weights: bool = False) -> None:
-    """Share matrices and mark operations of an OpenVINO model, in place.
+def finalize_graph(model: Path, *, half_weights: bool = False, sixteen_bit_white: int | None = None) -> None:
+    """Share matrices and mark operations of an OpenVINO model, in place, and note how its images were read.
 
     Args:
         model: Its `.xml` file; the weights lie beside it.
         half_weights: Whether to store weights in half precision, and to leave the precision of convolutions open.
+        sixteen_bit_white: White of 16-bit images in the training.
     """
     network = openvino.Core().read_model(model)
     share_transposed(network)
+    if sixteen_bit_white is not None:
+        network.set_rt_info(str(sixteen_bit_white), WHITE)
     replace_graph(network, model, () if not half_weights else CONVOLUTIONS, half_weights=half_weights)
 
 

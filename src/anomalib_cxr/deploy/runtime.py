@@ -16,7 +16,7 @@ from openvino import opset13 as op
 
 from anomalib_cxr.errors import ScreeningError
 
-from .openvino_graph import replace_graph, unmarked_types
+from .openvino_graph import WHITE, replace_graph, unmarked_types
 
 GRAPH = "model.xml"
 """Name of the graph in the folder of an exported model."""
@@ -169,3 +169,16 @@ def read_threshold(graph: Path) -> float | None:
         if node.get_friendly_name() == _THRESHOLD:
             return float(node.data.reshape(-1)[0])
     return None
+
+
+def read_white(graph: Path) -> int | None:
+    """Return the white of 16-bit images in the training of an exported model.
+
+    Args:
+        graph: The `model.xml`.
+
+    Returns:
+        The white; None for the reader's default.
+    """
+    network = openvino.Core().read_model(graph)
+    return int(network.get_rt_info(WHITE).value) if network.has_rt_info(WHITE) else None

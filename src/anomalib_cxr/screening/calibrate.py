@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
-from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, write_threshold
+from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, read_white, write_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError
 from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure, save_figure
 from anomalib_cxr.functional import antialiased_resize
@@ -84,6 +84,7 @@ def calibrate(
     """
     graph = graph_of(model)
     _refuse_too_few(labeled, target)
+    _refuse_other_white(graph, labeled)
     for left_over in graph.parent.glob(f"{_UNFINISHED}*"):  # of a calibration that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     with TemporaryDirectory(dir=graph.parent, prefix=_UNFINISHED) as name:
@@ -107,6 +108,7 @@ def calibrate(
             counts=_counts(table),
             validated=_validated_range(scored),
             data=data,
+            sixteen_bit_white=labeled.sixteen_bit_white,
             seed=seed,
             **code_record(),
         )
@@ -145,6 +147,16 @@ def reliability_figure(calibration: Calibration) -> Figure:
     return figure
 
 
+def _refuse_other_white(graph: Path, labeled: LabeledImages) -> None:
+    learned = read_white(graph)
+    if labeled.sixteen_bit_white != learned:
+        raise ScreeningError(
+            f"labeled images with sixteen_bit_white = {labeled.sixteen_bit_white}",
+            f"{learned}, as the model was trained",
+            "set it in the data module or by --sixteen_bit_white of a table, or train with the other value",
+        )
+
+
 def _refuse_too_few(labeled: LabeledImages, target: CalibrationTarget) -> None:
     """Refuse, before anything is computed, images that are too few."""
     n_sick = int(labeled.images.is_sick.sum())
@@ -164,20 +176,22 @@ def _fit_pipeline(
 ) -> ScreeningPipeline:
     """Export the segmenter, and fit the input check."""
     references = labeled.references[:MAX_REFERENCES]
-    network = load_segmenter(segmenter) if segmenter else _train_segmenter(references, labeled.masks, seed)
+    network = load_segmenter(segmenter) if segmenter else _train_segmenter(references, labeled, seed)
     export_segmenter(network, folder / SEGMENTER_GRAPH)
     lungs = ExportedSegmenter(folder / SEGMENTER_GRAPH, device)
     images = [
-        lungs.downsample(read_radiograph(path)) for path in track(references, "Healthy references", transient=True)
+        lungs.downsample(read_radiograph(path, labeled.sixteen_bit_white))
+        for path in track(references, "Healthy references", transient=True)
     ]
     reduced = torch.stack(images)  # (N, 1, S, S)
     input_check = fit_input_check(reduced, np.concatenate([lungs(part) for part in torch.split(reduced, 16)]), seed)
     input_check.save(folder / INPUT_CHECK)
-    return ScreeningPipeline(ExportedModel(folder / graph, device), lungs, input_check)
+    white = labeled.sixteen_bit_white
+    return ScreeningPipeline(ExportedModel(folder / graph, device), lungs, input_check, sixteen_bit_white=white)
 
 
-def _train_segmenter(references: Sequence[Path], masks: Sequence[tuple[str, ...]], seed: int) -> LungSegmenter:
-    pairs = [(path, files) for path, files in zip(references, masks, strict=False) if files]
+def _train_segmenter(references: Sequence[Path], labeled: LabeledImages, seed: int) -> LungSegmenter:
+    pairs = [(path, files) for path, files in zip(references, labeled.masks, strict=False) if files]
     if not pairs:
         raise DatasetError(
             f"{len(references)} healthy references without a lung mask, and no segmenter",
@@ -186,7 +200,8 @@ def _train_segmenter(references: Sequence[Path], masks: Sequence[tuple[str, ...]
         )
     logger.info("No segmenter given: one is trained on the lung masks of %d references.", len(pairs))
     size = (_SEGMENTER_SIDE, _SEGMENTER_SIDE)
-    images = torch.cat([antialiased_resize(2 * read_radiograph(path)[None] - 1, size) for path, _ in pairs])
+    white = labeled.sixteen_bit_white
+    images = torch.cat([antialiased_resize(2 * read_radiograph(path, white)[None] - 1, size) for path, _ in pairs])
     lungs = torch.cat([antialiased_resize(read_mask(*files)[None, None].float(), size) for _, files in pairs])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

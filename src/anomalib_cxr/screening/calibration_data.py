@@ -88,6 +88,8 @@ class LabeledImages(NamedTuple):
     """Healthy images that the input check is fitted to."""
     masks: list[tuple[str, ...]]
     """Files of the lung masks of each reference, to be merged; empty where there are none."""
+    sixteen_bit_white: int | None = None
+    """White of 16-bit images."""
 
 
 def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) -> LabeledImages:
@@ -121,16 +123,19 @@ def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) ->
         }
     )
     masks = list(training.roi_mask_paths) if "roi_mask_paths" in training else [()] * len(training)
-    return LabeledImages(images.reset_index(drop=True), [Path(path) for path in training.image_path], masks)
+    references = [Path(path) for path in training.image_path]
+    white = getattr(datamodule, "sixteen_bit_white", None)
+    return LabeledImages(images.reset_index(drop=True), references, masks, white)
 
 
-def labeled_by_table(table: Path) -> LabeledImages:
+def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> LabeledImages:
     """Return the images of a table, with its healthy ones as references.
 
     Args:
         table: CSV file with the columns `image` (path relative to the table), `label` (normal or sick), and where known
             `hospital`, `sex` (a word that begins with M or F) and `age` (years). None of the images may have been used
             for training the model.
+        sixteen_bit_white: White of 16-bit images, as the model learned them.
 
     Returns:
         The labeled images.
@@ -153,7 +158,7 @@ def labeled_by_table(table: Path) -> LabeledImages:
             "correct the table",
             {reason: files for reason, files in offenders.items() if files},
         )
-    verify_radiographs(paths)
+    verify_radiographs(paths, sixteen_bit_white)
     images = pd.DataFrame(
         {
             "path": paths,
@@ -164,7 +169,7 @@ def labeled_by_table(table: Path) -> LabeledImages:
         }
     )
     healthy = list(images.path[~images.is_sick])
-    return LabeledImages(images, healthy, [()] * len(healthy))
+    return LabeledImages(images, healthy, [()] * len(healthy), sixteen_bit_white)
 
 
 def _read(table: Path) -> pd.DataFrame:

@@ -56,6 +56,7 @@ class Case:
         sex: `M`, `F`, or empty.
         age: Age in years, or None.
         height: Height of the image in pixels, or None where it cannot be read.
+        sixteen_bit_white: White of 16-bit images, as the file was read; None for the reader's default.
         width: Width of the image in pixels, or None where it cannot be read.
         heatmap: Heatmap over the X-ray, relative to the folder of the worklist; empty where there is none.
         layers: Stem of the heatmap alone, `<stem>-heat.png`, and of the lungs, `<stem>-lungs.png`, 8-bit gray; empty
@@ -85,6 +86,7 @@ class Case:
     age: float | None = None
     height: int | None = None
     width: int | None = None
+    sixteen_bit_white: int | None = None
     heatmap: str = ""
     layers: str = ""
     model: str = ""

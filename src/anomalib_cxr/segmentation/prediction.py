@@ -49,7 +49,12 @@ class Prediction(NamedTuple):
             )
 
 
-def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: Path | str) -> Prediction:
+def predict_masks(
+    images: Sequence[Path | str],
+    folder: Path | str,
+    segmenter: Path | str,
+    sixteen_bit_white: int | None = None,
+) -> Prediction:
     """Predict the lung masks that a folder lacks, and write them as PNG of 0 and 255 in the size of the X-ray.
 
     Files are written atomically, so that an interrupted prediction can be continued. X-rays without plausible lungs get
@@ -61,6 +66,7 @@ def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: P
             without suffix, must differ. Pass only those without a true mask.
         folder: Folder of the masks; it is created if missing.
         segmenter: File of a trained segmenter.
+        sixteen_bit_white: White of 16-bit images.
 
     Returns:
         Number of masks written, and the X-rays that have none.
@@ -77,7 +83,7 @@ def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: P
             masks.path.mkdir(parents=True, exist_ok=True)
             with FileLock(masks.path / ".lock"):
                 masks.record_segmenter(Path(segmenter))
-                return _predict_missing(images, masks, network.to(fastest_device()))
+                return _predict_missing(images, masks, network.to(fastest_device()), sixteen_bit_white)
     except OSError as error:
         raise DatasetError(
             f"{folder}: cannot be written ({error})",
@@ -87,13 +93,19 @@ def predict_masks(images: Sequence[Path | str], folder: Path | str, segmenter: P
     return _result(0, {NO_LUNGS: masks.without_lungs(images)})
 
 
-def predict_for_root(root: Path | str, segmenter: Path | str, folder: Path | str | None = None) -> Prediction:
+def predict_for_root(
+    root: Path | str,
+    segmenter: Path | str,
+    folder: Path | str | None = None,
+    sixteen_bit_white: int | None = None,
+) -> Prediction:
     """Predict the lung masks of all X-rays of a data folder that have none; see :func:`predict_masks`.
 
     Args:
         root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.sources.layouts`, or NIH ChestX-ray14.
         segmenter: File of a trained segmenter.
         folder: Folder of the masks; None for `predicted_masks` in the root.
+        sixteen_bit_white: White of 16-bit images.
 
     Returns:
         Number of masks written, and the X-rays that have none.
@@ -107,13 +119,15 @@ def predict_for_root(root: Path | str, segmenter: Path | str, folder: Path | str
         without = [Path(path) for path in find_images(root)]
     else:
         without = [files.image for files in find_radiographs(root) if not files.masks]
-    return predict_masks(without, root / DEFAULT_FOLDER if folder is None else folder, segmenter)
+    return predict_masks(without, root / DEFAULT_FOLDER if folder is None else folder, segmenter, sixteen_bit_white)
 
 
-def _predict_missing(images: Sequence[Path | str], masks: MaskFolder, network: LungSegmenter) -> Prediction:
+def _predict_missing(
+    images: Sequence[Path | str], masks: MaskFolder, network: LungSegmenter, white: int | None
+) -> Prediction:
     """Predict the masks that no other process has predicted before this one got the lock."""
     missing = masks.missing(images)
-    reasons = list(_map_threads(partial(_predict, masks=masks, network=network), missing))
+    reasons = list(_map_threads(partial(_predict, masks=masks, network=network, white=white), missing))
     offenders: dict[str, list[Path]] = defaultdict(list, {NO_LUNGS: masks.without_lungs(images)})
     for image, reason in zip(missing, reasons, strict=True):
         if reason is not None:
@@ -136,10 +150,10 @@ def _map_threads(predict: Callable[[Path], str | None], images: Sequence[Path]) 
         pool.shutdown(cancel_futures=True)
 
 
-def _predict(image: Path, masks: MaskFolder, network: LungSegmenter) -> str | None:
+def _predict(image: Path, masks: MaskFolder, network: LungSegmenter, white: int | None) -> str | None:
     """Write the mask of one X-ray, or return the reason why there is none."""
     try:
-        lungs = segment_lungs(network, read_radiograph(image))
+        lungs = segment_lungs(network, read_radiograph(image, white))
     except RadiographError as error:
         return error.reason
     if not is_plausible(lungs):

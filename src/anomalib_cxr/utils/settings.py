@@ -70,6 +70,7 @@ PositiveInt = Annotated[int, at_least(1)]
 NonNegativeInt = Annotated[int, at_least(0)]
 PositiveFloat = Annotated[float, Range("> 0 and finite", lambda value: _is_number(value) and value > 0)]
 NonNegativeFloat = Annotated[float, Range(">= 0 and finite", lambda value: _is_number(value) and value >= 0)]
+SixteenBitWhite = Annotated[int, between(255, 65535)]
 Betas = Annotated[tuple[float, float], Range("two numbers in [0, 1)", _are_betas)]
 
 

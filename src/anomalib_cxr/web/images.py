@@ -82,7 +82,9 @@ class CaseImages:
         if kind == "xray":
             from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch delays the start
 
-            gray = (read_radiograph(case.path)[0].numpy() * 255).round().astype(np.uint8)  # (H, W)
+            gray = (
+                (read_radiograph(case.path, case.sixteen_bit_white)[0].numpy() * 255).round().astype(np.uint8)
+            )  # (H, W)
             return _png(_reduced(Image.fromarray(gray), MAX_XRAY))
         if kind == "thumbnail":
             return _png(_reduced(self._layer(case.heatmap, "RGB"), MAX_THUMBNAIL))
@@ -99,7 +101,7 @@ class CaseImages:
         if not name or not path.is_relative_to(self.folder) or not path.is_file():
             raise ImageUnavailableError("There is no such image of this X-ray.")
         image_size(path)  # refuses what is no image, or too large
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             decoded: Image.Image = image.convert(mode)
         return decoded
 

@@ -11,8 +11,16 @@ import openvino
 import pytest
 from anomalib.deploy import OpenVINOInferencer
 
-from anomalib_cxr.deploy.openvino_graph import mark_precise, unmarked_types
-from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, read_threshold, write_threshold
+from anomalib_cxr.deploy.openvino_graph import finalize_graph, mark_precise, unmarked_types
+from anomalib_cxr.deploy.runtime import (
+    ExportedModel,
+    graph_of,
+    hash_of,
+    hash_of_model,
+    read_threshold,
+    read_white,
+    write_threshold,
+)
 from anomalib_cxr.errors import ScreeningError
 
 from ..models.xrays import smooth_images
@@ -124,6 +132,13 @@ class TestThreshold:
             write_threshold(graph, 0.5)
         assert hash_of_model(graph) == before
         assert sorted(path.name for path in graph.parent.iterdir()) == ["model.bin", "model.xml"]
+
+
+def test_white_of_sixteen_bit_images_stays_through_a_calibration(graph):
+    assert read_white(graph) is None
+    finalize_graph(graph, sixteen_bit_white=4095)
+    write_threshold(graph, 0.3)
+    assert read_white(graph) == 4095
 
 
 class TestRefused:

@@ -150,6 +150,10 @@ class TestRefused:
             model, labeled, target, segmenter_path, r"18 normal and 20 sick images .*\n.*at least 299 sick ones"
         )
 
+    def test_images_read_otherwise_than_in_the_training(self, model, labeled, segmenter_path):
+        other = labeled._replace(sixteen_bit_white=4095)
+        self.refuse(model, other, TARGET, segmenter_path, r"sixteen_bit_white = 4095\n.*None, as the model was trained")
+
     def test_no_normal_ones(self, model, labeled, segmenter_path):
         only_sick = labeled._replace(images=labeled.images[labeled.images.is_sick].reset_index(drop=True))
         self.refuse(model, only_sick, TARGET, segmenter_path, r"0 normal and 20 sick images")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,7 @@ from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
 from anomalib_cxr.data.sources.samples import check_normal_images, make_samples, select_sources
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
 from anomalib_cxr.data.sources.splits import Protocol, assign_splits, describe_splits
-from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, check_settings
+from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, SixteenBitWhite, check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,9 @@ class RoiDataModule(AnomalibDataModule):
         segmenter: File of the lung segmenter, with masks `predict` only.
         predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Its masks are used for
             images without a true mask, whatever `masks` is.
+        sixteen_bit_white: White of 16-bit PNG and TIFF files, such as 4095 for the 12 bits of a detector. None is
+            65535, and refuses files without any value above half of that, since they may hold fewer bits. The model
+            remembers it.
         cache: Decode each image once instead of each epoch, and keep images and masks at the model's size in
             `cache_folder`. Augmentations before the model's resizing need the original, which is then read from its
             file; let them begin with the model's own `Resize` to use the cache.
@@ -106,6 +110,7 @@ class RoiDataModule(AnomalibDataModule):
         split_table: Path | str | None = None,
         segmenter: Path | str | None = None,
         predicted_masks: Path | str | None = None,
+        sixteen_bit_white: SixteenBitWhite | None = None,
         cache: bool = True,
         cache_folder: Path | str | None = None,
         cache_gigabytes: NonNegativeFloat = 20.0,
@@ -138,6 +143,7 @@ class RoiDataModule(AnomalibDataModule):
         self.split_table = split_table
         self.segmenter = segmenter
         self.predicted_masks = self.root / DEFAULT_FOLDER if predicted_masks is None else Path(predicted_masks)
+        self.sixteen_bit_white = sixteen_bit_white
         self.cache = cache
         self.cache_folder = None if cache_folder is None else Path(cache_folder)
         self.cache_gigabytes = cache_gigabytes
@@ -156,7 +162,9 @@ class RoiDataModule(AnomalibDataModule):
 
         samples = self.list_samples()
         without = samples[samples.roi_mask_paths.map(len) == 0]
-        prediction = predict_masks(list(without.image_path), self.predicted_masks, self.segmenter)
+        prediction = predict_masks(
+            list(without.image_path), self.predicted_masks, self.segmenter, self.sixteen_bit_white
+        )
         logger.info("%d lung masks predicted into %s", prediction.written, self.predicted_masks)
         for reason, images in prediction.offenders.items():
             logger.warning("No lung mask for %d images: %s; such as %s", len(images), reason, images[0])
@@ -208,8 +216,8 @@ class RoiDataModule(AnomalibDataModule):
         """
         cache = self._open_cache()
         if cache is None:
-            return verify_samples(samples, self.on_error, read_size)
-        problems = cache.fill(list(sample_paths(samples)))
+            return verify_samples(samples, self.on_error, read_size, self.sixteen_bit_white)
+        problems = cache.fill(list(sample_paths(samples, self.sixteen_bit_white)))
         logger.info("Cache of %d decoded images: %s", len(samples), cache.directory)
         return drop_unusable(samples, problems, self.on_error)
 
@@ -231,7 +239,8 @@ class RoiDataModule(AnomalibDataModule):
         cache = self._open_cache()
         subsets = (self.train_data, self.val_data, self.test_data)
         if cache is not None:  # filled by the verification, but for a data module whose model has changed since
-            cache.fill(list(dict.fromkeys(files for subset in subsets for files in sample_paths(subset.samples))))
+            tables = (sample_paths(subset.samples, self.sixteen_bit_white) for subset in subsets)
+            cache.fill(list(dict.fromkeys(chain.from_iterable(tables))))
         for subset in subsets:
             subset.cache = cache
 
@@ -239,6 +248,8 @@ class RoiDataModule(AnomalibDataModule):
         samples = self.make_samples()
         logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.seed, describe_splits(samples))
         subsets = {split: samples[samples.split == split] for split in ("train", "val", "test")}
-        self.train_data = RoiDataset(subsets["train"])
-        self.val_data = RoiDataset(subsets["val"])
-        self.test_data = copy.deepcopy(self.val_data) if subsets["test"].empty else RoiDataset(subsets["test"])
+        datasets = {
+            split: RoiDataset(table, sixteen_bit_white=self.sixteen_bit_white) for split, table in subsets.items()
+        }
+        self.train_data, self.val_data = datasets["train"], datasets["val"]
+        self.test_data = copy.deepcopy(self.val_data) if subsets["test"].empty else datasets["test"]

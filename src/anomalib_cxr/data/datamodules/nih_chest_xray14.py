@@ -103,7 +103,7 @@ class NihChestXray14(RoiDataModule):
             DatasetError: If the folder or its files cannot be used, or are too few.
         """
         drawn = self.list_samples()
-        usable = self.verify(self._with_needed_masks(drawn), intact_size)
+        usable = self.verify(self._with_needed_masks(drawn), lambda paths: intact_size(paths.image))
         lost = {*zip(drawn.split, drawn.label, strict=True)} - {*zip(usable.split, usable.label, strict=True)}
         if lost:
             raise DatasetError(

@@ -32,6 +32,7 @@ class RoiDataset(AnomalibDataset):
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
         augmentations: Applied to image, lung mask and lesion mask together. The image has ONE channel there.
+        sixteen_bit_white: White of 16-bit images.
 
     Attributes:
         has_roi_masks: True if items have `roi_mask`: all or none do, since a batch cannot hold both.
@@ -49,8 +50,14 @@ class RoiDataset(AnomalibDataset):
         (torch.Size([3, 32, 32]), torch.Size([32, 32]), tensor(True), tensor(True))
     """
 
-    def __init__(self, samples: pd.DataFrame, augmentations: Transform | None = None) -> None:
+    def __init__(
+        self,
+        samples: pd.DataFrame,
+        augmentations: Transform | None = None,
+        sixteen_bit_white: int | None = None,
+    ) -> None:
         super().__init__(augmentations)
+        self.sixteen_bit_white = sixteen_bit_white
         self.cache: ImageCache | None = None
         self.samples = samples
 
@@ -79,7 +86,7 @@ class RoiDataset(AnomalibDataset):
 
     def _read(self, sample: pd.Series) -> SampleTensors:
         """Read image and masks from the cache, if augmentations begin with its resizing, or else from their files."""
-        paths = SamplePaths(sample.image_path, sample.roi_mask_paths, sample.mask_path)
+        paths = SamplePaths(sample.image_path, sample.roi_mask_paths, sample.mask_path, self.sixteen_bit_white)
         if self.cache is not None:
             cached, remaining = split_off_resize(self.cache.resize, self.augmentations)
             if cached:
@@ -88,6 +95,7 @@ class RoiDataset(AnomalibDataset):
             paths.image,
             paths.roi_masks if self.has_roi_masks else (),
             paths.lesion if self.task == TaskType.SEGMENTATION else "",
+            self.sixteen_bit_white,
         )
         return self._select(read_sample(used)).transformed(self.augmentations)
 
@@ -118,6 +126,8 @@ class RadiographFolder(Dataset[RoiImageItem]):
 
     Args:
         path: A file or a folder.
+        sixteen_bit_white: White of 16-bit PNG and TIFF files, as the model was trained with; see
+            :func:`anomalib_cxr.data.reading.radiograph.read_radiograph`.
 
     Raises:
         DatasetError: If there is no file, or if some files are no radiographs; names all of those.
@@ -132,9 +142,10 @@ class RadiographFolder(Dataset[RoiImageItem]):
         (2, torch.Size([3, 32, 32]))
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, sixteen_bit_white: int | None = None) -> None:
+        self.sixteen_bit_white = sixteen_bit_white
         self.paths = _find_files(Path(path))
-        verify_radiographs(self.paths)
+        verify_radiographs(self.paths, sixteen_bit_white)
 
     def __len__(self) -> int:
         """Return the number of X-rays."""
@@ -142,7 +153,7 @@ class RadiographFolder(Dataset[RoiImageItem]):
 
     def __getitem__(self, index: int) -> RoiImageItem:
         """Return one X-ray: image `(3, H, W)` in [0, 1]."""
-        image = read_radiograph(self.paths[index])  # (1, H, W)
+        image = read_radiograph(self.paths[index], self.sixteen_bit_white)  # (1, H, W)
         return RoiImageItem(image=Image(image.expand(3, -1, -1)), image_path=str(self.paths[index]))
 
     @property

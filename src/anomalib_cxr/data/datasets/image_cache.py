@@ -38,9 +38,10 @@ _VERSIONS = (__version__, torch.__version__, torchvision.__version__, PIL.__vers
 class ImageCache:
     """Images and masks of samples after resizing, bit for bit as they are read from their files.
 
-    The name of an array file is a hash of the sample's paths, the sizes and modification times of its files, the
-    resizing, and the versions of the libraries that read them. Array files are written atomically and their checksums
-    are verified when they are read. Several processes may use a cache; one of them fills it at a time.
+    The name of an array file is a hash of the sample's paths, the sizes and modification times of its files, the white
+    of 16-bit images, the resizing, and the versions of the libraries that read them. Array files are written atomically
+    and their checksums are verified when they are read. Several processes may use a cache; one of them fills it at a
+    time.
 
     Args:
         root: Data folder; its name becomes part of the cache's folder name.
@@ -134,7 +135,7 @@ class ImageCache:
 
     def _array_file(self, paths: SamplePaths) -> Path:
         files = [os.path.abspath(path) if path else "" for path in (paths.image, *paths.roi_masks, paths.lesion)]  # noqa: PTH100  # ten times as fast as Path
-        key = repr((files, [_file_state(path) for path in files], self._fixed_key))
+        key = repr((files, [_file_state(path) for path in files], paths.sixteen_bit_white, self._fixed_key))
         return self.directory / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}{_SUFFIX}"
 
     def _missing(self, table: Sequence[SamplePaths]) -> list[int]:

@@ -24,7 +24,6 @@ from anomalib_cxr.errors import DatasetError, RadiographError
 logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
-ReadSize = Callable[[Path | str], tuple[int, ...]]
 T = TypeVar("T")
 
 
@@ -36,6 +35,11 @@ class SamplePaths(NamedTuple):
     """Masks of the lungs, to be merged; empty if there is none."""
     lesion: str = ""
     """Mask of the lesion; an empty string if there is none."""
+    sixteen_bit_white: int | None = None
+    """White of a 16-bit image, as :func:`anomalib_cxr.data.reading.radiograph.read_radiograph` takes it."""
+
+
+ReadSize = Callable[[SamplePaths], tuple[int, ...]]
 
 
 class SampleTensors(NamedTuple):
@@ -60,18 +64,20 @@ class FileProblem(NamedTuple):
     path: Path | str
 
 
-def sample_paths(samples: pd.DataFrame) -> Iterator[SamplePaths]:
+def sample_paths(samples: pd.DataFrame, sixteen_bit_white: int | None = None) -> Iterator[SamplePaths]:
     """Yield the files of each sample.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
+        sixteen_bit_white: White of 16-bit images.
 
     Example:
         >>> table = pd.DataFrame({"image_path": ["a.png"], "roi_mask_paths": [("left.png",)], "mask_path": [""]})
         >>> list(sample_paths(table))
-        [SamplePaths(image='a.png', roi_masks=('left.png',), lesion='')]
+        [SamplePaths(image='a.png', roi_masks=('left.png',), lesion='', sixteen_bit_white=None)]
     """
-    yield from map(SamplePaths, samples.image_path, samples.roi_mask_paths, samples.mask_path)
+    for files in zip(samples.image_path, samples.roi_mask_paths, samples.mask_path, strict=True):
+        yield SamplePaths(*files, sixteen_bit_white)
 
 
 def read_sample(paths: SamplePaths) -> SampleTensors:
@@ -87,7 +93,7 @@ def read_sample(paths: SamplePaths) -> SampleTensors:
         RadiographError: If a file cannot be read.
     """
     return SampleTensors(
-        Image(read_radiograph(paths.image)),
+        Image(read_radiograph(paths.image, paths.sixteen_bit_white)),
         Mask(read_mask(*paths.roi_masks)) if paths.roi_masks else None,
         Mask(read_mask(paths.lesion)) if paths.lesion else None,
     )
@@ -103,22 +109,22 @@ def check_sample(paths: SamplePaths) -> tuple[SampleTensors | None, list[FilePro
         Image and masks, and no problems; or None, and all problems.
     """
     try:
-        image = read_radiograph(paths.image)
+        image = read_radiograph(paths.image, paths.sixteen_bit_white)
     except RadiographError as error:
         return None, [FileProblem(error.reason, paths.image)]
     masks, problems = _check_masks(paths, tuple(image.shape[-2:]))
     return (None, problems) if problems else (SampleTensors(Image(image), *masks), [])
 
 
-def decoded_size(path: Path | str) -> tuple[int, ...]:
-    """Return height and width of a radiograph, after decoding all of it."""
-    return tuple(read_radiograph(path).shape[-2:])
+def decoded_size(paths: SamplePaths) -> tuple[int, ...]:
+    """Return height and width of a sample's image, after decoding all of it."""
+    return tuple(read_radiograph(paths.image, paths.sixteen_bit_white).shape[-2:])
 
 
 def _check_files(read_size: ReadSize, paths: SamplePaths) -> list[FileProblem]:
     """Return the problems of a sample whose image is checked by reading its size."""
     try:
-        size = read_size(paths.image)
+        size = read_size(paths)
     except RadiographError as error:
         return [FileProblem(error.reason, paths.image)]
     return _check_masks(paths, size)[1]
@@ -174,11 +180,12 @@ def _group_by_reason(problems: Iterable[list[FileProblem]]) -> dict[str, list[Pa
     return offenders
 
 
-def verify_radiographs(paths: Sequence[Path]) -> None:
+def verify_radiographs(paths: Sequence[Path], sixteen_bit_white: int | None = None) -> None:
     """Read all radiographs, so that a prediction does not stop at a broken one after hours.
 
     Args:
         paths: Files of the radiographs.
+        sixteen_bit_white: White of 16-bit images.
 
     Raises:
         DatasetError: If some cannot be read as frontal radiographs; names all of them by reason.
@@ -192,7 +199,7 @@ def verify_radiographs(paths: Sequence[Path]) -> None:
               missing.png
           expected: ...
     """
-    table = [SamplePaths(str(path)) for path in paths]
+    table = [SamplePaths(str(path), sixteen_bit_white=sixteen_bit_white) for path in paths]
     offenders = _group_by_reason(in_threads(partial(_check_files, decoded_size), table, "Checking images"))
     if offenders:
         raise DatasetError(
@@ -203,13 +210,19 @@ def verify_radiographs(paths: Sequence[Path]) -> None:
         )
 
 
-def verify_samples(samples: pd.DataFrame, on_error: OnError, read_size: ReadSize = decoded_size) -> pd.DataFrame:
+def verify_samples(
+    samples: pd.DataFrame,
+    on_error: OnError,
+    read_size: ReadSize = decoded_size,
+    sixteen_bit_white: int | None = None,
+) -> pd.DataFrame:
     """Read all images and masks of a table, so that a training does not stop at a broken one after hours.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
         on_error: `raise`, or `skip` to leave the offenders out with a warning.
         read_size: Function that checks an image and returns its height and width.
+        sixteen_bit_white: White of 16-bit images.
 
     Returns:
         The table without the samples that have an unusable file.
@@ -222,7 +235,9 @@ def verify_samples(samples: pd.DataFrame, on_error: OnError, read_size: ReadSize
         >>> len(verify_samples(samples, "skip"))
         0
     """
-    problems = in_threads(partial(_check_files, read_size), list(sample_paths(samples)), "Checking images")
+    problems = in_threads(
+        partial(_check_files, read_size), list(sample_paths(samples, sixteen_bit_white)), "Checking images"
+    )
     return drop_unusable(samples, list(problems), on_error)
 
 

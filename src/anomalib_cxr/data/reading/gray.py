@@ -86,9 +86,9 @@ def _sixteen_bit_white(path: Path, lowest: float, highest: float, stated: int | 
         bits = max(int(highest).bit_length(), 8)
         raise RadiographError(
             path,
-            f"16-bit file with values up to {highest}: {bits} bits in use, or a dark picture of 16",
-            "a value of white for 16-bit files that leave the bits in use open",
-            f"set sixteen_bit_white, such as 4095 for the 12 bits of a detector, or {SIXTEEN_BITS} for all 16",
+            f"16-bit file with {bits} bits in use, or a dark picture: sixteen_bit_white has to be set",
+            "a stated white where 16-bit files leave the bits in use open",
+            f"set sixteen_bit_white to {2**bits - 1} for {bits} bits of a detector, or to {SIXTEEN_BITS} for 16",
         )
     if "white" not in _told:
         _told.add("white")

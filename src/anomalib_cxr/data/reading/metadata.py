@@ -8,9 +8,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from .content import ImageSource, path_of
@@ -180,7 +181,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
     value, with the control characters of their tags.
     """
     vr = dictionary_VR(keyword)
-    element = dataset.get(tag_for_keyword(keyword))
+    element = dataset.get(Tag(keyword))
     if element is None or vr != element.VR:
         return ""
     parts = element.value if isinstance(element.value, MultiValue) else [element.value]

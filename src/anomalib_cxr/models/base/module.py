@@ -26,6 +26,7 @@ from anomalib_cxr.deploy.export import export_openvino, export_whole, without_pa
 from anomalib_cxr.errors import DivergenceError, SettingError
 from anomalib_cxr.segmentation.network import LungSegmenter
 
+from .reading import same_white
 from .reproducible import random_states, restore_random_states
 from .settings import as_plain, check_architecture, check_processes, setting_of
 from .visualizer import RadiographVisualizer
@@ -92,6 +93,8 @@ class RadiographModule(AnomalibModule):
     Attributes:
         architecture: Settings, by dotted name, without which a checkpoint's weights do not fit or mean something else.
         remedy: Advice against losses that are not finite.
+        sixteen_bit_white: White of 16-bit images as the model learned them, kept in its checkpoints; None for the
+            reader's default.
         training_only: Attributes with networks that scoring does without; an exported model has none of them.
     """
 
@@ -111,6 +114,7 @@ class RadiographModule(AnomalibModule):
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
         self.hparams.update(as_plain(self.hparams))
         self.seed = seed
+        self.sixteen_bit_white: int | None = None
         self._random_states: dict[str, torch.Tensor] = {}
 
     # Losses and checkpoints
@@ -155,6 +159,7 @@ class RadiographModule(AnomalibModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint["architecture"] = self._own_architecture()
         checkpoint["rng_states"] = random_states(self.device)
+        checkpoint["sixteen_bit_white"] = self.sixteen_bit_white
         if (segmenter := self._segmenter()) is not None:
             checkpoint["segmenter"] = segmenter.network.settings
 
@@ -163,6 +168,7 @@ class RadiographModule(AnomalibModule):
         check_architecture(self._own_architecture(), checkpoint.get("architecture", {}))
         super().on_load_checkpoint(checkpoint)
         self._random_states = checkpoint.get("rng_states", {})
+        self.sixteen_bit_white = checkpoint.get("sixteen_bit_white")
         if (segmenter := self._segmenter()) is not None:
             segmenter.replace_network(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
 
@@ -183,11 +189,29 @@ class RadiographModule(AnomalibModule):
 
     def on_fit_start(self) -> None:
         """Seed a new training, or restore the random numbers of the one that is resumed."""
+        learned_before = self.trainer.ckpt_path is not None
+        self.sixteen_bit_white = same_white(self.trainer, self.sixteen_bit_white, learned_before=learned_before)
         if self.seed is not None:
             seed_everything(self.seed, workers=True)
         if self.trainer.ckpt_path is None:
             self._random_states = {}
         restore_random_states(self._random_states, self.device)
+
+    def on_validation_start(self) -> None:
+        """Refuse images that are read otherwise than those that the model learned from."""
+        if self.trainer.state.fn != "fit":
+            self._check_white()
+
+    def on_test_start(self) -> None:
+        """Refuse images that are read otherwise than those that the model learned from."""
+        self._check_white()
+
+    def on_predict_start(self) -> None:
+        """Refuse images that are read otherwise than those that the model learned from."""
+        self._check_white()
+
+    def _check_white(self) -> None:
+        same_white(self.trainer, self.sixteen_bit_white, learned_before=True)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Let the random numbers go on once a resumed training is under way."""
@@ -277,7 +301,8 @@ class RadiographModule(AnomalibModule):
     def to_openvino(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
         """Export to OpenVINO; see anomalib's `ExportMixin.to_openvino` and :func:`anomalib_cxr.deploy.export`."""
         exporter: Callable[..., Path] = super().to_openvino
-        return export_openvino(exporter, export_root, *args, **kwargs)
+        white = self.sixteen_bit_white
+        return export_openvino(exporter, export_root, *args, sixteen_bit_white=white, **kwargs)
 
     def _compress_ov_model(
         self,

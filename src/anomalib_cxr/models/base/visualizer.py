@@ -35,10 +35,13 @@ class RadiographVisualizer(ImageVisualizer):
         dataloader_idx: int = 0,
     ) -> None:
         """Save a visualization of each X-ray of a batch."""
-        del pl_module, outputs, batch_idx, dataloader_idx
+        del outputs, batch_idx, dataloader_idx
+        white = getattr(pl_module, "sixteen_bit_white", None)
         self.output_dir = self.output_dir or Path(trainer.default_root_dir) / "images"
         for item in batch:
-            image = resize(read_radiograph(item.image_path), list(self.field_size), antialias=True).expand(3, -1, -1)
+            image = resize(read_radiograph(item.image_path, white), list(self.field_size), antialias=True).expand(
+                3, -1, -1
+            )
             figure = self.visualize(replace(item, image=image, image_path=None))
             if isinstance(figure, Image):
                 target = self._target(Path(item.image_path), Path(self.output_dir))

@@ -112,6 +112,8 @@ class Calibration(BaseModel):
         counts: Numbers of calibration images.
         validated: Range of the calibration images.
         data: Settings of the data module, or name of the table.
+        sixteen_bit_white: White of 16-bit images, in the calibration and in every screening; None for the reader's
+            default.
         seed: Seed of the input check, and of the segmenter where one was trained.
         date: Time of the calibration, UTC, ISO 8601.
         versions: Versions of the libraries.
@@ -132,6 +134,7 @@ class Calibration(BaseModel):
     counts: ImageCounts
     validated: ValidatedRange
     data: Any
+    sixteen_bit_white: int | None = Field(default=None, ge=255, le=65535)
     seed: int
     date: str
     versions: dict[str, str]

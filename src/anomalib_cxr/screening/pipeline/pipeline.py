@@ -89,6 +89,7 @@ class ScreeningPipeline:
         input_check: Input quality check.
         validated: Range of the calibration images; None accepts any, as while calibrating.
         any_source: Accept sources outside of this range.
+        sixteen_bit_white: White of 16-bit images, as in the calibration.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class ScreeningPipeline:
         validated: ValidatedRange | None = None,
         *,
         any_source: bool = False,
+        sixteen_bit_white: int | None = None,
     ) -> None:
         self.model = model
         self.segmenter = segmenter
         self.input_check = input_check
         self.validated = validated
         self.any_source = any_source
+        self.sixteen_bit_white = sixteen_bit_white
 
     def __call__(self, files: Iterable[Path]) -> Iterator[list[ImageResult]]:
         """Run the pipeline; files are decoded ahead and in parallel.
@@ -137,7 +140,7 @@ class ScreeningPipeline:
             result = replace(result, header=header, refusals=self._outside_range(header))
             if result.refusals:
                 return result, None
-            radiograph = read_radiograph(path)
+            radiograph = read_radiograph(path, self.sixteen_bit_white)
         except RadiographError as error:
             return replace(result, refusals=(f"not readable as a frontal X-ray: {error.reason}",)), None
         height, width = radiograph.shape[-2:]

@@ -117,6 +117,7 @@ class Screener:
             InputCheck.load(folder / INPUT_CHECK),
             self.calibration.validated,
             any_source=settings.any_source,
+            sixteen_bit_white=self.calibration.sixteen_bit_white,
         )
         self._healthy = np.array(self.calibration.healthy)
 
@@ -140,6 +141,7 @@ class Screener:
             "modified": result.fingerprint.modified,
             "height": result.height,
             "width": result.width,
+            "sixteen_bit_white": self.calibration.sixteen_bit_white,
             "model": self.calibration.model,
             "screened": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **{name: value for name, value in header._asdict().items() if name != "view_position"},

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from anomalib.data import AnomalibDataModule
@@ -308,6 +309,25 @@ class TestBatches:
         datamodule = fitted(phantom_root, train_augmentations=flip, augmentations=turn)
         sets = (datamodule.train_data, datamodule.val_data, datamodule.test_data)
         assert [dataset.augmentations for dataset in sets] == [flip, turn, turn]
+
+    def test_white_of_sixteen_bit_images_is_a_setting(self, editable, phantom_root, tmp_path):
+        root = editable(phantom_root)
+        for path in (root / "CXR_png").iterdir():
+            twelve = np.asarray(Image.open(path)).astype(np.uint16) * 16
+            Image.fromarray(twelve).save(path)
+        settings = {"cache_folder": tmp_path}
+        trainer = SimpleNamespace(model=SimpleNamespace(pre_processor=RoiPreProcessor(32)))
+        brightest = []
+        for white in (4080, 65280):  # the second reads nothing that the first one has cached
+            datamodule = RoiDataModule(root, sixteen_bit_white=white, **settings)
+            datamodule.trainer = trainer
+            datamodule.setup(TrainerFn.FITTING)
+            brightest.append(datamodule.train_data[0].image.max().item())
+        assert brightest[0] == pytest.approx(16 * brightest[1])
+        with pytest.raises(DatasetError, match="12 bits in use, or a dark picture: sixteen_bit_white has to be set"):
+            fitted(root, **settings)
+        with pytest.raises(SettingError, match="sixteen_bit_white from 255 to 65535"):
+            RoiDataModule(root, sixteen_bit_white=12)
 
     @pytest.mark.parametrize("augmentations", [None, v2.RandomHorizontalFlip(p=1)])
     def test_the_model_s_resizing_makes_images_of_any_size_one_batch(self, editable, phantom_root, augmentations):

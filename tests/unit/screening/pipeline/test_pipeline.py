@@ -113,6 +113,17 @@ class TestBatches:
         assert run(pipeline_of(), []) == []
 
 
+def test_sixteen_bits_are_read_as_in_the_calibration(pipeline_of, images, tmp_path):
+    levels = np.asarray(Image.open(images[0]))
+    Image.fromarray(levels.astype(np.uint16) * 16).save(tmp_path / "twelve.png")
+    pipeline = pipeline_of()
+    (expected,), (refused,) = run(pipeline, [images[0]]), run(pipeline, [tmp_path / "twelve.png"])
+    assert "sixteen_bit_white has to be set" in refused.refusals[0]
+    pipeline.sixteen_bit_white = 255 * 16
+    (result,) = run(pipeline, [tmp_path / "twelve.png"])
+    assert result.score == pytest.approx(expected.score, abs=1e-6)
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("content", "reason"),
