@@ -122,6 +122,7 @@ def segment_train(
     batch_size: int = 16,
     test_share: float = 0.2,
     seed: int = 0,
+    sixteen_bit_white: SixteenBitWhite | None = None,
 ) -> None:
     """Train a lung segmenter on X-rays with lung masks, and measure its Dice on held-out images.
 
@@ -134,10 +135,11 @@ def segment_train(
         batch_size: Images in a batch.
         test_share: Share of each hospital's and label's images that is held out for the test.
         seed: Seed of the split, the initial weights and the training.
+        sixteen_bit_white: White of 16-bit images, such as 4095 for the 12 bits of a detector.
     """
     from anomalib_cxr.segmentation.experiment import SegmenterSettings, train_segmenter  # noqa: PLC0415
 
-    settings = SegmenterSettings(image_size, widths, steps, batch_size, test_share, seed)
+    settings = SegmenterSettings(image_size, widths, steps, batch_size, test_share, seed, sixteen_bit_white)
     summary = train_segmenter(root, output, settings)
     logger.info("Dice on held-out images, with 95 %% intervals:\n%s", summary.round(4).to_string(index=False))
     logger.info("Segmenter and figures: %s", output)

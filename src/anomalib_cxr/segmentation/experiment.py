@@ -47,27 +47,28 @@ SEGMENTER = "segmenter.pt"
 _COLUMNS = 4
 
 
-def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame) -> pd.DataFrame:
+def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame, white: int | None = None) -> pd.DataFrame:
     """Compute the Dice coefficient of predicted and true masks, at the size of each image.
 
     Args:
         segmenter: Trained segmenter.
         samples: Table of :func:`anomalib_cxr.data.sources.samples.make_samples`; each image needs a mask.
+        white: White of 16-bit images.
 
     Returns:
         A row per image with the columns `image` (path), `source`, `label` (`normal`, `sick`) and `dice`, in [0, 1]; 0
         for an implausible mask.
     """
     rows = list(zip(samples.image_path, samples.roi_mask_paths, strict=True))
-    dice = [_dice_of(segmenter, *row) for row in track(rows, "Measuring Dice", transient=True)]
+    dice = [_dice_of(segmenter, *row, white) for row in track(rows, "Measuring Dice", transient=True)]
     labels = np.where(samples.label_index == 1, SICK, NORMAL)
     columns = {"image": samples.image_path, "source": samples.source, "label": labels, "dice": dice}
     table: pd.DataFrame = pd.DataFrame(columns)
     return table
 
 
-def _dice_of(segmenter: LungSegmenter, image: str, masks: tuple[str, ...]) -> float:
-    predicted = segment_lungs(segmenter, read_radiograph(image))
+def _dice_of(segmenter: LungSegmenter, image: str, masks: tuple[str, ...], white: int | None) -> float:
+    predicted = segment_lungs(segmenter, read_radiograph(image, white))
     return dice(predicted, read_mask(*masks).numpy()) if is_plausible(predicted) else 0.0
 
 
@@ -137,13 +138,16 @@ def _interval(values: npt.NDArray[np.float64], seed: int) -> Interval:
     return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-def plot_worst_cases(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataFrame) -> Figure:
+def plot_worst_cases(
+    segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataFrame, white: int | None = None
+) -> Figure:
     """Plot the cases of lowest Dice with the outlines of true and predicted lungs.
 
     Args:
         segmenter: Segmenter that was measured.
         samples: Table of the images that were measured.
         table: Result of :func:`measure_dice` for them.
+        white: White of 16-bit images.
 
     Returns:
         The figure.
@@ -155,7 +159,7 @@ def plot_worst_cases(segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.
     for panel in panels:
         panel.set_axis_off()
     for panel, (index, row) in zip(panels, worst.iterrows(), strict=False):
-        radiograph = read_radiograph(row.image)
+        radiograph = read_radiograph(row.image, white)
         outlines = {BLUE: read_mask(*samples.roi_mask_paths[index]).numpy(), RED: segment_lungs(segmenter, radiograph)}
         panel.imshow(radiograph[0], cmap="gray", vmin=0, vmax=1)
         for color, mask in outlines.items():
@@ -177,6 +181,7 @@ class SegmenterSettings:
         batch_size: Images per batch.
         test_share: Share of each hospital's and label's images that is held out.
         seed: Seed of split, initial weights and training.
+        sixteen_bit_white: White of 16-bit images.
 
     Raises:
         SettingError: If a number is outside its range.
@@ -188,6 +193,7 @@ class SegmenterSettings:
     batch_size: int = 16
     test_share: float = 0.2
     seed: int = 0
+    sixteen_bit_white: int | None = None
 
     def __post_init__(self) -> None:
         rules = {
@@ -219,18 +225,21 @@ def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSet
     """
     root, output = Path(root), Path(output)
     _refuse_occupied(output / SEGMENTER)
+    white = settings.sixteen_bit_white
     torch.manual_seed(settings.seed)
     segmenter = LungSegmenter(settings.image_size, settings.widths).to(fastest_device())
-    samples = hold_out(verify_samples(_masked_samples(root), "raise"), settings.test_share, settings.seed)
+    samples = hold_out(
+        verify_samples(_masked_samples(root), "raise", sixteen_bit_white=white), settings.test_share, settings.seed
+    )
     logger.info("%s", describe_splits(samples))
     training, held_out = samples[samples.split == "train"], samples[samples.split == "test"]
     _refuse_nothing_to_learn(training, root)
     record = {**code_record(), "root": root, "settings": asdict(settings), "device": str(fastest_device())}
-    images, masks = _read_pairs(training, settings.image_size)
+    images, masks = _read_pairs(training, settings.image_size, white)
     fit_segmenter(segmenter, images, masks, steps=settings.steps, batch_size=settings.batch_size, seed=settings.seed)
-    table = measure_dice(segmenter, held_out)
+    table = measure_dice(segmenter, held_out, white)
     summary = summarize_dice(table, settings.seed)
-    save_figure(plot_worst_cases(segmenter, held_out, table), output / "worst.png")
+    save_figure(plot_worst_cases(segmenter, held_out, table, white), output / "worst.png")
     _write_table(table.assign(image=table.image.map(lambda path: Path(path).name)), output / "dice.csv")
     _write_table(summary, output / "summary.csv")
     write_record(record, output / "run.json")
@@ -268,18 +277,20 @@ def _refuse_occupied(path: Path) -> None:
         )
 
 
-def _read_pairs(samples: pd.DataFrame, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _read_pairs(samples: pd.DataFrame, size: int, white: int | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Read X-rays in [-1, 1] and their masks, 0 to 1, `(N, 1, S, S)`, in half precision to save memory."""
     rows = list(zip(samples.image_path, samples.roi_mask_paths, strict=True))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pairs = list(track(pool.map(partial(_read_pair, size), rows), "Reading", total=len(rows), transient=True))
+        pairs = list(
+            track(pool.map(partial(_read_pair, size, white), rows), "Reading", total=len(rows), transient=True)
+        )
     images, masks = zip(*pairs, strict=True)
     return torch.cat(images), torch.cat(masks)
 
 
-def _read_pair(size: int, files: tuple[str, tuple[str, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _read_pair(size: int, white: int | None, files: tuple[str, tuple[str, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
     image, masks = files
-    pair = 2 * read_radiograph(image)[None] - 1, read_mask(*masks)[None, None].float()
+    pair = 2 * read_radiograph(image, white)[None] - 1, read_mask(*masks)[None, None].float()
     small_image, small_mask = (antialiased_resize(tensor, (size, size)).half() for tensor in pair)
     return small_image, small_mask
 

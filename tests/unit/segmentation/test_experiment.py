@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.metrics import f1_score
 
 from anomalib_cxr import cli
@@ -57,14 +58,25 @@ def test_held_out_images_do_not_train(side_by_side_root, tmp_path, monkeypatch):
         module, "fit_segmenter", lambda _, images, masks, **settings: seen.update(n=len(images), **settings)
     )
     measured = []
-    monkeypatch.setattr(module, "_read_pairs", lambda samples, size: (list(samples.image_path), size))
-    monkeypatch.setattr(module, "measure_dice", lambda _, samples: measured.extend(samples.image_path) or 1 / 0)
+    monkeypatch.setattr(module, "_read_pairs", lambda samples, size, _: (list(samples.image_path), size))
+    monkeypatch.setattr(module, "measure_dice", lambda _, samples, __: measured.extend(samples.image_path) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_segmenter(side_by_side_root, tmp_path, TINY)
     split = hold_out(make_samples(side_by_side_root).query("roi_mask_paths.str.len() > 0"), 0.2, 0)
     assert seen == {"n": int((split.split == "train").sum()), "steps": 1, "batch_size": 2, "seed": 0}
     assert sorted(measured) == sorted(split.image_path[split.split == "test"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_sixteen_bit_images(editable, montgomery_root, tmp_path):
+    root = editable(montgomery_root)
+    for path in root.rglob("CXR_png/*.png"):
+        Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 16).save(path)
+    with pytest.raises(DatasetError, match="sixteen_bit_white has to be set"):
+        train_segmenter(root, tmp_path / "refused", TINY)
+    train_segmenter(root, tmp_path / "new", replace(TINY, sixteen_bit_white=4080))
+    assert (tmp_path / "new" / "segmenter.pt").is_file()
 
 
 class TestRefused:

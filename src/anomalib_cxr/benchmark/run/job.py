@@ -176,7 +176,8 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
 def _write_exposure(datamodule: Any, path: Path) -> None:
     """Measure the exposure of the validation and test images, which are the same ones in some protocols."""
     scored = pd.concat([datamodule.val_data.samples, datamodule.test_data.samples]).drop_duplicates("image_path")
-    measure_exposure(datamodule.train_data.samples, scored).to_csv(path, index=False)
+    white = getattr(datamodule, "sixteen_bit_white", None)
+    measure_exposure(datamodule.train_data.samples, scored, white).to_csv(path, index=False)
 
 
 def _sources(datamodule: Any) -> dict[str, str]:

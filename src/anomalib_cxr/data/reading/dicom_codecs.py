@@ -38,7 +38,9 @@ _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # without a length
 _CODESTREAM = b"\xff\x4f\xff\x51"  # SOC and SIZ of JPEG 2000
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
+    """Size of a compressed frame by its own header."""
+
     rows: int
     columns: int
     channels: int
@@ -100,7 +102,7 @@ def decode_frame(dataset: Dataset, syntax: uid.UID) -> npt.NDArray[Any]:
         return get_decoder(syntax).as_array(dataset, raw=True, index=0, decoding_plugin="pydicom")[0]
     coded = get_frame(dataset.PixelData, 0, number_of_frames=1)
     codec = _CODECS[syntax]
-    frame = _jpeg_2000_frame(coded) if codec == _JPEG_2000 else _jpeg_frame(coded)
+    frame = _jpeg_2000_frame(coded) if codec == _JPEG_2000 else jpeg_frame(coded)[0]
     if frame != (rows, columns, 1):
         raise ValueError(
             f"frame of {frame.rows} x {frame.columns} x {frame.channels} in place of {rows} x {columns} x 1"
@@ -108,15 +110,26 @@ def decode_frame(dataset: Dataset, syntax: uid.UID) -> npt.NDArray[Any]:
     return np.asarray(getattr(imagecodecs, f"{codec.lower()}_decode")(coded)).reshape(rows, columns)
 
 
-def _jpeg_frame(coded: bytes) -> _Frame:
+def jpeg_frame(coded: bytes) -> tuple[Frame, int]:
+    """Read the header of a JPEG or JPEG-LS frame.
+
+    Args:
+        coded: The frame, or its beginning.
+
+    Returns:
+        Its size, and the bits of a sample.
+
+    Raises:
+        ValueError: There is no such header.
+    """
     place = coded.find(b"\xff\xd8") + 2
     while 2 <= place < len(coded) - 8:  # noqa: PLR2004  # 2: found
         if coded[place] != 0xFF:  # noqa: PLR2004
             break
         marker = coded[place + 1]
         if marker in _FRAME_MARKERS:
-            rows, columns, channels = struct.unpack_from(">HHB", coded, place + 5)
-            return _Frame(rows, columns, channels)
+            bits, rows, columns, channels = struct.unpack_from(">BHHB", coded, place + 4)
+            return Frame(rows, columns, channels), bits
         if marker == 0xFF:  # noqa: PLR2004  # fill byte
             place += 1
         elif marker in _BARE_MARKERS:
@@ -126,9 +139,9 @@ def _jpeg_frame(coded: bytes) -> _Frame:
     raise ValueError("no frame header")
 
 
-def _jpeg_2000_frame(coded: bytes) -> _Frame:
+def _jpeg_2000_frame(coded: bytes) -> Frame:
     place = coded.find(_CODESTREAM)
     if place < 0:
         raise ValueError("no codestream")
     right, bottom, left, top = struct.unpack_from(">4I", coded, place + 8)
-    return _Frame(bottom - top, right - left, struct.unpack_from(">H", coded, place + 40)[0])
+    return Frame(bottom - top, right - left, struct.unpack_from(">H", coded, place + 40)[0])

@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from anomalib_cxr.errors import RadiographError
 
 from .content import ImageSource, open_source, path_of
+from .dicom_codecs import jpeg_frame
 from .gray import Levels, Samples, oriented, oriented_size, to_levels
 from .limits import too_large
 from .tiff import open_tiff, tiff_orientation, tiff_samples
@@ -28,6 +29,7 @@ PILLOW_FORMATS = ("PNG", "JPEG", "BMP")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of either byte order, classic and big
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY_MODES = {"1": 1.0, "L": 255.0} | dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N", "I"))
+_JPEG_HEAD = 2**20  # bytes before the frame, such as EXIF and color profiles
 _MAX_MESSAGE = 200  # characters kept of a library's message
 
 
@@ -124,7 +126,7 @@ def _opened(source: ImageSource) -> Iterator[tuple[BinaryIO, bool]]:
     except UnidentifiedImageError as error:
         raise RadiographError(
             path,
-            "not an image, or its header is damaged",
+            _deep_jpeg(source) or "not an image, or its header is damaged",
             "PNG, JPEG, TIFF, BMP, or DICOM",
             "open it in a viewer, and convert it or leave it out",
         ) from error
@@ -135,6 +137,19 @@ def _opened(source: ImageSource) -> Iterator[tuple[BinaryIO, bool]]:
             "a complete image file",
             "copy or download the file again",
         ) from error
+
+
+def _deep_jpeg(source: ImageSource) -> str:
+    """Return what keeps Pillow from opening a whole JPEG file; an empty text if it is none."""
+    with open_source(source) as file:
+        head = file.read(_JPEG_HEAD)
+    if not head.startswith(b"\xff\xd8"):
+        return ""
+    try:
+        bits = jpeg_frame(head)[1]
+    except (ValueError, struct.error):
+        return ""
+    return f"JPEG of {bits} bits, which is not supported outside of DICOM" if bits > 8 else ""  # noqa: PLR2004
 
 
 def _check_single(path: Path, image: Image.Image) -> None:

@@ -40,13 +40,14 @@ READ_SIDE, FRAME_SIDE = 128, 64
 _Floats = npt.NDArray[np.float64]
 
 
-def measure_exposure(trained: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+def measure_exposure(trained: pd.DataFrame, scored: pd.DataFrame, sixteen_bit_white: int | None = None) -> pd.DataFrame:
     """Measure the exposure of X-rays, on crops to their true lungs.
 
     Args:
         trained: Training images, a table from :func:`anomalib_cxr.data.sources.samples.make_samples`. Their lung masks
             define the regions inside and outside the lungs, for all images.
         scored: Images to measure, such a table; each needs a lung mask, a true one to be independent of any model.
+        sixteen_bit_white: White of 16-bit images.
 
     Returns:
         One row per image of `scored`, with the columns
@@ -67,15 +68,15 @@ def measure_exposure(trained: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFram
             {"without a lung mask": unmasked} if unmasked else None,
         )
     inside, outside = healthy_regions(torch.cat([_lung_crop(lungs, lungs) for lungs in map(_read_lungs, masks)]))
-    values = torch.cat([exposure_covariates(frame, inside, outside) for frame in _frames(scored)])
+    values = torch.cat([exposure_covariates(frame, inside, outside) for frame in _frames(scored, sixteen_bit_white)])
     measured: pd.DataFrame = pd.DataFrame(values.numpy(), columns=COVARIATES)
     measured.insert(0, "image", [image_name(path) for path in scored.image_path])
     return measured
 
 
-def _frames(samples: pd.DataFrame) -> Iterator[torch.Tensor]:
+def _frames(samples: pd.DataFrame, white: int | None) -> Iterator[torch.Tensor]:
     for path, masks in zip(samples.image_path, samples.roi_mask_paths, strict=True):
-        yield _lung_crop(_reduced(read_radiograph(path)), _read_lungs(masks))
+        yield _lung_crop(_reduced(read_radiograph(path, white)), _read_lungs(masks))
 
 
 def _read_lungs(paths: tuple[str, ...]) -> torch.Tensor:

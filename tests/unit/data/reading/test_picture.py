@@ -77,6 +77,14 @@ def test_cmyk_jpeg(tmp_path):
     assert np.abs(read_radiograph(tmp_path / "a.jpg")[0].numpy() - BYTES / 255).max() < 0.03
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_jpeg_is_refused_by_name(tmp_path, bits):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(imagecodecs.jpeg8_encode(TWELVE, bitspersample=bits, lossless=bits == 16))
+    with pytest.raises(RadiographError, match=f"JPEG of {bits} bits, which is not supported"):
+        read_radiograph(path)
+
+
 @pytest.mark.parametrize("suffix", ["eps", "gif", "ppm", "webp", "pcx", "tga", "pdf", "ico"])
 def test_formats_that_no_page_names_are_not_opened(tmp_path, suffix):
     Image.fromarray(BYTES).save(tmp_path / f"a.{suffix}")
