@@ -64,21 +64,23 @@ def _has_preamble(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
-def _is_dataset(head: bytes) -> bool:
+def _is_dataset(head: bytes, order: str = "<") -> bool:
     """Return whether bytes begin with elements of DICOM, of the first groups, in rising order, with sound lengths."""
+    if order == "<" and head[:1] == b"\0":  # groups are below 256
+        return _is_dataset(head, ">")
     place, previous, elements = 0, (0, 0), 0
     while elements < _ELEMENTS and place + 8 <= len(head):
-        group, number, vr, short = struct.unpack_from("<HH2sH", head, place)
+        group, number, vr, short = struct.unpack_from(f"{order}HH2sH", head, place)
         if group not in _FIRST_GROUPS or (group, number) <= previous:
             return False
         if vr in _VRS:
             is_long = vr in _LONG_VRS
             if is_long and place + 12 > len(head):
                 return False
-            length = struct.unpack_from("<I", head, place + 8)[0] if is_long else short
+            length = struct.unpack_from(f"{order}I", head, place + 8)[0] if is_long else short
             place += (12 if is_long else 8) + length
         else:  # implicit
-            length = struct.unpack_from("<I", head, place + 4)[0]
+            length = struct.unpack_from(f"{order}I", head, place + 4)[0]
             place += 8 + length
         if length % 2 or length > len(head):
             return False

@@ -65,13 +65,11 @@ def to_levels(path: Path, samples: Samples, sixteen_bit_white: int | None) -> Le
     low, high = values.min(), values.max()  # both are NaN if any value is
     white = _sixteen_bit_white(path, low, high, sixteen_bit_white) if samples.white is None else samples.white
     if not (low >= 0 and high <= white):
+        range_text = "NaN among the values" if np.isnan(low) else f"values from {low} to {high}"
+        if samples.white is None and high > white:
+            range_text += f", but sixteen_bit_white = {white}"
         raise RadiographError(
-            path,
-            "NaN among the values" if np.isnan(low) else f"values from {low} to {high}",
-            f"values from 0 to {white:g}",
-            "state the white of the 16-bit files, or convert the file to a PNG of 8 or 16 bits"
-            if samples.white is None
-            else "convert the file to a PNG of 8 or 16 bits",
+            path, range_text, f"values from 0 to {white:g}", "correct sixteen_bit_white, or convert the file to 8 bits"
         )
     gray = _luminance(values) if values.ndim > 2 else values  # noqa: PLR2004  # axes
     if samples.inverted:

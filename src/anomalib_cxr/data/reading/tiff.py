@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage
 
 from anomalib_cxr.errors import RadiographError
 
+from .content import MAX_BYTES
 from .gray import SIXTEEN_BITS, Samples
 
 _COLOR = frozenset({PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR})
@@ -21,6 +23,7 @@ _READ = frozenset({PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.P
 _JPEG = 7
 _MAX_CHANNELS = 4
 _MAX_PAGES = 16  # examined for the kind of their picture
+_MAX_TILE = 2**22  # samples that a tile may have although the image has fewer
 _MAX_BITS = 32  # of an integer
 _MAX_FLOAT_BITS = 64
 
@@ -117,6 +120,12 @@ def _check_kind(path: Path, page: TiffPage) -> None:
             (kind in {"u", "i", "b"} and bits <= _MAX_BITS) or (kind == "f" and bits <= _MAX_FLOAT_BITS),
             "integers of 1 to 32 bits, or floating-point numbers of 16 to 64 bits",
         ),
+        (
+            f"tiles of {math.prod(page.chunks):,} samples",
+            math.prod(page.chunks) <= max(_MAX_TILE, page.imagelength * page.imagewidth * channels),
+            f"tiles no larger than the image or {_MAX_TILE:,} samples",
+        ),
+        (f"{page.nbytes:,} bytes of samples", page.nbytes <= MAX_BYTES, f"at most {MAX_BYTES:,} bytes"),
         (f"{page.imagedepth} slices", page.imagedepth == 1, "a single image"),
     ):
         if not accepted:

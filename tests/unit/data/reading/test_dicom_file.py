@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 import warnings
@@ -9,8 +10,10 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
@@ -80,6 +83,41 @@ class TestIsDicom:
     def test_by_its_preamble(self, tmp_path, content, expected):
         (tmp_path / "file").write_bytes(content)
         assert is_dicom(tmp_path / "file") is expected
+
+    @pytest.mark.parametrize(
+        ("implicit", "little", "skipped"),
+        [(True, True, 132), (False, True, 132), (False, False, 132), (False, True, 0), (True, True, -1)],
+        ids=["implicit", "explicit", "big endian", "no meta", "meta"],
+    )
+    def test_without_preamble_or_meta(self, tmp_path, implicit, little, skipped):
+        """Of the bytes that pydicom writes, the preamble, the file meta information, or both are cut off."""
+        expected, path = pydicom.dcmread(SMALL), tmp_path / "file"
+        if skipped == 0:
+            path.write_bytes(bytes(128) + b"DICM")
+        if skipped == -1:
+            path.write_bytes(SMALL.read_bytes()[132:])
+        else:
+            buffer = pydicom.filebase.DicomBytesIO()
+            buffer.is_implicit_VR, buffer.is_little_endian = implicit, little
+            pydicom.filewriter.write_dataset(buffer, expected)
+            with path.open("ab") as file:
+                file.write(buffer.getvalue())
+        assert is_dicom(path)
+        assert load_dicom(path, ["Rows", "PatientName"]).PatientName == expected.PatientName
+        np.testing.assert_array_equal(
+            np.frombuffer(load_dicom(path).PixelData, "<u2"), expected.pixel_array.ravel().view("u2")
+        )
+
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "txt", "gz"])
+    def test_other_files(self, tmp_path, suffix):
+        path = tmp_path / f"file.{suffix}"
+        if suffix == "txt":
+            path.write_text("\x08\x00 no image" * 100)
+        elif suffix == "gz":
+            path.write_bytes(gzip.compress(bytes(3000)))
+        else:
+            Image.new("L", (64, 64)).save(path)
+        assert not is_dicom(path)
 
     def test_a_folder(self, tmp_path):
         with pytest.raises(RadiographError, match="cannot be opened: Is a directory"):

@@ -85,6 +85,15 @@ def test_a_preview_is_no_second_picture(tmp_path):
     np.testing.assert_allclose(read_radiograph(tmp_path / "a.tif")[0].numpy(), SIXTEEN, atol=1e-6)
 
 
+def test_a_claimed_tile_reserves_no_memory(tmp_path):
+    path = write(tmp_path / "a.tif", DEEP, tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for name in ("TileWidth", "TileLength"):
+            file.pages[0].tags[name].overwrite(65520)
+    with pytest.raises(RadiographError, match="tiles of 4,292,870,400 samples"):
+        read_radiograph(path)
+
+
 @pytest.mark.parametrize(
     ("values", "options", "reason"),
     [
