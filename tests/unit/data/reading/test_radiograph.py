@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from pydicom import dcmread
@@ -208,6 +213,27 @@ class TestSize:
         dataset.save_as(dicom)
         with pytest.raises(RadiographError, match="too small: 8 x 128 px"):
             read_radiograph(dicom)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tiff", "png"])
+def test_memory_of_a_pixel_is_bounded(tmp_path, kind):
+    """16-bit color with opacity, the worst case, in a process of its own."""
+    side, path = 3000, tmp_path / "a"
+    ramp = np.broadcast_to((np.arange(side) * 21).astype(np.uint16), (side, side))
+    samples = np.stack([ramp, ramp[:, ::-1], ramp, np.full_like(ramp, 60000)], -1)
+    if kind == "tiff":
+        tifffile.imwrite(path, samples, photometric="rgb", extrasamples=["unassalpha"], compression="zlib")
+    else:
+        path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(samples), level=1))
+    code = (
+        "import resource, sys; from anomalib_cxr.data.reading.radiograph import read_radiograph\n"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = used(); read_radiograph(sys.argv[1]); print(used() - before)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    assert int(done.stdout) - path.stat().st_size < 24 * side * side
 
 
 class TestIntactSize:
