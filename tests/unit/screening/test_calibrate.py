@@ -243,7 +243,9 @@ def test_no_more_references_than_needed(fresh, quick, labeled, segmenter_path, m
     asked = []
     monkeypatch.setattr(module, "MAX_REFERENCES", 5)
     monkeypatch.setattr(
-        module, "read_radiograph", lambda path, read=module.read_radiograph: asked.append(path) or read(path)
+        module,
+        "read_radiograph",
+        lambda path, *white, read=module.read_radiograph: asked.append(path) or read(path, *white),
     )
     calibrate(fresh, labeled, TARGET, segmenter=segmenter_path)
     assert asked == labeled.references[:5]

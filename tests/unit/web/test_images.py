@@ -106,9 +106,9 @@ class TestCache:
     def drawn(self, monkeypatch):
         read, names = radiograph.read_radiograph, []
 
-        def counted(path):
+        def counted(path, *white):
             names.append(Path(path).stem)
-            return read(path)
+            return read(path, *white)
 
         monkeypatch.setattr(radiograph, "read_radiograph", counted)
         return names
