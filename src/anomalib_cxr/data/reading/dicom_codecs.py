@@ -35,6 +35,8 @@ _LOSSY = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearL
 # Markers of a frame's size: SOF of JPEG but DHT, JPG and DAC, which lie between them, and of JPEG-LS.
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})  # without a length
+_END_OF_IMAGE = b"\xff\xd9"
+_PADDING = 64  # bytes behind the end of a frame, at most
 _CODESTREAM = b"\xff\x4f\xff\x51"  # SOC and SIZ of JPEG 2000
 
 
@@ -107,6 +109,8 @@ def decode_frame(dataset: Dataset, syntax: uid.UID) -> npt.NDArray[Any]:
         raise ValueError(
             f"frame of {frame.rows} x {frame.columns} x {frame.channels} in place of {rows} x {columns} x 1"
         )
+    if codec == _JPEG and _END_OF_IMAGE not in coded[-_PADDING:]:  # libjpeg would fill the rest with gray
+        raise ValueError("the end of the frame is missing")
     return np.asarray(getattr(imagecodecs, f"{codec.lower()}_decode")(coded)).reshape(rows, columns)
 
 

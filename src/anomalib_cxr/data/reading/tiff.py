@@ -79,7 +79,12 @@ def tiff_samples(page: TiffPage) -> Samples:
 
     Returns:
         Its samples.
+
+    Raises:
+        ValueError: A part of the picture is not in the file.
     """
+    if 0 in page.databytecounts or len(page.databytecounts) < math.prod(page.chunked):  # tifffile would fill them
+        raise ValueError("strips or tiles are missing")
     values = page.asarray(maxworkers=1)
     if values.dtype == bool:
         values = values.view(np.uint8)

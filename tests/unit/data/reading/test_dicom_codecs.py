@@ -72,6 +72,15 @@ def test_lossy_jpeg(write, bits):
     assert np.abs(read_dicom(path)[0].numpy() - smooth).max() < 0.02
 
 
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("syntax", [*LOSSLESS, uid.JPEGExtended12Bit], ids=lambda syntax: syntax.name)
+def test_a_truncated_frame_is_no_image(write, syntax, share):
+    values = np.random.default_rng(0).permutation(STORED.ravel()).reshape(64, 64)
+    frame = LOSSLESS.get(syntax, lambda values: imagecodecs.jpeg8_encode(values, bitspersample=12))(values)
+    with pytest.raises(RadiographError, match=r"PixelData \(7FE0,0010\) truncated or damaged"):
+        read_dicom(compressed(write(), syntax, frame[: int(len(frame) * share)]))
+
+
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: syntax.name)
 def test_a_frame_of_another_size_is_not_decoded(write, syntax, monkeypatch):
     path = compressed(write(), syntax, LOSSLESS[syntax](np.tile(STORED, (2, 1))))

@@ -85,6 +85,15 @@ def test_a_preview_is_no_second_picture(tmp_path):
     np.testing.assert_allclose(read_radiograph(tmp_path / "a.tif")[0].numpy(), SIXTEEN, atol=1e-6)
 
 
+def test_missing_strips_are_not_read_as_black(tmp_path):
+    path = write(tmp_path / "a.tif", DEEP, rowsperstrip=8)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        sizes = file.pages[0].tags["StripByteCounts"]
+        sizes.overwrite((0, *sizes.value[1:]))
+    with pytest.raises(RadiographError, match="truncated or damaged: strips or tiles are missing"):
+        read_radiograph(path)
+
+
 def test_a_claimed_tile_reserves_no_memory(tmp_path):
     path = write(tmp_path / "a.tif", DEEP, tile=(16, 16), compression="zlib")
     with tifffile.TiffFile(path, mode="r+") as file:
