@@ -133,7 +133,8 @@ def stored_values(path: Path, dataset: Dataset, bits: Bits) -> npt.NDArray[Any]:
                 f"{bits.stored - 1}, one less than Bits Stored",
                 "export the file uncompressed",
             )
-    return _in_range(path, raw, bits, lossy=is_lossy(syntax), overlays=_has_embedded_overlays(dataset))
+    lossy = is_lossy(syntax) or dataset.get("LossyImageCompression") == "01"  # once, and unpacked since
+    return _in_range(path, raw, bits, lossy=lossy, overlays=_has_embedded_overlays(dataset))
 
 
 def _native(path: Path, dataset: Dataset, bits: Bits, *, little_endian: bool) -> npt.NDArray[Any]:

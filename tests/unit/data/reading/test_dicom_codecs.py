@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,7 +111,22 @@ def test_any_bytes_are_an_image_or_an_error(write):
 class TestReal:
     """Files of Fuji, Konica, Philips, SimpleITK and others."""
 
-    # Their pixels were decoded with DCMTK, or are the same picture in another compression.
+    @pytest.mark.parametrize(
+        ("name", "tool"),
+        [
+            ("chest/simpleitk_cxr.dcm", "dcmdjpeg"),
+            ("nonchest/fodicom_teeth_CR-ModalitySequenceLUT.dcm", "dcmdjpeg"),
+            ("nonchest/fuji_tibia_RG3_JPLY.dcm", "dcmdjpeg"),
+            ("chest/philips_RG1_JLSN.dcm", "dcmdjpls"),
+        ],
+    )
+    def test_same_pixels_as_dcmtk(self, name, tool, tmp_path, monkeypatch):
+        if shutil.which(tool) is None:
+            pytest.skip("no DCMTK")
+        monkeypatch.setattr(dicom, "check_subject", lambda *_: None)
+        subprocess.run([tool, REAL / name, tmp_path / "raw"], check=True)  # noqa: S603
+        np.testing.assert_allclose(read_dicom(REAL / name), read_dicom(tmp_path / "raw"), atol=2 / 1023)
+
     @pytest.mark.parametrize(
         ("one", "other"),
         [
