@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import yaml
 from anomalib.pipelines.components import Job, JobGenerator, Pipeline, Runner
-from anomalib.pipelines.components.runners import ParallelRunner, SerialRunner
-from anomalib.pipelines.components.runners.parallel import ParallelExecutionError
+from anomalib.pipelines.components.runners import SerialRunner
 from anomalib.pipelines.components.runners.serial import SerialExecutionError
 from filelock import FileLock, Timeout
 
@@ -24,8 +20,10 @@ from anomalib_cxr.benchmark.plan.resolve import check_unchanged, resolve_grid
 from anomalib_cxr.benchmark.report.report import write_report
 from anomalib_cxr.errors import CxrError, DatasetError
 from anomalib_cxr.utils.files import atomic_path
+from anomalib_cxr.utils.processes import start_process
 
 from .job import RunJob, run_folder
+from .runner import ProcessRunner
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +46,6 @@ class RunGenerator(JobGenerator):
         check_unchanged({str(run): (record["config"], _as_json(run.settings)) for run, record in finished}, folder)
         done = {run.folder for run, _ in finished}
         self.planned = [run for run in runs if run.folder not in done]
-        self.started: list[Run] = []
 
     @property
     def job_class(self) -> type[Job]:
@@ -58,7 +55,7 @@ class RunGenerator(JobGenerator):
     def generate_jobs(
         self, args: dict[str, Any] | None = None, prev_stage_result: Any = None
     ) -> Generator[Job, None, None]:
-        """Yield the jobs that have not started; a second call resumes after the first.
+        """Yield the jobs.
 
         Args:
             args: Not used.
@@ -68,10 +65,8 @@ class RunGenerator(JobGenerator):
             One job per run.
         """
         del args, prev_stage_result
-        while len(self.started) < len(self.planned):
-            run = self.planned[len(self.started)]
-            self.started.append(run)
-            yield RunJob(run, self.folder, f"{len(self.started)} of {len(self.planned)}")
+        for number, run in enumerate(self.planned, start=1):
+            yield RunJob(run, self.folder, f"{number} of {len(self.planned)}")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -98,16 +93,6 @@ class BenchmarkError(CxrError):
     """Some runs of a benchmark failed; the message names each with its reason."""
 
 
-class NonPollingRunner(ParallelRunner):
-    """anomalib's parallel runner without its busy loop: it sleeps until a process is free."""
-
-    def _await_cleanup_processes(self, blocking: bool = False) -> None:
-        running = [process for process in self.processes.values() if process is not None]
-        if running and not blocking:
-            wait(running, return_when=FIRST_COMPLETED)
-        super()._await_cleanup_processes(blocking)
-
-
 class Benchmark(Pipeline):
     """Pipeline that runs a grid. Finished runs are kept, so that a stopped benchmark can be resumed.
 
@@ -125,7 +110,7 @@ class Benchmark(Pipeline):
 
     def _setup_runners(self, args: dict[str, Any]) -> list[Runner]:
         del args
-        return [NonPollingRunner(self.generator, self.n_jobs) if self.n_jobs > 1 else SerialRunner(self.generator)]
+        return [ProcessRunner(self.generator, self.n_jobs) if self.n_jobs > 1 else SerialRunner(self.generator)]
 
     def run(self, args: Any = None) -> Path:  # type: ignore[override]  # anomalib's hides failures
         """Do the runs that are not done, and write the report.
@@ -173,26 +158,27 @@ class Benchmark(Pipeline):
             ) from error
 
     def _run_all(self) -> None:
-        """Run all jobs. A process that dies ends the parallel ones too, so that each of these is repeated alone."""
-        while len(self.generator.started) < len(self.generator.planned):
-            with suppress(BrokenProcessPool, ParallelExecutionError, SerialExecutionError):
-                self._setup_runners({})[0].run({})
-            for run in self._without_record():
+        """Run all jobs, and those whose process died once more, alone: they may have been short of memory."""
+        with suppress(SerialExecutionError):
+            self._setup_runners({})[0].run({})
+        for run in self.generator.planned:
+            if not self._has_ended(run):
                 self._run_alone(run)
 
-    def _without_record(self) -> list[Run]:
-        """Return the runs that started and have no record."""
-        runs, ended = self.generator.started, {DONE, FAILED}
-        return [run for run in runs if read_record(self.folder / run.folder).get("status") not in ended]
+    def _has_ended(self, run: Run) -> bool:
+        return read_record(self.folder / run.folder).get("status") in {DONE, FAILED}
 
     def _run_alone(self, run: Run) -> None:
         """Do a run in its own process, and record it as failed if the process dies."""
+        process = start_process(RunJob(run, self.folder, "once more").run)
         try:
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                pool.submit(RunJob(run, self.folder, "once more").run).result()
-        except BrokenProcessPool:
+            process.join()
+        finally:
+            process.kill()
+        if not self._has_ended(run):
+            reason = f"its process died (exit code {process.exitcode}): killed from outside, or out of memory"
             with run_folder(run, self.folder) as (_, record):
-                record |= {"status": FAILED, "reason": "its process died: killed from outside, or out of memory"}
+                record |= {"status": FAILED, "reason": reason}
 
     def _raise_failures(self, report: Path) -> None:
         records = {str(run): read_record(self.folder / run.folder) for run in self.generator.planned}

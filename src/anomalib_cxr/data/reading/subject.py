@@ -198,9 +198,9 @@ def _orientation(dataset: Dataset) -> Contradictions:
 def _pose(main: Sequence[str]) -> str:
     if {"A", "P"} & set(main):
         return "a lateral view" if {"H", "F"} & set(main) else "an axial view"
-    return {("R", "F"): "mirrored", ("L", "H"): "upside down as in a mirror", ("R", "H"): "turned by 180 degrees"}.get(
-        tuple(main), "turned by 90 degrees" if {"H", "F"} & set(main[:1]) else "no upright frontal view"
-    )
+    poses = {"RF": "mirrored", "LH": "upside down as in a mirror", "RH": "turned by 180 degrees"}
+    turned = "turned by 90 degrees" if main[0] in {"H", "F"} else "no upright frontal view"
+    return poses.get("".join(main), turned)
 
 
 def _frames(dataset: Dataset) -> Contradictions:

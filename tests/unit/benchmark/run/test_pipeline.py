@@ -15,7 +15,7 @@ from anomalib_cxr.errors import DatasetError, SettingError
 
 from ..runs import GOING_WRONG, MODULE, run_of, settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,8 @@ class TestFailures:
     def test_a_process_that_dies_takes_no_other_run_with_it(self, going_wrong, grid, tmp_path):
         systems = {"dies": f"{MODULE}.Dies", **OURS, "later": OURS["ours"]}
         with pytest.raises(
-            BenchmarkError, match="1 runs that failed, of 3:\n    dies on phantoms, split 0, seed 0: its process"
+            BenchmarkError,
+            match=r"1 runs that failed, of 3:\n    dies on phantoms, split 0, seed 0: its process died \(exit code 1\)",
         ):
             Benchmark(grid(systems), tmp_path / "b", n_jobs=2).run()
         assert record(tmp_path / "b", "dies")["status"] == "failed"
@@ -124,12 +125,13 @@ class TestParallel:
 
 
 class TestGenerator:
-    def test_each_job_once_over_several_calls(self, phantom_root, tmp_path):
+    def test_a_job_for_each_run(self, phantom_root, tmp_path):
         generator = RunGenerator([run_of(phantom_root, seed=seed) for seed in range(3)], tmp_path)
-        first = next(generator())
-        rest = list(generator())
-        assert [job.planned.seed for job in [first, *rest]] == [0, 1, 2]
-        assert list(generator()) == []
+        assert [(job.planned.seed, job.progress) for job in generator()] == [
+            (0, "1 of 3"),
+            (1, "2 of 3"),
+            (2, "3 of 3"),
+        ]
 
     def test_a_record_that_cannot_be_read_counts_as_none(self, phantom_root, tmp_path):
         run = run_of(phantom_root)

@@ -93,7 +93,7 @@ class TestTrainingStep:
         torch.manual_seed(7)
         torch.empty((), dtype=torch.int64).random_()  # the loader's seed
         gradients = plain_two_steps(oracle, 2 * Films(4).images[:, :1] - 1, LUNGS.expand(4, 1, -1, -1))
-        tolerance = {"rtol": 1e-3, "atol": 1e-5}
+        tolerance = {"rtol": 1e-3, "atol": 1e-4}  # rounding of float32: gradients reach 18
         assert_same({name: weight.grad for name, weight in model.named_parameters()}, gradients, **tolerance)
         # Adam's first step has the length lr: a gradient near 0 may turn either way.
         clear = [name for name, gradient in gradients.items() if gradient.abs().min() > 1e-4]
