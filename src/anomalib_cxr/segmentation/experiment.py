@@ -47,20 +47,20 @@ SEGMENTER = "segmenter.pt"
 _COLUMNS = 4
 
 
-def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame, white: int | None = None) -> pd.DataFrame:
+def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame, sixteen_bit_white: int | None = None) -> pd.DataFrame:
     """Compute the Dice coefficient of predicted and true masks, at the size of each image.
 
     Args:
         segmenter: Trained segmenter.
         samples: Table of :func:`anomalib_cxr.data.sources.samples.make_samples`; each image needs a mask.
-        white: White of 16-bit images.
+        sixteen_bit_white: White of 16-bit images.
 
     Returns:
         A row per image with the columns `image` (path), `source`, `label` (`normal`, `sick`) and `dice`, in [0, 1]; 0
         for an implausible mask.
     """
     rows = list(zip(samples.image_path, samples.roi_mask_paths, strict=True))
-    dice = [_dice_of(segmenter, *row, white) for row in track(rows, "Measuring Dice", transient=True)]
+    dice = [_dice_of(segmenter, *row, sixteen_bit_white) for row in track(rows, "Measuring Dice", transient=True)]
     labels = np.where(samples.label_index == 1, SICK, NORMAL)
     columns = {"image": samples.image_path, "source": samples.source, "label": labels, "dice": dice}
     table: pd.DataFrame = pd.DataFrame(columns)
@@ -139,7 +139,7 @@ def _interval(values: npt.NDArray[np.float64], seed: int) -> Interval:
 
 
 def plot_worst_cases(
-    segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataFrame, white: int | None = None
+    segmenter: LungSegmenter, samples: pd.DataFrame, table: pd.DataFrame, sixteen_bit_white: int | None = None
 ) -> Figure:
     """Plot the cases of lowest Dice with the outlines of true and predicted lungs.
 
@@ -147,7 +147,7 @@ def plot_worst_cases(
         segmenter: Segmenter that was measured.
         samples: Table of the images that were measured.
         table: Result of :func:`measure_dice` for them.
-        white: White of 16-bit images.
+        sixteen_bit_white: White of 16-bit images.
 
     Returns:
         The figure.
@@ -159,7 +159,7 @@ def plot_worst_cases(
     for panel in panels:
         panel.set_axis_off()
     for panel, (index, row) in zip(panels, worst.iterrows(), strict=False):
-        radiograph = read_radiograph(row.image, white)
+        radiograph = read_radiograph(row.image, sixteen_bit_white)
         outlines = {BLUE: read_mask(*samples.roi_mask_paths[index]).numpy(), RED: segment_lungs(segmenter, radiograph)}
         panel.imshow(radiograph[0], cmap="gray", vmin=0, vmax=1)
         for color, mask in outlines.items():

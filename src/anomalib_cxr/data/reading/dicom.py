@@ -18,7 +18,8 @@ from .content import ImageSource, path_of
 from .dicom_file import as_radiograph_error, load_dicom
 from .dicom_gray import gray_table
 from .dicom_pixels import pixel_bits, stored_values
-from .subject import check_subject, statement, tag_text
+from .dicom_text import statement, tag_text
+from .subject import check_subject
 
 _GRAY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _REQUIRED = (

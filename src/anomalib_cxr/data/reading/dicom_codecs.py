@@ -40,8 +40,8 @@ _PADDING = 64  # bytes behind the end of a frame, at most
 _CODESTREAM = b"\xff\x4f\xff\x51"  # SOC and SIZ of JPEG 2000
 
 
-class Frame(NamedTuple):
-    """Size of a compressed frame by its own header."""
+class FrameSize(NamedTuple):
+    """Size of a compressed frame, in pixels, by its own header."""
 
     rows: int
     columns: int
@@ -115,7 +115,7 @@ def decode_frame(dataset: Dataset, syntax: uid.UID) -> npt.NDArray[Any]:
     return np.asarray(getattr(imagecodecs, f"{codec.lower()}_decode")(coded)).reshape(rows, columns)
 
 
-def jpeg_frame(coded: bytes) -> tuple[Frame, int]:
+def jpeg_frame(coded: bytes) -> tuple[FrameSize, int]:
     """Read the header of a JPEG or JPEG-LS frame.
 
     Args:
@@ -134,7 +134,7 @@ def jpeg_frame(coded: bytes) -> tuple[Frame, int]:
         marker = coded[place + 1]
         if marker in _FRAME_MARKERS:
             bits, rows, columns, channels = struct.unpack_from(">BHHB", coded, place + 4)
-            return Frame(rows, columns, channels), bits
+            return FrameSize(rows, columns, channels), bits
         if marker == 0xFF:  # noqa: PLR2004  # fill byte
             place += 1
         elif marker in _BARE_MARKERS:
@@ -144,9 +144,9 @@ def jpeg_frame(coded: bytes) -> tuple[Frame, int]:
     raise ValueError("no frame header")
 
 
-def _jpeg_2000_frame(coded: bytes) -> Frame:
+def _jpeg_2000_frame(coded: bytes) -> FrameSize:
     place = coded.find(_CODESTREAM)
     if place < 0:
         raise ValueError("no codestream")
     right, bottom, left, top = struct.unpack_from(">4I", coded, place + 8)
-    return Frame(bottom - top, right - left, struct.unpack_from(">H", coded, place + 40)[0])
+    return FrameSize(bottom - top, right - left, struct.unpack_from(">H", coded, place + 40)[0])

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from anomalib_cxr.errors import RadiographError
 
 from .content import ImageSource, open_source, path_of
+from .dicom_text import printable
 
 _MAX_INFLATED = 2**29  # bytes that a deflated file may hold: the pixels of the largest image, and as much again
 _HEAD = 2048  # bytes that are enough for the preamble, or for the first elements of a dataset
@@ -214,4 +215,4 @@ def _without_values(message: str) -> str:
         if quoted[1] not in _QUOTED_TYPES and tag_for_keyword(quoted[1]) is None:
             message = f"{message[: quoted.start()]}..."
             break
-    return "".join(character if character.isprintable() else " " for character in message[:_MAX_MESSAGE])
+    return printable(message[:_MAX_MESSAGE])

@@ -19,7 +19,7 @@ from pydicom.pixels.processing import apply_windowing
 from anomalib_cxr.errors import RadiographError
 
 from .dicom_pixels import MAX_BITS, Bits
-from .subject import statement, tag_text
+from .dicom_text import statement, tag_text
 
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _Numbers = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from anomalib_cxr.errors import RadiographError
 
 from .dicom_codecs import decode_frame, is_lossy, missing_codec
 from .dicom_file import as_radiograph_error
-from .subject import statement, tag_text
+from .dicom_text import statement, tag_text
 
 MAX_BITS = 16  # stored; detectors have 10 to 16
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +17,13 @@ logger = logging.getLogger(__name__)
 SIXTEEN_BITS = 65535
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's mode "L"
 _ROWS = 256  # of an image in color, converted at a time: bounds the memory
-_told: set[str] = set()
 
 
-class Levels(NamedTuple):
+class GrayLevels(NamedTuple):
     """Gray levels of a picture."""
 
     values: npt.NDArray[Any]
-    """Levels of shape `(H, W)`, from 0, black, to `white`."""
+    """GrayLevels of shape `(H, W)`, from 0, black, to `white`."""
     white: float
     """Level of white."""
 
@@ -41,7 +41,7 @@ class Samples(NamedTuple):
     """Whether 0 is white."""
 
 
-def to_levels(path: Path, samples: Samples, sixteen_bit_white: int | None) -> Levels:
+def to_levels(path: Path, samples: Samples, sixteen_bit_white: int | None) -> GrayLevels:
     """Convert samples to gray levels; transparent pixels become background, that is black.
 
     Args:
@@ -65,16 +65,16 @@ def to_levels(path: Path, samples: Samples, sixteen_bit_white: int | None) -> Le
     low, high = values.min(), values.max()  # both are NaN if any value is
     white = _sixteen_bit_white(path, low, high, sixteen_bit_white) if samples.white is None else samples.white
     if not (low >= 0 and high <= white):
-        range_text = "NaN among the values" if np.isnan(low) else f"values from {low} to {high}"
+        found = "NaN among the values" if np.isnan(low) else f"values from {low} to {high}"
+        next_step = "convert the file to 8 bits"
         if samples.white is None and high > white:
-            range_text += f", but sixteen_bit_white = {white}"
-        raise RadiographError(
-            path, range_text, f"values from 0 to {white:g}", "correct sixteen_bit_white, or convert the file to 8 bits"
-        )
+            found += f", but sixteen_bit_white = {white}"
+            next_step = f"correct sixteen_bit_white, or {next_step}"
+        raise RadiographError(path, found, f"values from 0 to {white:g}", next_step)
     gray = _luminance(values) if values.ndim > 2 else values  # noqa: PLR2004  # axes
     if samples.inverted:
         gray = gray.dtype.type(white) - gray
-    return Levels(gray if samples.alpha is None else _on_black(path, gray, samples.alpha), white)
+    return GrayLevels(gray if samples.alpha is None else _on_black(path, gray, samples.alpha), white)
 
 
 def _sixteen_bit_white(path: Path, lowest: float, highest: float, stated: int | None) -> int:
@@ -88,10 +88,14 @@ def _sixteen_bit_white(path: Path, lowest: float, highest: float, stated: int | 
             "a stated white where 16-bit files leave the bits in use open",
             f"set sixteen_bit_white to {2**bits - 1} for {bits} bits of a detector, or to {SIXTEEN_BITS} for 16",
         )
-    if "white" not in _told:
-        _told.add("white")
-        logger.info("16-bit pictures: white is %d, the default; sixteen_bit_white is the setting", SIXTEEN_BITS)
+    _tell_default()
     return SIXTEEN_BITS
+
+
+@cache
+def _tell_default() -> None:
+    """Log the default, once in a process."""
+    logger.info("16-bit pictures: white is %d, the default; sixteen_bit_white is the setting", SIXTEEN_BITS)
 
 
 def _luminance(color: npt.NDArray[Any]) -> npt.NDArray[Any]:

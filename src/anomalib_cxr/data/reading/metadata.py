@@ -16,6 +16,7 @@ from pydicom.uid import UID
 
 from .content import ImageSource, path_of
 from .dicom_file import as_radiograph_error, is_dicom, load_dicom
+from .dicom_text import printable
 
 _LABELED = re.compile(r"patient.?s\s+(?P<key>sex|age)\s*:(?P<value>.*)", re.IGNORECASE)
 _SEX = re.compile(r"\b(?:female|male|f|m)(?![a-z])", re.IGNORECASE)
@@ -138,8 +139,8 @@ def read_header(source: ImageSource) -> Header:
     """Read the header of an image file; its pixels are not checked.
 
     Args:
-        source: The file, of which only the header is read, or its content. Any file that is not
-            DICOM counts as a picture.
+        source: The file, of which only the header is read, or its content. Any file that is not DICOM counts as a
+            picture.
 
     Returns:
         The header fields. A text has at most the length of its value representation (PS3.5 6.2), and is empty if it is
@@ -192,8 +193,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
         return ""
     limit = _MAX_CHARACTERS[vr]
     groups = text.split("=") if vr == "PN" else [text]
-    printable = ("".join(character if character.isprintable() else " " for character in group) for group in groups)
-    return "=".join(" ".join(group.split())[:limit] for group in printable)
+    return "=".join(" ".join(printable(group).split())[:limit] for group in groups)
 
 
 def _source(modality: str, manufacturer: str, model: str) -> str:

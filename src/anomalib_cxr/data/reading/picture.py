@@ -20,7 +20,7 @@ from anomalib_cxr.errors import RadiographError
 
 from .content import ImageSource, open_source, path_of
 from .dicom_codecs import jpeg_frame
-from .gray import Levels, Samples, oriented, oriented_size, to_levels
+from .gray import GrayLevels, Samples, oriented, oriented_size, to_levels
 from .limits import too_large
 from .tiff import open_tiff, tiff_orientation, tiff_samples
 
@@ -60,7 +60,7 @@ def picture_size(source: ImageSource) -> tuple[int, int]:
             return oriented_size((image.height, image.width), _orientation(file, image))
 
 
-def read_picture(source: ImageSource, sixteen_bit_white: int | None = None) -> Levels:
+def read_picture(source: ImageSource, sixteen_bit_white: int | None = None) -> GrayLevels:
     """Decode a picture to upright gray levels.
 
     Args:
@@ -92,7 +92,7 @@ def read_picture(source: ImageSource, sixteen_bit_white: int | None = None) -> L
                 orientation = _orientation(file, image)
                 samples = _samples(file, image)
         levels = to_levels(path, samples, sixteen_bit_white)
-    return Levels(oriented(levels.values, orientation), levels.white)
+    return GrayLevels(oriented(levels.values, orientation), levels.white)
 
 
 def verify_picture(source: ImageSource) -> None:

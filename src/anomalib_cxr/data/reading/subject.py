@@ -9,24 +9,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.tag import Tag
-from pydicom.uid import (
-    UID,
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameSingleBitSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
-)
 
 from anomalib_cxr.errors import RadiographError
+
+from .dicom_text import printable, statement
 
 MODALITIES = frozenset({"CR", "DX", "RG"})
 """Accepted defined terms of Modality (0008,0060): computed, digital and film radiography. OT, "other", is refused."""
@@ -36,17 +27,16 @@ STANDARD_ORIENTATION = ("L", "F")
 """Patient Orientation (0020,0020) of an upright frontal view: rows run to the patient's left, columns to the feet."""
 
 _LATERAL_VIEWS = frozenset({"LL", "RL"})
-_MAX_SHOWN = 64  # characters; a damaged value may have any length
 _STORAGE_CLASSES = frozenset(
     {
-        ComputedRadiographyImageStorage,
-        DigitalXRayImageStorageForPresentation,
-        DigitalXRayImageStorageForProcessing,
-        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-        MultiFrameSingleBitSecondaryCaptureImageStorage,
-        MultiFrameTrueColorSecondaryCaptureImageStorage,
-        SecondaryCaptureImageStorage,  # of any modality
+        uid.ComputedRadiographyImageStorage,
+        uid.DigitalXRayImageStorageForPresentation,
+        uid.DigitalXRayImageStorageForProcessing,
+        uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        uid.MultiFrameSingleBitSecondaryCaptureImageStorage,
+        uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
+        uid.SecondaryCaptureImageStorage,  # of any modality
     }
 )
 # pydicom compares the codes of SNOMED RT that it knows with those of SNOMED CT.
@@ -104,55 +94,17 @@ def check_subject(path: Path, dataset: Dataset) -> None:
         )
 
 
-def tag_text(keyword: str) -> str:
-    """Return the name of an attribute with its tag.
-
-    Args:
-        keyword: DICOM keyword.
-
-    Returns:
-        Such as `Rows (0028,0010)`.
-
-    Example:
-        >>> tag_text("Rows")
-        'Rows (0028,0010)'
-    """
-    return f"{keyword} {Tag(keyword)}"
-
-
-def statement(keyword: str, value: object) -> str:
-    """Return what an attribute states, shortened, for an error.
-
-    Args:
-        keyword: DICOM keyword.
-        value: Its value.
-
-    Returns:
-        Such as `Modality (0008,0060) = 'CT'`.
-
-    Example:
-        >>> statement("Modality", "CT")
-        "Modality (0008,0060) = 'CT'"
-    """
-    text = f"'{value}'" if isinstance(value, str) else repr(value)  # repr doubles the backslash of several values
-    return f"{tag_text(keyword)} = {text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}...'}"
-
-
 Contradictions = Iterator[tuple[str, str]]
 """What was found, and what was expected."""
 
 
 def _text(value: object) -> str:
     values = value if isinstance(value, MultiValue) else [value]
-    return _printable("\\".join("" if part is None else str(part).strip() for part in values)).upper()
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+    return printable("\\".join("" if part is None else str(part).strip() for part in values)).strip().upper()
 
 
 def _modality(dataset: Dataset) -> Contradictions:
-    modality, storage = _text(dataset.get("Modality")), UID(_text(dataset.get("SOPClassUID")))
+    modality, storage = _text(dataset.get("Modality")), uid.UID(_text(dataset.get("SOPClassUID")))
     if modality:
         if modality not in MODALITIES:
             yield statement("Modality", modality), f"a radiograph: {', '.join(sorted(MODALITIES))}, or no statement"
@@ -224,7 +176,10 @@ def _coded(dataset: Dataset, keyword: str) -> Iterator[Code]:
     """Yield the codes of a sequence; items without a value and a meaning state nothing."""
     for item in dataset.get(keyword) or ():
         value = str(item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue") or "").strip()
-        scheme, meaning = _text(item.get("CodingSchemeDesignator")), _printable(str(item.get("CodeMeaning") or ""))
+        scheme, meaning = (
+            _text(item.get("CodingSchemeDesignator")),
+            printable(str(item.get("CodeMeaning") or "")).strip(),
+        )
         if value or meaning:
             yield Code(value, "SRT" if scheme in _SNOMED_RT else scheme, meaning)
 

@@ -1,4 +1,4 @@
-"""Reader of TIFF files, by tifffile and imagecodecs: which know more layouts than Pillow."""
+"""Reader of TIFF files, by tifffile and imagecodecs, which know more layouts than Pillow."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _check_kind(path: Path, page: TiffPage) -> None:
     numbers = (page.imagelength, page.imagewidth, page.imagedepth, page.samplesperpixel)
     if not all(isinstance(number, int) for number in numbers):
         raise TypeError(f"rows, columns, slices and samples {numbers}")
-    bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+    bits = _bits(page)
     kind = getattr(page.dtype, "kind", None)
     photometric, channels = page.photometric, page.samplesperpixel
     n_color = 3 if photometric in _COLOR else 1
@@ -137,6 +137,12 @@ def _check_kind(path: Path, page: TiffPage) -> None:
             raise RadiographError(path, f"TIFF with {found}, which is not supported", expected, "save it as a PNG")
 
 
+def _bits(page: TiffPage) -> int:
+    """Return the bits of a sample, the most of any channel."""
+    bits = page.bitspersample
+    return bits if isinstance(bits, int) else max(bits)
+
+
 def _name(photometric: object) -> str:
     return str(getattr(photometric, "name", photometric))
 
@@ -145,7 +151,7 @@ def _white(page: TiffPage) -> float | None:
     """Return the greatest value by the file's own statement; None for 16 bits or more, of which any may be in use."""
     if page.dtype is not None and page.dtype.kind == "f":
         return 1.0
-    bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+    bits = _bits(page)
     return float(2**bits - 1) if bits < 16 else None  # noqa: PLR2004
 
 

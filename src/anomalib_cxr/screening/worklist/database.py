@@ -22,19 +22,10 @@ COLUMNS = tuple(field.name for field in fields(Case))
 """Columns of the table `cases` beside `id`."""
 SORT_KEYS = ("COALESCE(probability, -1)", "COALESCE(score, -1)", "-id")  # refused cases have neither, and come last
 """Expressions by which cases are ordered, each falling."""
-_FORMAT = 2  # to be raised when older code cannot read the file
-_NUMBERS = {
-    "size",
-    "modified",
-    "score",
-    "threshold",
-    "probability",
-    "p_value",
-    "age",
-    "height",
-    "width",
-    "sixteen_bit_white",
-}
+_FORMAT = 3  # to be raised when older code cannot read the file
+_NUMBERS = frozenset(
+    ("size", "modified", "score", "threshold", "probability", "p_value", "age", "height", "width", "sixteen_bit_white")
+)
 _RANK = ", ".join(SORT_KEYS)
 _SCHEMA = f"""
 CREATE TABLE cases (

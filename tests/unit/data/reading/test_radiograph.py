@@ -100,8 +100,8 @@ class TestSixteenBits:
             read_radiograph(path)
         assert image_size(path) == (32, 24)
 
-    def test_default_is_told_once(self, tmp_path, caplog, monkeypatch):
-        monkeypatch.setattr(gray, "_told", set())
+    def test_default_is_told_once(self, tmp_path, caplog):
+        gray._tell_default.cache_clear()
         path = save(tmp_path / "a.png", (RAMP * 80).astype(np.uint16))
         with caplog.at_level("INFO"):
             read_radiograph(path), read_radiograph(path)

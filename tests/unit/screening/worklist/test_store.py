@@ -205,8 +205,8 @@ class TestRefused:
     @pytest.mark.parametrize("create", [True, False])
     def test_of_a_newer_version(self, worklist, create):
         with sqlite3.connect(worklist.file) as database:
-            database.execute("PRAGMA user_version = 3")
-        with pytest.raises(ScreeningError, match=r"format 3\n.*format 2"):
+            database.execute("PRAGMA user_version = 99")
+        with pytest.raises(ScreeningError, match=r"format 99\n.*format 3"):
             Worklist(worklist.folder, create=create)
 
     @pytest.mark.parametrize("create", [True, False])
