@@ -146,13 +146,16 @@ def segment_train(
 
 
 def segment_predict(
-    segmenter: Path, root: Path, predicted_masks: Path | None = None, sixteen_bit_white: SixteenBitWhite | None = None
+    root: Path,
+    segmenter: Path | None = None,
+    predicted_masks: Path | None = None,
+    sixteen_bit_white: SixteenBitWhite | None = None,
 ) -> None:
     """Predict lung masks for the X-rays of a data set that have none; resumes an interrupted run.
 
     Args:
-        segmenter: Segmenter file, the segmenter.pt of `segment train`.
         root: Folder of the data set.
+        segmenter: Segmenter file, the segmenter.pt of `segment train`; by default that of the package.
         predicted_masks: Folder of the predicted masks; by default `predicted_masks` in the root.
         sixteen_bit_white: White of 16-bit images, such as 4095 for the 12 bits of a detector.
     """
@@ -195,7 +198,8 @@ def calibrate(
         confidence: Confidence level of the finite-sample sensitivity guarantee.
         prevalence: Share of sick people among those screened, for the probabilities.
         by: One threshold for all, or one per hospital, sex or age group.
-        segmenter: Lung segmenter file; by default one is trained on the lung masks of the training images.
+        segmenter: Lung segmenter file; by default one is trained on the lung masks of the training images, and that of
+            the package is used where they have none.
         sixteen_bit_white: White of the 16-bit images of a table, such as 4095; by default that of the training.
         device: OpenVINO device.
         seed: Seed of the input quality check and of the training of the segmenter.

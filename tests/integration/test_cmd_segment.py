@@ -86,6 +86,13 @@ class TestPredict:
         parents = samples.roi_mask_paths.map(lambda paths: tuple(Path(path).parent.name for path in paths))
         assert parents.value_counts().to_dict() == {("mask",): 13, ("predicted_masks",): 1, (): 1}
 
+    def test_without_a_segmenter_by_that_of_the_package(self, command, unmasked_root, tmp_path):
+        words = ["segment", "predict", "--root", unmasked_root, "--predicted_masks", "masks"]
+        code, output = command(tmp_path, "anomalib-cxr", *words)
+        assert code == 0, output
+        assert "No lung segmenter given: the one of the package is used" in output
+        assert "15 lung masks written" in output
+
     def test_killed_half_way(self, command, interrupted, editable, unmasked_root, segmenter):
         root = editable(unmasked_root)
         for path in root.rglob("CXR_png/*.png"):  # large enough for a prediction that takes a while

@@ -38,7 +38,8 @@ from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, ca
 from anomalib_cxr.screening.pipeline.input_check import fit_input_check
 from anomalib_cxr.screening.pipeline.pipeline import ImageResult, ScreeningPipeline
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
-from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
+from anomalib_cxr.segmentation.network import LungSegmenter
+from anomalib_cxr.segmentation.packaged import choose_segmenter
 from anomalib_cxr.segmentation.training import fit_segmenter
 from anomalib_cxr.utils.provenance import code_record
 
@@ -70,7 +71,8 @@ def calibrate(
         model: Folder of the exported model. The threshold of its label becomes the calibrated one.
         labeled: Images that the model was not trained on, and references for the input check.
         target: Guarantee and prevalence to calibrate for.
-        segmenter: File of a lung segmenter; None trains a small one on the references' lung masks.
+        segmenter: File of a lung segmenter; None trains a small one on the references' lung masks, and takes that of
+            the package if they have none.
         data: Description of the data for the record.
         device: OpenVINO's name of the device.
         seed: Seed of the input check, and of the segmenter that is trained.
@@ -176,7 +178,10 @@ def _fit_pipeline(
 ) -> ScreeningPipeline:
     """Export the segmenter, and fit the input check."""
     references = labeled.references[:MAX_REFERENCES]
-    network = load_segmenter(segmenter) if segmenter else _train_segmenter(references, labeled, seed)
+    masked = [(path, files) for path, files in zip(references, labeled.masks, strict=False) if files]
+    train_one = not segmenter and bool(masked)
+    white = labeled.sixteen_bit_white
+    network = _train_segmenter(masked, white, seed) if train_one else choose_segmenter(segmenter).network
     export_segmenter(network, folder / SEGMENTER_GRAPH)
     lungs = ExportedSegmenter(folder / SEGMENTER_GRAPH, device)
     images = [
@@ -186,21 +191,13 @@ def _fit_pipeline(
     reduced = torch.stack(images)  # (N, 1, S, S)
     input_check = fit_input_check(reduced, np.concatenate([lungs(part) for part in torch.split(reduced, 16)]), seed)
     input_check.save(folder / INPUT_CHECK)
-    white = labeled.sixteen_bit_white
     return ScreeningPipeline(ExportedModel(folder / graph, device), lungs, input_check, sixteen_bit_white=white)
 
 
-def _train_segmenter(references: Sequence[Path], labeled: LabeledImages, seed: int) -> LungSegmenter:
-    pairs = [(path, files) for path, files in zip(references, labeled.masks, strict=False) if files]
-    if not pairs:
-        raise DatasetError(
-            f"{len(references)} healthy references without a lung mask, and no segmenter",
-            "lung masks to train a segmenter on, or a trained one",
-            "give one by --segmenter; `anomalib-cxr segment train` makes it",
-        )
+def _train_segmenter(pairs: Sequence[tuple[Path, tuple[str, ...]]], white: int | None, seed: int) -> LungSegmenter:
+    """Train a small segmenter on X-rays and the files of their lung masks."""
     logger.info("No segmenter given: one is trained on the lung masks of %d references.", len(pairs))
     size = (_SEGMENTER_SIDE, _SEGMENTER_SIDE)
-    white = labeled.sixteen_bit_white
     images = torch.cat([antialiased_resize(2 * read_radiograph(path, white)[None] - 1, size) for path, _ in pairs])
     lungs = torch.cat([antialiased_resize(read_mask(*files)[None, None].float(), size) for _, files in pairs])
     with torch.random.fork_rng(devices=[]):

@@ -21,7 +21,8 @@ from anomalib_cxr.data.sources.nih_files import TABLE, find_images
 from anomalib_cxr.errors import DatasetError, RadiographError
 from anomalib_cxr.utils.files import atomic_path
 
-from .network import LungSegmenter, fastest_device, load_segmenter
+from .network import LungSegmenter, fastest_device
+from .packaged import choose_segmenter
 from .postprocessing import is_plausible, segment_lungs
 
 
@@ -52,7 +53,7 @@ class Prediction(NamedTuple):
 def predict_masks(
     images: Sequence[Path | str],
     folder: Path | str,
-    segmenter: Path | str,
+    segmenter: Path | str | None = None,
     sixteen_bit_white: int | None = None,
 ) -> Prediction:
     """Predict the lung masks that a folder lacks, and write them as PNG of 0 and 255 in the size of the X-ray.
@@ -65,7 +66,7 @@ def predict_masks(
         images: X-rays in any format of :func:`anomalib_cxr.data.reading.radiograph.read_radiograph`; their names,
             without suffix, must differ. Pass only those without a true mask.
         folder: Folder of the masks; it is created if missing.
-        segmenter: File of a trained segmenter.
+        segmenter: File of a trained segmenter; None for that of the package.
         sixteen_bit_white: White of 16-bit images.
 
     Returns:
@@ -75,15 +76,15 @@ def predict_masks(
         SegmenterError: If the file is not a segmenter, or the folder holds masks of another one.
         DatasetError: If two X-rays have the same name, or the folder cannot be written.
     """
-    network, masks = load_segmenter(segmenter), MaskFolder(folder)
+    chosen, masks = choose_segmenter(segmenter), MaskFolder(folder)
     _refuse_same_names(images)
-    masks.check_segmenter(Path(segmenter))
+    masks.check_segmenter(chosen.file)
     try:
         if masks.missing(images):  # a complete folder need not be writable
             masks.path.mkdir(parents=True, exist_ok=True)
             with FileLock(masks.path / ".lock"):
-                masks.record_segmenter(Path(segmenter))
-                return _predict_missing(images, masks, network.to(fastest_device()), sixteen_bit_white)
+                masks.record_segmenter(chosen.file)
+                return _predict_missing(images, masks, chosen.network.to(fastest_device()), sixteen_bit_white)
     except OSError as error:
         raise DatasetError(
             f"{folder}: cannot be written ({error})",
@@ -95,7 +96,7 @@ def predict_masks(
 
 def predict_for_root(
     root: Path | str,
-    segmenter: Path | str,
+    segmenter: Path | str | None = None,
     folder: Path | str | None = None,
     sixteen_bit_white: int | None = None,
 ) -> Prediction:
@@ -103,7 +104,7 @@ def predict_for_root(
 
     Args:
         root: Folder with the data, in any layout of :mod:`anomalib_cxr.data.sources.layouts`, or NIH ChestX-ray14.
-        segmenter: File of a trained segmenter.
+        segmenter: File of a trained segmenter; None for that of the package.
         folder: Folder of the masks; None for `predicted_masks` in the root.
         sixteen_bit_white: White of 16-bit images.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import torch
 from monai.losses.dice import DiceCELoss
@@ -17,6 +18,8 @@ from .network import LungSegmenter
 
 logger = logging.getLogger(__name__)
 
+Augmentation = Callable[[torch.Tensor, torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]
+"""Function that augments a batch of images and masks, as :func:`augment` does."""
 LEARNING_RATE = 3e-3
 """Maximum of the one-cycle schedule."""
 ROTATION, SCALE, SHIFT = math.radians(10), 0.15, 0.1
@@ -36,11 +39,12 @@ def fit_segmenter(
     steps: int,
     batch_size: int = 16,
     seed: int,
+    augmentation: Augmentation | None = None,
 ) -> None:
     """Train a segmenter in place, on its own device.
 
     Loss: cross-entropy plus 1 - Dice. Optimizer: AdamW with a one-cycle learning rate. The images are shuffled and
-    augmented (:func:`augment`).
+    augmented.
 
     Args:
         segmenter: Segmenter; afterwards it is in evaluation mode.
@@ -49,6 +53,7 @@ def fit_segmenter(
         steps: Number of batches, at least 1.
         batch_size: Images per batch; if there are fewer images, some are repeated.
         seed: Seed of order and augmentation.
+        augmentation: Augmentation of each batch; None for :func:`augment`.
 
     Raises:
         DivergenceError: If the loss turns non-finite.
@@ -71,7 +76,7 @@ def fit_segmenter(
     segmenter.train()
     for step, chosen in enumerate(shuffled_batches(len(images), batch_size, steps, generator), start=1):
         image, mask = (segmenter.to_own_size(pair[chosen].to(device).float()) for pair in (images, masks))
-        image, mask = augment(image, mask, generator)
+        image, mask = (augmentation or augment)(image, mask, generator)
         loss = criterion(segmenter.logits(image), mask)
         optimizer.zero_grad()
         loss.backward()

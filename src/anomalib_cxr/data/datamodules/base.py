@@ -48,7 +48,7 @@ class RoiDataModule(AnomalibDataModule):
         protocol: `holdout` (train, validation and test disjoint), `dissertation` (validation is the test set), or
             `table` (splits from `split_table`).
         masks: `required`: train on images with a lung mask only, as target `lungs` needs it; `optional`: train on all
-            normal images; `predict`: as `required`, after `segmenter` has predicted the missing masks.
+            normal images; `predict`: as `required`, after a segmenter has predicted the missing masks.
         on_error: Action on files that cannot be used: `raise` an error that names all of them, or `skip` them.
         train_batch_size: Images in a training batch.
         eval_batch_size: Images in a validation or test batch.
@@ -60,7 +60,7 @@ class RoiDataModule(AnomalibDataModule):
         seed: Seed of the splits, or column of `split_table`.
         split_table: CSV file for protocol `table`, see
             :func:`anomalib_cxr.data.sources.split_table.read_split_table`.
-        segmenter: File of the lung segmenter, with masks `predict` only.
+        segmenter: File of the lung segmenter, with masks `predict` only; None for that of the package.
         predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Its masks are used for
             images without a true mask, whatever `masks` is.
         sixteen_bit_white: White of 16-bit PNG and TIFF files, such as 4095 for the 12 bits of a detector. None is
@@ -73,7 +73,7 @@ class RoiDataModule(AnomalibDataModule):
         cache_gigabytes: Bound on all caches in that folder; the least recently used are deleted first.
 
     Raises:
-        SettingError: If a setting is outside its range, or `split_table` or `segmenter` is missing or unused.
+        SettingError: If a setting is outside its range, or `split_table` is missing or unused, or `segmenter` unused.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -118,8 +118,8 @@ class RoiDataModule(AnomalibDataModule):
         conflicts = {}
         if (protocol == TABLE) != (split_table is not None):
             conflicts["split_table"] = split_table, "a CSV file with protocol: table, null without"
-        if (masks == "predict") != (segmenter is not None):
-            expected = "a file of `anomalib-cxr segment train` with masks: predict, null without"
+        if segmenter is not None and masks != "predict":
+            expected = "a file of `anomalib-cxr segment train` or null with masks: predict, null without"
             conflicts["segmenter"] = segmenter, expected
         check_settings(RoiDataModule.__init__, locals(), PLACE, conflicts)
         super().__init__(
@@ -155,7 +155,7 @@ class RoiDataModule(AnomalibDataModule):
 
     def prepare_data(self) -> None:
         """Predict the missing lung masks if `masks` is `predict`."""
-        if self.segmenter is None:
+        if self.masks != "predict":
             return
         # Imported here: segmentation depends on data, so that an import above would be circular.
         from anomalib_cxr.segmentation.prediction import predict_masks  # noqa: PLC0415

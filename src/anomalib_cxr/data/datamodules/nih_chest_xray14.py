@@ -172,7 +172,7 @@ class NihChestXray14(RoiDataModule):
             raise DatasetError(
                 f"{training.sum()} X-rays of {self.root} to train on, none of them with a lung mask",
                 f"lung masks for the images that train (masks: {self.masks}), which this set does not have",
-                "have them predicted (data.init_args.masks: predict, and segmenter); or set data.init_args.masks to "
+                "have them predicted (data.init_args.masks: predict); or set data.init_args.masks to "
                 "optional and model.init_args.target to image",
             )
         logger.warning("Left out: %d of %d training X-rays, without a lung mask", without.sum(), training.sum())

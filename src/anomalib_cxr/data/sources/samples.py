@@ -181,6 +181,6 @@ def check_normal_images(samples: pd.DataFrame, root: Path, *, require_masks: boo
             "with a lung mask",
             "lung masks for the images that train (data.init_args.masks is not optional)",
             "for Shenzhen, download yoctoman/shcxr-lung-mask from Kaggle (it needs an account) and unpack its folder "
-            "mask/ into the root; or have masks predicted (data.init_args.masks: predict, and segmenter); or choose "
+            "mask/ into the root; or have masks predicted (data.init_args.masks: predict); or choose "
             "another source; or set data.init_args.masks to optional and model.init_args.target to image",
         )

@@ -70,8 +70,8 @@ def lung_masks(batch: Any, setting: str) -> torch.Tensor:
         raise SettingError(
             f"{setting} and training images without lung masks",
             "batches with roi_mask, as anomalib_cxr.MontgomeryShenzhen and anomalib_cxr.ChestPhantom yield them",
-            "train on one of these data modules, or without masks: a segmenter by its path where one is needed, and "
-            "target: image where there is a target",
+            "train on one of these data modules, with masks: predict where the data have none; or without masks, with "
+            "target: image",
         )
     return masks.unsqueeze(1).to(torch.float32)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 
-from anomalib_cxr.segmentation.network import LungSegmenter, load_segmenter
+from anomalib_cxr.segmentation.network import LungSegmenter
+from anomalib_cxr.segmentation.packaged import choose_segmenter
 from anomalib_cxr.segmentation.training import fit_segmenter
 
-from .module import RadiographModule, lung_masks, to_gray
+from .module import RadiographModule, to_gray
 from .reproducible import seed_or_state, seeded
 
 logger = logging.getLogger(__name__)
@@ -73,42 +74,51 @@ def prepare_segmenter(module: RadiographModule, segmenter: FrozenSegmenter, path
     Args:
         module: The module that is about to be trained.
         segmenter: The segmenter inside it; changed in place.
-        path: File of a trained segmenter; None trains one on the lung masks of the training images.
+        path: File of a trained segmenter; None trains one on the lung masks of the training images, and takes that of
+            the package if they have none.
         steps: Batches of that training.
 
     Raises:
-        SettingError: If one must be trained and the training images have no lung masks.
         SegmenterError: If the file cannot be read.
     """
     if segmenter.trained:
         return
-    if path is None:
-        _train(module, segmenter.network, steps)
-        segmenter.replace_network(segmenter.network)
-    else:
-        segmenter.replace_network(load_segmenter(path).to(module.device))
+    network = _train(module, segmenter.network, steps) if path is None else None
+    segmenter.replace_network(choose_segmenter(path).network.to(module.device) if network is None else network)
     segmenter.trained.fill_(True)
 
 
-def _train(module: RadiographModule, network: LungSegmenter, steps: int) -> None:
-    """Train a segmenter on the lung masks of the training images; alike in all processes."""
+def _train(module: RadiographModule, network: LungSegmenter, steps: int) -> LungSegmenter | None:
+    """Train a segmenter on the lung masks of the training images, alike in all processes; None without masks."""
     seed = seed_or_state(module.seed)
     with seeded(seed):
-        images, masks = _training_images(module)
-    logger.info("No segmenter given: one is trained on the lungs of %d training images.", len(images))
-    fit_segmenter(network.requires_grad_(), images, masks, steps=steps, seed=seed)
+        pairs = _training_images(module)
+    if pairs is None:
+        return None
+    logger.info("No segmenter given: one is trained on the lungs of %d training images.", len(pairs.images))
+    fit_segmenter(network.requires_grad_(), *pairs, steps=steps, seed=seed)
     network.load_state_dict(module.trainer.strategy.broadcast(network.state_dict()))
+    return network
 
 
-def _training_images(module: RadiographModule) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return training images in [-1, 1] and their lungs, both `(N, 1, H, W)`, small enough to be kept at once."""
+class _Pairs(NamedTuple):
+    """Training images in [-1, 1] and their lungs, both `(N, 1, H, W)`."""
+
+    images: torch.Tensor
+    masks: torch.Tensor
+
+
+def _training_images(module: RadiographModule) -> _Pairs | None:
+    """Return training images and their lungs, few enough to be kept at once; None if they have no lung masks."""
     images, masks, pre_processor = [], [], cast("Any", module.pre_processor)
     module.trainer.fit_loop.setup_data()
     for batch in cast("Iterable[Any]", module.trainer.train_dataloader):
+        if getattr(batch, "roi_mask", None) is None:
+            return None
         if pre_processor is not None:
             pre_processor.on_train_batch_start(module.trainer, module, batch, 0)
-        masks.append(lung_masks(batch, "segmenter = None").bool())
+        masks.append(batch.roi_mask.unsqueeze(1).bool())
         images.append(to_gray(batch.image).half())
         if sum(map(len, images)) >= MOST_IMAGES:
             break
-    return torch.cat(images), torch.cat(masks)
+    return _Pairs(torch.cat(images), torch.cat(masks))

@@ -52,7 +52,8 @@ class LungAtlas(RadiographModule):
     Args:
         image_size: Side of the square that the X-ray is resized to before the lungs are found: 128, 256 or 512.
         segmenter: Path of a segmenter of `anomalib-cxr segment train`; None trains one on the lung masks of the
-            training images before the first epoch. A checkpoint keeps it.
+            training images before the first epoch, and takes that of the package if they have none. A checkpoint
+            keeps it.
         segmenter_size: Side of the square at which a segmenter that is trained here works.
         segmenter_steps: Batches that it is trained on.
         n_folds: Folds of the healthy images, for cross-fitted scores. Also the number of lesion nets, each trained

@@ -48,7 +48,8 @@ class LungSettings:
             `local` from that around each pixel, both clamped at three and scaled into [-1, 1].
         segmenter: Path of a segmenter of `anomalib-cxr segment train`, where one is needed: for `input_region: lungs`,
             an alignment, `normalization: lung` and exposure adjustment; None trains one on the lung masks of the
-            training images before the first epoch. A checkpoint keeps it.
+            training images before the first epoch, and takes that of the package if they have none. A checkpoint
+            keeps it.
         segmenter_steps: Batches of that training.
     """
 

@@ -76,9 +76,10 @@ def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> str:
 
 
 def _lines(worklist: Worklist) -> Iterator[str]:
+    cases = dict(worklist.find())
     yield _line(COLUMNS)
-    for record, case in worklist.verdicts_with_cases():
-        yield _line(map(escape_csv_formula, _cells(record, case)))
+    for record in worklist.verdicts():
+        yield _line(map(escape_csv_formula, _cells(record, cases[record.case_id])))
 
 
 def _cells(record: VerdictRecord, case: Case) -> list[Any]:

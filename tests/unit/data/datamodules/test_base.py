@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from torchvision.transforms import v2
 from anomalib_cxr.data.datamodules.base import RoiDataModule
 from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
+from anomalib_cxr.segmentation import packaged
 
 MODULE = "anomalib_cxr.data.datamodules.base"
 
@@ -277,10 +279,15 @@ class TestPredictedMasks:
         self.prepared(root, segmenter=segmenter_path, sources=("montgomery",))
         assert not (root / "predicted_masks").exists()
 
-    @pytest.mark.parametrize("settings", [{"masks": "predict"}, {"masks": "required", "segmenter": "lungs.pt"}])
-    def test_segmenter_goes_with_predict(self, phantom_root, settings):
-        with pytest.raises(SettingError, match=r"segmenter = (?s:.*)segment train` with masks: predict, null without"):
-            RoiDataModule(phantom_root, **settings)
+    def test_without_a_segmenter_by_that_of_the_package(self, unmasked_root, tmp_path):
+        self.prepared(unmasked_root, predicted_masks=tmp_path)
+        assert len(list(tmp_path.glob("*.png"))) == 15
+        record = json.loads((tmp_path / "segmenter.json").read_text())
+        assert record["sha256"] == packaged.SHA256
+
+    def test_segmenter_goes_with_predict(self, phantom_root):
+        with pytest.raises(SettingError, match=r"segmenter = (?s:.*)null with masks: predict, null without"):
+            RoiDataModule(phantom_root, masks="required", segmenter="lungs.pt")
 
 
 class TestBatches:

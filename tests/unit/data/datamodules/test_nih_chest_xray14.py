@@ -266,7 +266,7 @@ class TestMasks:
     def test_none_where_they_are_required(self, nih_root):
         with pytest.raises(DatasetError, match=r"20 X-rays of .* to train on, none of them with a lung mask") as caught:
             fitted(nih_root, masks="required")
-        assert "data.init_args.masks: predict, and segmenter" in caught.value.next_step
+        assert "data.init_args.masks: predict" in caught.value.next_step
 
     def test_only_masked_ones_train_where_they_are_required(self, nih_root, lungs, caplog):
         drawn = fitted(nih_root).train_data.samples

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from lightning.pytorch import Callback, seed_everything
@@ -12,6 +14,7 @@ from anomalib_cxr.errors import SegmenterError, SettingError
 from anomalib_cxr.models.base import segmenter as inner
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
+from anomalib_cxr.segmentation.packaged import load_packaged_segmenter
 from anomalib_cxr.segmentation.training import fit_segmenter
 
 pytestmark = [
@@ -129,9 +132,12 @@ class TestWithoutAPath:
         same = [torch.equal(states[2][name], value) for name, value in states[0].items() if "segmenter" in name]
         assert all(same) == (seed is not None)
 
-    def test_images_without_lung_masks_are_refused(self, fit, first, films):
-        with pytest.raises(SettingError, match="segmenter = None and training images without"):
-            fit(first(), 1, films(masks=False))
+    def test_without_lung_masks_it_is_that_of_the_package(self, fit, first, films, assert_same, caplog):
+        model = first()
+        with caplog.at_level(logging.INFO, "anomalib_cxr"):
+            fit(model, 1, films(masks=False))
+        assert_same(segmenter_of(model), load_packaged_segmenter().state_dict())
+        assert sum("the one of the package is used" in line for line in caplog.messages) == 1
 
 
 class TestWithAPath:

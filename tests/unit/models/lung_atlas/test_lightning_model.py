@@ -11,6 +11,7 @@ from anomalib_cxr import LungAtlas
 from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.models.lung_atlas import augmentation, lightning_model
 from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
+from anomalib_cxr.segmentation.packaged import load_packaged_segmenter
 
 from ..xrays import LUNGS, Films
 from .conftest import N_HEALTHY
@@ -207,9 +208,12 @@ class TestBadInput:
         for name, value in model.model.state_dict().items():
             assert torch.isfinite(value).all(), name
 
-    def test_no_lung_masks_and_no_segmenter(self, fit, make_atlas):
-        with pytest.raises(SettingError, match="segmenter = None and training images without lung masks"):
-            fit(make_atlas(segmenter=None), 1, Films(N_HEALTHY, masks=False))
+    def test_no_lung_masks_and_no_segmenter(self, fit, make_atlas, sure, not_fitted, assert_same):
+        model = make_atlas(segmenter=None)
+        sure(model)
+        fit(model, 1, Films(N_HEALTHY, masks=False))
+        assert len(not_fitted) == 1
+        assert_same(model.model.segmenter.network.state_dict(), load_packaged_segmenter().state_dict())
 
     @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
     def test_scoring_before_training(self, make_atlas, loader, tmp_path, verb):
