@@ -160,3 +160,7 @@ class ScoreError(CxrError):
 
 class ScreeningError(CxrError):
     """A model cannot be calibrated or used for screening, or a worklist cannot be used."""
+
+
+class ChangedCaseError(ScreeningError):
+    """A case has another content than the one that a reader saw: a verdict on it would be about another X-ray."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
+
+from anomalib_cxr.utils.path_text import text_as_path
+
+from .fingerprint import FileFingerprint
 
 NOTICE = "For research, not a medical device. Not for decisions about patients."
 """Notice on everything that a screening writes or shows."""
@@ -33,15 +38,17 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Case:
-    """One screened X-ray, a row of the worklist.
+    """One screened X-ray, a row of the worklist: the content of a file at a path.
 
     Attributes:
-        path: The file, absolute.
-        size: Size of the file in bytes. A file that differs in size or time of change is screened anew.
+        path: The file, absolute and as the user named it, as printable text
+            (:func:`anomalib_cxr.utils.path_text.path_as_text`); `file` is the path to open.
+        size: Size of the file in bytes; as the next, a part of its fingerprint.
         modified: Time of its last change, in ns.
         decision: Outcome of the screening.
         why: Reason of a refusal; empty otherwise.
         score: Anomaly score of the exported model, in [0, 1]; None where refused.
+        raw_score: Score before it is clipped to [0, 1], by which cases are ranked; None where refused.
         threshold: Calibrated threshold of the subgroup: scores from it upwards are to be read; None where refused.
         guarantee: Share of sick people that may be below the threshold, as a sentence; empty where refused.
         probability: Probability of disease at the prevalence of the calibration, in [0, 1]; None where refused.
@@ -51,8 +58,8 @@ class Case:
         source: Kind of source, such as `picture` or `DICOM DX, ACME X-100`.
         study_uid: DICOM Study Instance UID; empty for other files.
         sop_uid: DICOM SOP Instance UID; empty for other files.
-        patient_id: DICOM Patient ID; in the tables only on request.
-        patient_name: DICOM Patient's Name; in the tables only on request.
+        patient_id: DICOM Patient ID; empty unless names were asked for, as the next.
+        patient_name: DICOM Patient's Name.
         sex: `M`, `F`, or empty.
         age: Age in years, or None.
         height: Height of the image in pixels, or None where it cannot be read.
@@ -62,7 +69,15 @@ class Case:
         layers: Stem of the heatmap alone, `<stem>-heat.png`, and of the lungs, `<stem>-lungs.png`, 8-bit gray; empty
             where there are none.
         model: SHA-256 of the exported model.
+        calibration: SHA-256 of the calibration record, its `identity`.
         screened: Time of the screening, UTC, ISO 8601.
+        content: SHA-256 of the file as it was scored; empty where it could not be read. Path and content are the
+            identity of a case, to which verdicts belong.
+        changed: Time of the last change of the file's content, name or rights, in ns.
+        sample: Digest of samples of the file.
+        options: Options of the screening that the row depends on.
+        superseded: Time from which the path has another content in the worklist, UTC, ISO 8601; empty for a current
+            case. The lists have current cases only.
     """
 
     path: str
@@ -71,6 +86,7 @@ class Case:
     decision: Decision
     why: str = ""
     score: float | None = None
+    raw_score: float | None = None
     threshold: float | None = None
     guarantee: str = ""
     probability: float | None = None
@@ -90,7 +106,23 @@ class Case:
     heatmap: str = ""
     layers: str = ""
     model: str = ""
+    calibration: str = ""
     screened: str = ""
+    content: str = ""
+    changed: int = 0
+    sample: str = ""
+    options: str = ""
+    superseded: str = ""
+
+    @property
+    def file(self) -> Path:
+        """The file to open; its name may be no valid text."""
+        return text_as_path(self.path)
+
+    @property
+    def fingerprint(self) -> FileFingerprint:
+        """Fingerprint of the file when it was screened."""
+        return FileFingerprint(self.size, self.modified, self.changed, self.sample)
 
     @property
     def decision_text(self) -> str:

@@ -1,20 +1,22 @@
-"""Atomic writing of files and folders."""
+"""Atomic writing of files and folders, and files that only their owner can read."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` at the end.
 
     Args:
         path: File to write; its folder is created. If the block raises an exception, an existing file is unchanged.
+        private: Let only the owner read the file (mode 0600) and enter folders that are created (0700). The temporary
+            file then exists, empty, and must be written in place.
 
     Yields:
         The temporary path.
@@ -27,13 +29,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
         >>> path.read_text(), len(list(path.parent.iterdir()))
         ('done', 1)
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished-{path.name}")
+    if private:
+        private_folder(path.parent)
+        private_file(unfinished)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield unfinished
         os.replace(unfinished, path)  # noqa: PTH105  # documented as atomic
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def private_folder(folder: Path) -> None:
+    """Create a folder that only its owner can enter, and its missing parents alike; an existing one stays as it is.
+
+    Args:
+        folder: Folder to create.
+    """
+    if not folder.is_dir():
+        if folder.parent != folder:
+            private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def private_file(file: Path) -> None:
+    """Create an empty file that only its owner can read and write; an existing one stays as it is.
+
+    Args:
+        file: File to create, in an existing folder.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> file = Path(mkdtemp()) / "secret"
+        >>> private_file(file)
+        >>> oct(file.stat().st_mode & 0o777)
+        '0o600'
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 @contextmanager

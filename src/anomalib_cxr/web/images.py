@@ -82,9 +82,8 @@ class CaseImages:
         if kind == "xray":
             from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch delays the start
 
-            gray = (
-                (read_radiograph(case.path, case.sixteen_bit_white)[0].numpy() * 255).round().astype(np.uint8)
-            )  # (H, W)
+            gray = read_radiograph(case.file, case.sixteen_bit_white)[0].numpy()  # (H, W)
+            gray = (gray * 255).round().astype(np.uint8)
             return _png(_reduced(Image.fromarray(gray), MAX_XRAY))
         if kind == "thumbnail":
             return _png(_reduced(self._layer(case.heatmap, "RGB"), MAX_THUMBNAIL))
@@ -120,7 +119,7 @@ class CaseImages:
 
 def _refuse_changed(case: Case) -> None:
     try:
-        status = Path(case.path).stat()
+        status = case.file.stat()
     except OSError as error:
         raise ImageUnavailableError(f"The X-ray cannot be opened any more: {error.strerror}.") from error
     if (status.st_size, status.st_mtime_ns) != (case.size, case.modified):

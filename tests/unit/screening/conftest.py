@@ -158,6 +158,7 @@ def case_of():
         else:
             decision = Decision.TO_READ if probability >= 0.3 else Decision.BELOW_THRESHOLD
             known |= {"decision": decision, "score": probability / 2, "probability": probability, "threshold": 0.15}
+            known["raw_score"] = facts.get("score", known["score"])
         return Case(**{"size": 1, "modified": 1, **known, **facts})
 
     return make

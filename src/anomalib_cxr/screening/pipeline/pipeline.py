@@ -19,6 +19,7 @@ from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.screening.calibration.record import ValidatedRange
+from anomalib_cxr.screening.fingerprint import FileFingerprint, fingerprint_of
 from anomalib_cxr.segmentation.deployed import ExportedSegmenter, downsample
 from anomalib_cxr.segmentation.postprocessing import suppress_outside_lungs
 
@@ -30,13 +31,6 @@ MAX_BATCH = 8
 """Number of images in a batch, at most."""
 MAX_PIXELS = 20_000_000
 """Number of pixels at which a batch is full, whatever its number of images; it bounds the memory."""
-
-
-class FileFingerprint(NamedTuple):
-    """Size in bytes and time of change in ns, by which a changed file is recognized."""
-
-    size: int
-    modified: int
 
 
 @dataclass(frozen=True)
@@ -178,22 +172,6 @@ class ScreeningPipeline:
             for place, score, label, heat in zip(places, *scores, strict=True):
                 results[place] = replace(results[place], score=float(score), label=bool(label), heat=heat)
         return results
-
-
-def fingerprint_of(path: Path) -> FileFingerprint:
-    """Return the fingerprint of a file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its size and time of change; zeros where there is no file.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        return FileFingerprint(0, 0)
-    return FileFingerprint(status.st_size, status.st_mtime_ns)
 
 
 def display_image(radiograph: torch.Tensor) -> np.ndarray:

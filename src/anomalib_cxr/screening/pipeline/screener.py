@@ -17,18 +17,20 @@ from rich.progress import Progress
 from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, load_dicom
 from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files, radiograph_files
 from anomalib_cxr.data.reading.metadata import Header
-from anomalib_cxr.deploy.runtime import ExportedModel, graph_of
+from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of
 from anomalib_cxr.errors import DatasetError, ScreeningError, require_extra
 from anomalib_cxr.screening.calibration.probability import p_values
 from anomalib_cxr.screening.calibration.record import INPUT_CHECK, Calibration, read_calibration
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision
+from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
 from anomalib_cxr.screening.worklist.tables import write_tables
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter
+from anomalib_cxr.utils.path_text import path_as_text
 
 from .explanation import describe, draw_heatmap, write_png
 from .input_check import InputCheck
-from .pipeline import ImageResult, ScreeningPipeline, fingerprint_of
+from .pipeline import ImageResult, ScreeningPipeline
 
 logger = logging.getLogger(__name__)
 HEATMAPS, LAYERS, OBJECTS = "heatmaps", "layers", "dicom"
@@ -136,13 +138,14 @@ class Screener:
     def _case(self, result: ImageResult) -> Case:
         header = result.header or Header("")
         facts = {
-            "path": str(result.path),
-            "size": result.fingerprint.size,
-            "modified": result.fingerprint.modified,
+            "path": path_as_text(result.path),
+            **result.fingerprint._asdict(),
+            "content": hash_of([result.path]) if result.path.is_file() else "",
             "height": result.height,
             "width": result.width,
             "sixteen_bit_white": self.calibration.sixteen_bit_white,
             "model": self.calibration.model,
+            "calibration": self.calibration.identity,
             "screened": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **{name: value for name, value in header._asdict().items() if name != "view_position"},
         }
@@ -156,6 +159,7 @@ class Screener:
         case = Case(
             decision=Decision.BELOW_THRESHOLD if is_below else Decision.TO_READ,
             score=result.score,
+            raw_score=result.score,
             threshold=calibrated.threshold,
             guarantee=calibrated.guarantee,
             probability=float(self.calibration.probability(np.array([result.score]))[0]),
@@ -216,7 +220,7 @@ def screen(
         output.mkdir(parents=True, exist_ok=True)
         with FileLock(output / LOCK, timeout=0):
             worklist = Worklist(output, create=True)
-            refuse_other_model(worklist, calibration)
+            refuse_other_calibration(worklist, calibration)
             try:
                 remaining = unscreened(files, worklist)
                 with Progress() as progress:
@@ -239,21 +243,21 @@ def screen(
         ) from error
 
 
-def refuse_other_model(worklist: Worklist, calibration: Calibration) -> None:
-    """Refuse to mix rows of two models in a worklist.
+def refuse_other_calibration(worklist: Worklist, calibration: Calibration) -> None:
+    """Refuse to mix rows of two models, or of two calibrations of one, in a worklist.
 
     Args:
         worklist: The worklist.
         calibration: Calibration of the model.
 
     Raises:
-        ScreeningError: If there are rows of another model.
+        ScreeningError: If there are rows of another calibration.
     """
-    others = worklist.models() - {calibration.model}
+    others = worklist.calibrations() - {calibration.identity}
     if others:
         raise ScreeningError(
             f"{worklist.file}: rows of other models or calibrations, {', '.join(sorted(name[:12] for name in others))}",
-            f"rows of {calibration.model[:12]} only",
+            f"rows of the calibration {calibration.identity[:12]} only",
             "choose another folder for the worklist",
         )
 
@@ -268,8 +272,8 @@ def unscreened(files: Iterable[Path], worklist: Worklist) -> list[Path]:
     Returns:
         Those to screen, in the order given.
     """
-    known = worklist.fingerprints()
-    return [file for file in files if known.get(str(file)) != tuple(fingerprint_of(file))]
+    known = {path: recorded.fingerprint for path, recorded in worklist.recorded().items()}
+    return [file for file in files if known.get(path_as_text(file)) != fingerprint_of(file)]
 
 
 def describe_screening(worklist: Worklist, calibration: Calibration) -> str:

@@ -15,27 +15,32 @@ from typing import Any
 from filelock import FileLock
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.case import Case
+from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.utils.files import private_file, private_folder
 
 DATABASE = "worklist.sqlite"
 COLUMNS = tuple(field.name for field in fields(Case))
 """Columns of the table `cases` beside `id`."""
-SORT_KEYS = ("COALESCE(probability, -1)", "COALESCE(score, -1)", "-id")  # refused cases have neither, and come last
-"""Expressions by which cases are ordered, each falling."""
-_FORMAT = 3  # to be raised when older code cannot read the file
-_NUMBERS = frozenset(
-    ("size", "modified", "score", "threshold", "probability", "p_value", "age", "height", "width", "sixteen_bit_white")
+SORT_KEYS = (
+    f"CASE decision WHEN '{Decision.TO_READ.value}' THEN 2 WHEN '{Decision.REFUSED.value}' THEN 0 ELSE 1 END",
+    "COALESCE(raw_score, 9e999)",  # a score that is no number is to be read, and read first
+    "-id",
 )
+"""Expressions by which cases are ordered, each falling: to be read, below the threshold, refused; each by its score."""
+CURRENT = "superseded = ''"
+"""Condition of the cases whose content is the one that their path has in the worklist."""
+_FORMAT = 4  # to be raised when older code cannot read the file
+_TEXTS = ("str", "Decision")  # types of the fields whose columns hold text
 _RANK = ", ".join(SORT_KEYS)
 _SCHEMA = f"""
 CREATE TABLE cases (
     id INTEGER PRIMARY KEY,
-    {", ".join(f"{name} {'NUMERIC' if name in _NUMBERS else 'TEXT NOT NULL'}" for name in COLUMNS)},
-    UNIQUE (path)
+    {", ".join(f"{field.name} {'TEXT NOT NULL' if field.type in _TEXTS else 'NUMERIC'}" for field in fields(Case))},
+    UNIQUE (path, content)
 );
-CREATE INDEX by_rank ON cases ({_RANK});
-CREATE INDEX by_decision ON cases (decision, {_RANK});
-CREATE INDEX by_day ON cases (screened, decision);
+CREATE INDEX by_rank ON cases ({_RANK}) WHERE {CURRENT};
+CREATE INDEX by_decision ON cases (decision, {_RANK}) WHERE {CURRENT};
+CREATE INDEX by_day ON cases (screened, decision) WHERE {CURRENT};
 CREATE TABLE verdicts (
     id INTEGER PRIMARY KEY,
     case_id INTEGER NOT NULL REFERENCES cases (id),
@@ -50,7 +55,7 @@ PRAGMA user_version = {_FORMAT};
 
 
 class WorklistDatabase:
-    """SQLite file of a worklist. Each call opens it anew, so that threads and processes may share it.
+    """SQLite file of a worklist, for its owner only. Each call opens it anew: threads and processes may share it.
 
     Args:
         folder: Folder of the worklist.
@@ -71,13 +76,20 @@ class WorklistDatabase:
         ((version,),) = self.fetch("PRAGMA user_version")
         if version != _FORMAT:
             raise ScreeningError(
-                f"{self.file}: format {version}", f"format {_FORMAT}", "use the version of anomalib_cxr that wrote it"
+                f"{self.file}: format {version}",
+                f"format {_FORMAT}",
+                "screen into another folder, or use the version of anomalib_cxr that wrote this one",
             )
 
     def _create(self) -> None:
         """Create the tables, unless they exist; of several processes at once, one creates them."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.file.parent / f".{DATABASE}.lock"), self.open() as connection:
+        private_folder(self.file.parent)
+        with FileLock(self.file.parent / f".{DATABASE}.lock", mode=0o600):
+            private_file(self.file)  # SQLite gives its further files the same rights
+            self._create_tables()
+
+    def _create_tables(self) -> None:
+        with self.open() as connection:
             if not connection.execute("PRAGMA user_version").fetchone()[0]:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("BEGIN")
@@ -100,6 +112,7 @@ class WorklistDatabase:
             raise self._unusable(error) from error
         try:
             connection.execute("PRAGMA synchronous = FULL")  # a verdict survives a power cut
+            connection.execute("PRAGMA secure_delete = ON")  # a name that is taken out leaves no trace in the file
             with connection:
                 yield connection
         except sqlite3.Error as error:

@@ -1,21 +1,25 @@
 """Worklist: screened cases in their order, and the readers' verdicts.
 
-The tables `worklist.csv` and `worklist.json` are written from it. The images of a case are written before its row.
+A case is the content of a file at a path. Where a file is screened again with another content, there is a new case; the
+former one stays with its verdicts, superseded, and can be seen as history of the new one. The tables `worklist.csv` and
+`worklist.json` are written from it. The images of a case are written before its row.
 """
 # ruff: noqa: S608  # the names of columns are those of a dataclass; values are bound
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.case import Agreement, Case, Decision, Verdict, VerdictRecord
+from anomalib_cxr.screening.case import Case, Decision, VerdictRecord
+from anomalib_cxr.screening.fingerprint import FileFingerprint
+from anomalib_cxr.utils.path_text import path_as_text
 
-from .database import COLUMNS, SORT_KEYS, WorklistDatabase
+from .database import COLUMNS, CURRENT, SORT_KEYS, WorklistDatabase
+from .verdicts import VERDICT_COLUMNS, VerdictStore, verdict_of
 
 UPLOADS = "uploads"
 """Subfolder for files that are sent from the browser."""
@@ -24,14 +28,15 @@ _RANK = ", ".join(SORT_KEYS)
 _FALLING = f"ORDER BY {', '.join(f'{key} DESC' for key in SORT_KEYS)}"
 _UPSERT = f"""
 INSERT INTO cases ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
-ON CONFLICT (path) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])}
+ON CONFLICT (path, content) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS)}
 """
-_VERDICTS = "SELECT case_id, verdict, note, reader, given FROM verdicts"
+_SUPERSEDE = f"UPDATE cases SET superseded = ? WHERE path = ? AND content <> ? AND {CURRENT}"
+_FINGERPRINT = FileFingerprint._fields
 
 
 @dataclass(frozen=True)
 class CaseQuery:
-    """Selection of cases.
+    """Selection of current cases.
 
     Args:
         decision: Only cases with this decision; None for all.
@@ -43,7 +48,7 @@ class CaseQuery:
 
     def condition(self) -> tuple[str, list[str]]:
         """Return the condition in SQL, and the values to bind to its question marks."""
-        parts, values = ["1"], []
+        parts, values = [CURRENT], []
         if self.decision is not None:
             parts.append("decision = ?")
             values.append(self.decision.value)
@@ -57,8 +62,20 @@ class CaseQuery:
 ALL_CASES = CaseQuery()
 
 
-class Worklist:
-    """Worklist in a folder; threads and processes may share it.
+class RecordedFile(NamedTuple):
+    """What the worklist knows of a file that was screened."""
+
+    fingerprint: FileFingerprint
+    content: str
+    """SHA-256 of the file as it was scored; empty where it could not be read."""
+    options: str
+    """Options of the screening that its row depends on."""
+    source: str
+    """Kind of source."""
+
+
+class Worklist(VerdictStore):
+    """Worklist in a folder, for its owner only; threads and processes may share it.
 
     Args:
         folder: Folder of the worklist.
@@ -77,7 +94,7 @@ class Worklist:
 
     def __init__(self, folder: Path | str, *, create: bool = False) -> None:
         self.folder = Path(folder)
-        self._database = WorklistDatabase(self.folder, create=create)
+        super().__init__(WorklistDatabase(self.folder, create=create))
 
     @property
     def file(self) -> Path:
@@ -85,28 +102,52 @@ class Worklist:
         return self._database.file
 
     def add(self, cases: Iterable[Case]) -> None:
-        """Write cases, all or none. A known path keeps its number and its verdicts.
+        """Write cases, all or none.
+
+        A known path with the same content keeps its number and its verdicts. With another content it becomes a new
+        case, and the one with the former content is superseded.
 
         Args:
-            cases: The cases.
+            cases: The cases, current ones.
         """
-        rows = [tuple(getattr(value, "value", value) for value in astuple(case)) for case in cases]
+        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._database.open() as connection:
-            connection.executemany(_UPSERT, rows)
+            for case in cases:
+                connection.execute(_UPSERT, [getattr(value, "value", value) for value in astuple(case)])
+                connection.execute(_SUPERSEDE, [time, case.path, case.content])
 
-    def fingerprints(self) -> dict[str, tuple[int, int]]:
-        """Return size and time of change of each file in the worklist, by its path."""
-        return {
-            path: (size, modified)
-            for path, size, modified in self._database.fetch("SELECT path, size, modified FROM cases")
-        }
+    def recorded(self) -> dict[str, RecordedFile]:
+        """Return what is known of each file in the worklist, by its path as text."""
+        columns = ", ".join(("path", *_FINGERPRINT, "content", "options", "source"))
+        rows = self._database.fetch(f"SELECT {columns} FROM cases WHERE {CURRENT}")
+        return {path: RecordedFile(FileFingerprint(*row[:4]), *row[4:]) for path, *row in rows}
 
-    def models(self) -> set[str]:
-        """Return the hashes of the models that scored the cases."""
-        return {model for (model,) in self._database.fetch("SELECT DISTINCT model FROM cases")}
+    def refresh(self, fingerprints: Mapping[str, FileFingerprint]) -> None:
+        """Store new fingerprints of files whose content is still the one that was scored.
+
+        Args:
+            fingerprints: Fingerprints by the path as text.
+        """
+        settings = ", ".join(f"{name} = ?" for name in _FINGERPRINT)
+        with self._database.open() as connection:
+            connection.executemany(
+                f"UPDATE cases SET {settings} WHERE path = ? AND {CURRENT}",
+                [(*fingerprint, path) for path, fingerprint in fingerprints.items()],
+            )
+
+    def forget_names(self) -> None:
+        """Take patients' names and IDs out of all cases, superseded ones too."""
+        with self._database.open() as connection:
+            connection.execute(
+                "UPDATE cases SET patient_id = '', patient_name = '' WHERE patient_id <> '' OR patient_name <> ''"
+            )
+
+    def calibrations(self) -> set[str]:
+        """Return the identities of the calibrations that decided on the cases."""
+        return {identity for (identity,) in self._database.fetch("SELECT DISTINCT calibration FROM cases")}
 
     def case(self, number: int) -> Case | None:
-        """Return a case by its number; None where there is none.
+        """Return a case by its number, a superseded one too; None where there is none.
 
         Args:
             number: Number of the case.
@@ -115,16 +156,32 @@ class Worklist:
         return _case(rows[0]) if rows else None
 
     def number_of(self, path: Path | str) -> int | None:
-        """Return the number of the case of a file; None where there is none.
+        """Return the number of the current case of a file; None where there is none.
 
         Args:
             path: The file, absolute.
         """
-        rows = self._database.fetch("SELECT id FROM cases WHERE path = ?", [str(path)])
+        rows = self._database.fetch(f"SELECT id FROM cases WHERE path = ? AND {CURRENT}", [path_as_text(path)])
         return int(rows[0][0]) if rows else None
 
+    def earlier(self, number: int) -> list[tuple[int, Case]]:
+        """Return the superseded cases of the same path, whose X-rays are other ones than that of the case.
+
+        Args:
+            number: Number of a case.
+
+        Returns:
+            Numbers and cases, the last superseded one first. `verdicts(number)` of each has its verdicts.
+        """
+        rows = self._database.fetch(
+            f"{_SELECT} WHERE path = (SELECT path FROM cases WHERE id = ?) AND id <> ? AND NOT {CURRENT} "
+            "ORDER BY superseded DESC, id DESC",
+            [number, number],
+        )
+        return [(row[0], _case(row)) for row in rows]
+
     def find(self, query: CaseQuery = ALL_CASES, limit: int = -1, offset: int = 0) -> list[tuple[int, Case]]:
-        """Find cases, ordered by falling probability, refused ones last.
+        """Find cases: those to be read, those below the threshold, refused ones; each by falling unclipped score.
 
         Args:
             query: Selection of cases.
@@ -141,13 +198,25 @@ class Worklist:
         return [(row[0], _case(row)) for row in rows]
 
     def cases(self) -> Iterator[Case]:
-        """Iterate over all cases by falling probability, as they were when this began.
+        """Iterate over all current cases in the order of :meth:`find`, as they were when this began.
 
         Yields:
             One case at a time.
         """
         with self._database.open() as connection:
-            yield from map(_case, connection.execute(f"{_SELECT} {_FALLING}"))
+            yield from map(_case, connection.execute(f"{_SELECT} WHERE {CURRENT} {_FALLING}"))
+
+    def verdicts_with_cases(self) -> Iterator[tuple[VerdictRecord, Case]]:
+        """Iterate over all verdicts in the order in which they were given, as they were when this began.
+
+        Yields:
+            A verdict, and the case that it is on, which may be superseded.
+        """
+        columns = ", ".join(f"cases.{name}" for name in ("id", *COLUMNS))
+        command = f"SELECT {VERDICT_COLUMNS}, {columns} FROM verdicts JOIN cases ON cases.id = case_id"
+        with self._database.open() as connection:
+            for row in connection.execute(f"{command} ORDER BY verdicts.id"):
+                yield verdict_of(row[:5]), _case(row[5:])
 
     def first_unread(self, query: CaseQuery = ALL_CASES) -> int | None:
         """Return the number of the first case without a verdict; None where all have one.
@@ -199,73 +268,11 @@ class Worklist:
         Returns:
             A number for each decision.
         """
-        command = "SELECT decision, COUNT(*) FROM cases WHERE screened BETWEEN ? AND ? GROUP BY decision"
+        command = f"SELECT decision, COUNT(*) FROM cases WHERE {CURRENT} AND screened BETWEEN ? AND ? GROUP BY decision"
         counts = dict(self._database.fetch(command, [day, f"{day}\uffff"]))
         return {decision: int(counts.get(decision.value, 0)) for decision in Decision}
-
-    def give_verdict(self, number: int, verdict: Verdict, reader: str, note: str = "") -> None:
-        """Store the verdict of a reader; earlier verdicts are kept.
-
-        Args:
-            number: Number of the case.
-            verdict: The verdict.
-            reader: Name of the reader.
-            note: Note of the reader.
-
-        Raises:
-            ScreeningError: If there is no such case, or the reader has no name.
-        """
-        if self.case(number) is None or not reader.strip():
-            raise ScreeningError(
-                f"case {number}, reader {reader!r}", "a case of the worklist and a reader's name", "correct them"
-            )
-        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        with self._database.open() as connection:
-            connection.execute(
-                "INSERT INTO verdicts (case_id, verdict, note, reader, given) VALUES (?, ?, ?, ?, ?)",
-                [number, verdict.value, note, reader.strip(), time],
-            )
-
-    def verdicts(self, number: int | None = None) -> list[VerdictRecord]:
-        """Return the verdicts in the order in which they were given.
-
-        Args:
-            number: Number of a case; None for the verdicts of all cases.
-
-        Returns:
-            The verdicts.
-        """
-        condition, values = ("1", []) if number is None else ("case_id = ?", [number])
-        return [_verdict(row) for row in self._database.fetch(f"{_VERDICTS} WHERE {condition} ORDER BY id", values)]
-
-    def latest_verdicts(self, numbers: Sequence[int]) -> dict[int, VerdictRecord]:
-        """Return the last verdict of each case that has one.
-
-        Args:
-            numbers: Numbers of cases.
-
-        Returns:
-            Verdicts by the number of the case.
-        """
-        marks = ", ".join("?" * len(numbers))
-        last = f"SELECT MAX(id) FROM verdicts WHERE case_id IN ({marks}) GROUP BY case_id"
-        return {row[0]: _verdict(row) for row in self._database.fetch(f"{_VERDICTS} WHERE id IN ({last})", numbers)}
-
-    def agreement(self) -> list[Agreement]:
-        """Return the number of verdicts by decision; of each case and reader the last verdict counts."""
-        rows = self._database.fetch(
-            """SELECT decision, verdict, COUNT(*) FROM verdicts JOIN cases ON cases.id = case_id
-            WHERE verdicts.id IN (SELECT MAX(id) FROM verdicts GROUP BY case_id, reader)
-            GROUP BY decision, verdict ORDER BY decision, verdict"""
-        )
-        return [Agreement(Decision(decision), Verdict(verdict), int(count)) for decision, verdict, count in rows]
 
 
 def _case(row: Sequence[Any]) -> Case:
     values = dict(zip(COLUMNS, row[1:], strict=True))
     return Case(**{**values, "decision": Decision(values["decision"])})
-
-
-def _verdict(row: Sequence[Any]) -> VerdictRecord:
-    number, verdict, *others = row
-    return VerdictRecord(number, Verdict(verdict), *others)

@@ -76,10 +76,9 @@ def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> str:
 
 
 def _lines(worklist: Worklist) -> Iterator[str]:
-    cases = dict(worklist.find())
     yield _line(COLUMNS)
-    for record in worklist.verdicts():
-        yield _line(map(escape_csv_formula, _cells(record, cases[record.case_id])))
+    for record, case in worklist.verdicts_with_cases():
+        yield _line(map(escape_csv_formula, _cells(record, case)))
 
 
 def _cells(record: VerdictRecord, case: Case) -> list[Any]:

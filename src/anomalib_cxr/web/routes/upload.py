@@ -40,11 +40,11 @@ def screening_into(worklist: Worklist, model: Path, hospital: str = "") -> Calla
     from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415
         Screener,
         ScreenerSettings,
-        refuse_other_model,
+        refuse_other_calibration,
     )
 
     screener = Screener(ScreenerSettings(model, worklist.folder, hospital=hospital))
-    refuse_other_model(worklist, screener.calibration)
+    refuse_other_calibration(worklist, screener.calibration)
 
     def screen(path: Path) -> None:
         for cases in screener.cases([path]):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.background import BackgroundTask
 
-from anomalib_cxr.errors import CxrError
+from anomalib_cxr.errors import ChangedCaseError, CxrError
 from anomalib_cxr.screening.case import Case, Verdict
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.images import CaseImages, ImageUnavailableError
@@ -124,13 +124,13 @@ def save_verdict(number: Number, worklist: WorklistParameter, worklist_filter: F
         number: Number of the case.
         worklist: The worklist.
         worklist_filter: Selection of cases that the case is one of.
-        form: Fields `verdict`, `reader` and `note`.
+        form: Fields `verdict`, `reader`, `note`, and `content` of the case that the page showed.
 
     Returns:
         Redirect to the next case, or to the table after the last one.
 
     Raises:
-        HTTPException: If a field is missing or too long.
+        HTTPException: If a field is missing or too long, or the case has another X-ray by now.
     """
     verdict, note, reader = (str(form.get(name, "")).strip() for name in ("verdict", "note", "reader"))
     if verdict not in {known.value for known in Verdict}:
@@ -142,7 +142,12 @@ def save_verdict(number: Number, worklist: WorklistParameter, worklist_filter: F
             f"{MAX_NOTE}). Nothing was saved. Go back and correct the form.",
         )
     _, following = worklist.neighbors(number, worklist_filter.query)
-    worklist.give_verdict(number, Verdict(verdict), reader, note)
+    try:
+        worklist.give_verdict(number, Verdict(verdict), reader, note, content=str(form.get("content", "")))
+    except ChangedCaseError as error:
+        raise HTTPException(
+            409, "The X-ray was replaced since the page was opened. Nothing was saved. Open the case again."
+        ) from error
     path = "/" if following is None else f"/case/{following}"
     answer = RedirectResponse(worklist_filter.address(path, saved=number), status_code=303)
     answer.set_cookie(READER, quote(reader), httponly=True, samesite="strict")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -20,8 +21,8 @@ from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.errors import DatasetError, ScreeningError
 from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold
 from anomalib_cxr.screening.case import Decision, Verdict
+from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.pipeline import screener as screener_module
-from anomalib_cxr.screening.pipeline.pipeline import fingerprint_of
 from anomalib_cxr.screening.pipeline.screener import (
     LOCK,
     Screener,
@@ -71,7 +72,8 @@ class TestRows:
 
     def test_facts(self, cases, calibration, images):
         for case, path in zip(cases, images[50:70], strict=True):
-            assert (case.path, case.size, case.modified) == (str(path), *fingerprint_of(path))
+            assert (case.path, case.fingerprint) == (str(path), fingerprint_of(path))
+            assert case.content == hashlib.sha256(path.read_bytes()).hexdigest()
             assert (case.height, case.width, case.source, case.model) == (64, 64, "picture", calibration.model)
             assert case.screened.endswith("+00:00")
 
@@ -256,19 +258,31 @@ class TestWhole:
     def test_a_changed_file_is_screened_anew(self, run, files, screener):
         worklist = run(files)
         number = worklist.number_of(files[0])
-        worklist.give_verdict(number, Verdict.NORMAL, "Ada")
         before = worklist.case(number)
+        worklist.give_verdict(number, Verdict.NORMAL, "Ada", content=before.content)
         shutil.copy(files[15], files[0])
         seen = []
         run(files, lambda given: seen.extend(given) or screener.cases(given))
         assert seen == [files[0]]
-        assert worklist.number_of(files[0]) == number
-        assert worklist.case(number).score != before.score
-        assert worklist.case(number).score == pytest.approx(
+        current = worklist.number_of(files[0])
+        assert current != number
+        assert worklist.case(current).score == pytest.approx(
             worklist.case(worklist.number_of(files[15])).score, abs=1e-5
         )
-        assert [record.reader for record in worklist.verdicts(number)] == ["Ada"]
+        assert worklist.verdicts(current) == []
+        assert [(record.reader, case.score) for record, case in worklist.verdicts_with_cases()] == [
+            ("Ada", before.score)
+        ]
         assert worklist.count() == len(files)
+
+    def test_a_change_that_keeps_size_and_time(self, run, files):
+        run(files[:2])
+        content, status = bytearray(files[0].read_bytes()), files[0].stat()
+        content[-20] ^= 1
+        files[0].write_bytes(content)
+        os.utime(files[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert (files[0].stat().st_size, files[0].stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+        assert unscreened(files[:2], Worklist(run(files[1:2]).folder)) == [files[0]]
 
     def test_new_files_are_added(self, run, files):
         run(files[:5])
@@ -321,8 +335,8 @@ HOLD = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]).acquire(); p
 class TestOtherWriters:
     def test_rows_of_another_model(self, run, files, calibration, screener):
         run(files[:2])
-        other = calibration.model_copy(update={"model": "0" * 64})
-        with pytest.raises(ScreeningError, match=rf"rows of other models.*{calibration.model[:12]}"):
+        other = calibration.model_copy(update={"seed": calibration.seed + 1})  # the same model
+        with pytest.raises(ScreeningError, match=rf"rows of other models.*{calibration.identity[:12]}"):
             screen(files, screener.settings.output, other, idle)
         assert len(tables(screener.settings.output)) == 2
 

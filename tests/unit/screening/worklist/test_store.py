@@ -11,13 +11,16 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.errors import ChangedCaseError, ScreeningError
 from anomalib_cxr.screening.case import Agreement, Case, Decision, Verdict
+from anomalib_cxr.screening.fingerprint import FileFingerprint
 from anomalib_cxr.screening.worklist.database import DATABASE
 from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
+from anomalib_cxr.utils.path_text import path_as_text
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ class TestCases:
         assert [worklist.case(number) for number in (1, 2, 3)] == [case, Case("/b.png", 0, 0, Decision.REFUSED), None]
 
     def test_one_that_is_known_is_replaced(self, worklist, case_of):
-        worklist.give_verdict(4, Verdict.ABNORMAL, "Ada")
+        worklist.give_verdict(4, Verdict.ABNORMAL, "Ada", content="")
         worklist.add([case_of("c", 0.1, modified=7), case_of("f", 0.3)])
         assert worklist.case(4) == case_of("c", 0.1, modified=7)
         assert worklist.count() == 6
@@ -71,12 +74,72 @@ class TestCases:
             worklist.add([case_of("f", 0.9), broken])
         assert worklist.count() == 5
 
-    def test_fingerprints_models_and_numbers(self, worklist, case_of):
-        worklist.add([case_of("a", 0.5, size=10, modified=20, model="0" * 64)])
-        fingerprints = worklist.fingerprints()
-        assert (len(fingerprints), fingerprints["/xrays/a.png"]) == (5, (10, 20))
-        assert worklist.models() == {"f" * 64, "0" * 64}
+    def test_fingerprints_calibrations_and_numbers(self, worklist, case_of):
+        worklist.add([case_of("a", 0.5, size=10, modified=20, changed=30, sample="s", calibration="0" * 64)])
+        recorded = worklist.recorded()
+        assert (len(recorded), recorded["/xrays/a.png"].fingerprint) == (5, (10, 20, 30, "s"))
+        assert worklist.calibrations() == {"", "0" * 64}
         assert (worklist.number_of("/xrays/e.png"), worklist.number_of("/xrays/z.png")) == (5, None)
+        worklist.refresh({"/xrays/a.png": FileFingerprint(1, 2, 3, "t")})
+        assert worklist.recorded()["/xrays/a.png"].fingerprint == (1, 2, 3, "t")
+
+    def test_a_name_that_is_no_utf8(self, tmp_path, case_of):
+        file = Path(os.fsdecode(b"/xrays/M\xfcller.png"))
+        worklist = Worklist(tmp_path, create=True)
+        worklist.add([case_of("a", 0.5, path=path_as_text(file))])
+        assert worklist.case(worklist.number_of(file)).file == file
+
+    def test_forgotten_names_are_nowhere_in_the_file(self, tmp_path, case_of):
+        worklist = Worklist(tmp_path, create=True)
+        worklist.add([case_of("a", 0.5, patient_name="SECRET^ADA", patient_id="SECRET7")])
+        worklist.forget_names()
+        assert worklist.case(1).patient_name == worklist.case(1).patient_id == ""
+        with sqlite3.connect(worklist.file) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert not any(b"SECRET" in path.read_bytes() for path in tmp_path.iterdir())
+
+    @pytest.mark.skipif(os.name != "posix", reason="modes of files")
+    def test_only_for_the_owner(self, tmp_path, case_of):
+        worklist = Worklist(tmp_path / "new" / "out", create=True)
+        with sqlite3.connect(worklist.file) as reader:  # SQLite's further files lie there while one is connected
+            worklist.add([case_of("a", 0.5)])
+            reader.execute("SELECT * FROM cases").fetchall()
+            modes = {path.name: path.stat().st_mode & 0o777 for path in worklist.folder.iterdir()}
+        assert set(modes.values()) == {0o600}
+        assert {f"{DATABASE}-wal", DATABASE} <= set(modes)
+        assert [folder.stat().st_mode & 0o777 for folder in (worklist.folder, worklist.folder.parent)] == [0o700] * 2
+
+
+class TestReplacedFile:
+    @pytest.fixture
+    def replaced(self, tmp_path, case_of):
+        """A file with content `one`, which has a verdict, then with `two`."""
+        worklist = Worklist(tmp_path, create=True)
+        worklist.add([case_of("a", 0.9, content="one")])
+        worklist.give_verdict(1, Verdict.ABNORMAL, "Ada", content="one")
+        worklist.add([case_of("a", 0.1, content="two")])
+        return worklist
+
+    def test_the_former_case_stays_with_its_verdicts_as_history(self, replaced):
+        assert [(number, case.content) for number, case in replaced.find()] == [(2, "two")]
+        assert replaced.count() == 1
+        assert replaced.verdicts(2) == []
+        ((number, case),) = replaced.earlier(2)
+        assert (number, case.content, bool(case.superseded)) == (1, "one", True)
+        assert [record.verdict for record in replaced.verdicts(1)] == [Verdict.ABNORMAL]
+        assert [(record.case_id, case.content) for record, case in replaced.verdicts_with_cases()] == [(1, "one")]
+
+    @pytest.mark.parametrize(("number", "content"), [(1, "one"), (2, "one"), (2, "")])
+    def test_no_verdict_on_another_xray_than_the_one_shown(self, replaced, number, content):
+        with pytest.raises(ChangedCaseError, match=r"replaced since it was shown"):
+            replaced.give_verdict(number, Verdict.NORMAL, "Bob", content=content)
+        assert len(replaced.verdicts()) == 1
+
+    def test_the_former_content_back_again(self, replaced, case_of):
+        replaced.add([case_of("a", 0.9, content="one")])
+        assert [number for number, _ in replaced.find()] == [1]
+        assert [number for number, _ in replaced.earlier(1)] == [2]
+        replaced.give_verdict(1, Verdict.NORMAL, "Bob", content="one")
 
 
 class TestOrder:
@@ -87,12 +150,17 @@ class TestOrder:
         pages = [names(worklist.find(limit=2, offset=offset)) for offset in (0, 2, 4, 6)]
         assert pages == [["c", "a"], ["d", "b"], ["e"], []]
 
-    def test_ties_go_by_score_and_then_by_number(self, tmp_path, case_of):
+    def test_by_the_unclipped_score_and_then_by_number(self, tmp_path, case_of):
         worklist = Worklist(tmp_path, create=True)
-        worklist.add(
-            [case_of(name, 1.0, score=score) for name, score in zip("abcd", (0.8, 0.9, 0.8, 1.0), strict=True)]
-        )
+        raw = {"a": 1.2, "b": 1.7, "c": 1.2, "d": None}  # no number: to be read first
+        worklist.add([case_of(name, 1.0, score=1.0, raw_score=value) for name, value in raw.items()])
         assert names(worklist.find()) == ["d", "b", "a", "c"]
+
+    def test_the_decision_comes_before_the_score(self, tmp_path, case_of):
+        """Thresholds of groups differ."""
+        worklist = Worklist(tmp_path, create=True)
+        worklist.add([case_of("a", 0.2, raw_score=0.8), case_of("b", 0.5, raw_score=0.3), case_of("c")])
+        assert names(worklist.find()) == ["b", "a", "c"]
 
     def test_neighbors(self, worklist):
         assert [worklist.neighbors(number) for number in (4, 3, 2, 1, 5, 9)] == [
@@ -151,8 +219,8 @@ class TestQueries:
 class TestVerdicts:
     def test_all_are_kept_in_their_order(self, worklist):
         for verdict in (Verdict.UNSURE, Verdict.NORMAL):
-            worklist.give_verdict(3, verdict, " Ada ", "a 'note'")
-        worklist.give_verdict(4, Verdict.ABNORMAL, "Bob")
+            worklist.give_verdict(3, verdict, " Ada ", "a 'note'", content="")
+        worklist.give_verdict(4, Verdict.ABNORMAL, "Bob", content="")
         assert [(record.case_id, record.verdict, record.reader, record.note) for record in worklist.verdicts()] == [
             (3, Verdict.UNSURE, "Ada", "a 'note'"),
             (3, Verdict.NORMAL, "Ada", "a 'note'"),
@@ -164,7 +232,7 @@ class TestVerdicts:
 
     def test_latest(self, worklist):
         for number, verdict in ((3, Verdict.UNSURE), (4, Verdict.ABNORMAL), (3, Verdict.NORMAL)):
-            worklist.give_verdict(number, verdict, "Ada")
+            worklist.give_verdict(number, verdict, "Ada", content="")
         found = worklist.latest_verdicts([3, 4, 5])
         assert {number: record.verdict for number, record in found.items()} == {3: Verdict.NORMAL, 4: Verdict.ABNORMAL}
         assert worklist.latest_verdicts([]) == {}
@@ -174,7 +242,7 @@ class TestVerdicts:
             for number, _ in worklist.find(query):
                 if not worklist.verdicts(number):
                     assert worklist.first_unread(query) == number
-                    worklist.give_verdict(number, Verdict.NORMAL, "Ada")
+                    worklist.give_verdict(number, Verdict.NORMAL, "Ada", content="")
             assert worklist.first_unread(query) is None
 
     def test_agreement_takes_the_last_of_each_reader(self, worklist):
@@ -182,7 +250,7 @@ class TestVerdicts:
             (3, Verdict.NORMAL, "Ada"), (3, Verdict.ABNORMAL, "Ada"), (3, Verdict.NORMAL, "Bob"),
             (4, Verdict.ABNORMAL, "Ada"), (2, Verdict.NORMAL, "Ada"),
         ]:  # fmt: skip
-            worklist.give_verdict(number, verdict, reader)
+            worklist.give_verdict(number, verdict, reader, content="")
         assert set(worklist.agreement()) == {
             Agreement(Decision.TO_READ, Verdict.ABNORMAL, 2),
             Agreement(Decision.TO_READ, Verdict.NORMAL, 1),
@@ -192,7 +260,7 @@ class TestVerdicts:
     @pytest.mark.parametrize(("number", "reader"), [(99, "Ada"), (3, "  ")])
     def test_of_no_case_or_no_reader(self, worklist, number, reader):
         with pytest.raises(ScreeningError, match=rf"case {number}, reader"):
-            worklist.give_verdict(number, Verdict.NORMAL, reader)
+            worklist.give_verdict(number, Verdict.NORMAL, reader, content="")
         assert worklist.verdicts() == []
 
 
@@ -206,7 +274,7 @@ class TestRefused:
     def test_of_a_newer_version(self, worklist, create):
         with sqlite3.connect(worklist.file) as database:
             database.execute("PRAGMA user_version = 99")
-        with pytest.raises(ScreeningError, match=r"format 99\n.*format 3"):
+        with pytest.raises(ScreeningError, match=r"format 99\n.*format 4"):
             Worklist(worklist.folder, create=create)
 
     @pytest.mark.parametrize("create", [True, False])
@@ -226,7 +294,7 @@ def write(folder, name, count):
     worklist = Worklist(folder, create=True)
     for number in range(count):
         worklist.add([Case(f"/{name}/{number}.png", 1, 1, Decision.TO_READ, probability=0.5)])
-        worklist.give_verdict(worklist.number_of(f"/{name}/{number}.png"), Verdict.NORMAL, name)
+        worklist.give_verdict(worklist.number_of(f"/{name}/{number}.png"), Verdict.NORMAL, name, content="")
 
 
 WRITING = f"""
@@ -244,7 +312,7 @@ class TestSeveral:
         writers = [subprocess.Popen([*words, name]) for name in "ab"]  # noqa: S603  # this interpreter
         assert [writer.wait(120) for writer in writers] == [0, 0]
         worklist = Worklist(tmp_path)
-        assert set(worklist.fingerprints()) == {f"/{name}/{number}.png" for name in "ab" for number in range(30)}
+        assert set(worklist.recorded()) == {f"/{name}/{number}.png" for name in "ab" for number in range(30)}
         readers = [record.reader for record in worklist.verdicts()]
         assert (readers.count("a"), readers.count("b")) == (30, 30)
 

@@ -44,7 +44,7 @@ def test_empty(client):
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r="])
 def test_cells_that_a_spreadsheet_would_compute(client, worklist, start):
     worklist.add([Case(f"{start}x.png", 1, 1, Decision.TO_READ, study_uid=f"{start}1")])
-    worklist.give_verdict(5, Verdict.NORMAL, f"{start}SUM(A1)", f"{start}cmd")
+    worklist.give_verdict(5, Verdict.NORMAL, f"{start}SUM(A1)", f"{start}cmd", content="")
     (row,) = table(client)
     assert (row["path"], row["study_uid"], row["note"]) == (f"'{start}x.png", f"'{start}1", f"'{start}cmd")
     assert row["reader"] == f"'{f'{start}SUM(A1)'.strip()}"
@@ -52,7 +52,7 @@ def test_cells_that_a_spreadsheet_would_compute(client, worklist, start):
 
 def test_no_name_of_a_patient(client, worklist):
     worklist.add([Case("/p.png", 1, 1, Decision.TO_READ, patient_name="DOE^JANE", patient_id="4711")])
-    worklist.give_verdict(5, Verdict.NORMAL, "Ada")
+    worklist.give_verdict(5, Verdict.NORMAL, "Ada", content="")
     for path in ("/verdicts.csv", "/?decision=all", "/case/5"):
         text = client.get(path).text
         assert "DOE" not in text
@@ -72,7 +72,7 @@ class TestAgreement:
             (3, Verdict.NORMAL, "Di"),
             (1, Verdict.ABNORMAL, "Ada"),
         ]:
-            worklist.give_verdict(number, verdict, reader)
+            worklist.give_verdict(number, verdict, reader, content="")
         text = client.get("/agreement").text
         # Wilson's interval of 1 in 4 is 4.6 % to 69.9 %.
         expected = "readers called 1 of 4 abnormal (25 %; 95 % interval 4.6 % to 70 %) and were unsure of 1."
