@@ -47,6 +47,7 @@ class ImageResult:
         display: X-ray for display in [0, 1], `(h, w)`, at most `DISPLAY_SIDE` pixels a side.
         lungs: Lung probability, `(S, S)`, 0 outside of the two lungs.
         score: Anomaly score in [0, 1].
+        raw_score: The same before it is clamped to [0, 1].
         label: Label of the exported graph: at or above its threshold.
         heat: Anomaly map in [0, 1], `(S, S)`.
     """
@@ -60,6 +61,7 @@ class ImageResult:
     display: np.ndarray | None = None
     lungs: np.ndarray | None = None
     score: float | None = None
+    raw_score: float | None = None
     label: bool | None = None
     heat: np.ndarray | None = None
 
@@ -169,8 +171,10 @@ class ScreeningPipeline:
         for _, same_size in groupby(sorted(accepted, key=_shape), key=_shape):
             places, radiographs = zip(*same_size, strict=True)
             scores = self.model(np.stack([radiograph.numpy() for radiograph in radiographs]))
-            for place, score, label, heat in zip(places, *scores, strict=True):
-                results[place] = replace(results[place], score=float(score), label=bool(label), heat=heat)
+            for place, score, raw_score, label, heat in zip(places, *scores, strict=True):
+                results[place] = replace(
+                    results[place], score=float(score), raw_score=float(raw_score), label=bool(label), heat=heat
+                )
         return results
 
 

@@ -159,7 +159,7 @@ class Screener:
         case = Case(
             decision=Decision.BELOW_THRESHOLD if is_below else Decision.TO_READ,
             score=result.score,
-            raw_score=result.score,
+            raw_score=result.raw_score,
             threshold=calibrated.threshold,
             guarantee=calibrated.guarantee,
             probability=float(self.calibration.probability(np.array([result.score]))[0]),

@@ -44,6 +44,9 @@ class TestScores:
         assert len(passed) >= 9
         expected = [scorer(stack([result.path])) for result in passed]
         assert [result.score for result in passed] == pytest.approx([float(one.score[0]) for one in expected], abs=1e-5)
+        assert [result.raw_score for result in passed] == pytest.approx(
+            [float(one.raw_score[0]) for one in expected], abs=1e-5
+        )
         assert [result.label for result in passed] == [bool(one.label[0]) for one in expected]
         for result, one in zip(passed, expected, strict=True):
             np.testing.assert_allclose(result.heat, one.heat[0], atol=1e-4)

@@ -52,6 +52,7 @@ class TestRows:
         assert [case.decision is Decision.TO_READ for case in scored] == found.label.tolist()
         assert {case.decision for case in scored} == {Decision.TO_READ, Decision.BELOW_THRESHOLD}
         assert [case.score for case in scored] == pytest.approx(found.score.tolist(), abs=1e-5)
+        assert [case.raw_score for case in scored] == pytest.approx(found.raw_score.tolist(), abs=1e-5)
 
     def test_numbers(self, cases, calibration):
         curve, healthy = calibration.probability, calibration.healthy
