@@ -110,7 +110,29 @@ class RadiographError(CxrError):
         super().__init__(f"{self.path}: {reason}", expected, next_step)
 
 
-def _listing(paths: Sequence[Path]) -> list[str]:
+def list_offenders(offenders: Mapping[str, Sequence[Path]]) -> str:
+    """List offending files by their error, up to a hundred for each.
+
+    Args:
+        offenders: All offending files, by their error.
+
+    Returns:
+        Indented lines, each after a line break; none without offenders.
+
+    Example:
+        >>> print("left out:" + list_offenders({"empty": [Path("a.png"), Path("b.png")]}))
+        left out:
+            empty (2):
+              a.png
+              b.png
+    """
+    return "".join(
+        f"\n    {reason} ({len(paths)}):" + "".join(f"\n      {line}" for line in _lines(paths))
+        for reason, paths in offenders.items()
+    )
+
+
+def _lines(paths: Sequence[Path]) -> list[str]:
     """Return a line for each file up to the limit, and one with the number of the others."""
     rest = len(paths) - _MAX_LISTED
     return [*map(str, paths[:_MAX_LISTED]), *([f"and {rest} more"] if rest > 0 else [])]
@@ -135,11 +157,7 @@ class DatasetError(CxrError):
         offenders: Mapping[str, Sequence[Path | str]] | None = None,
     ) -> None:
         self.offenders = {reason: [Path(path) for path in paths] for reason, paths in (offenders or {}).items()}
-        listing = "".join(
-            f"\n    {reason} ({len(paths)}):" + "".join(f"\n      {line}" for line in _listing(paths))
-            for reason, paths in self.offenders.items()
-        )
-        super().__init__(found + listing, expected, next_step)
+        super().__init__(found + list_offenders(self.offenders), expected, next_step)
 
 
 class DownloadError(CxrError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
 
 import numpy as np
 import pydicom
@@ -112,3 +114,18 @@ def test_three_kinds_of_file_give_one_probability(trained, incoming, tmp_path):
         model, data_path=incoming / KINDS[0], ckpt_path=trained.checkpoint, return_predictions=True
     )
     assert float(by_path[0].pred_score) == pytest.approx(probabilities[0], rel=1e-4)
+
+
+def test_files_left_out_are_listed_after_the_scores(in_process, trained, incoming, tmp_path, caplog):
+    study = shutil.copytree(incoming, tmp_path / "study")
+    lateral = pydicom.dcmread(study / KINDS[2])
+    lateral.ViewPosition = "LL"
+    lateral.save_as(study / "lateral.dcm")
+    words = ["--data", "anomalib_cxr.RadiographFolder", "--data.init_args.path", study]
+    caplog.set_level(logging.INFO)
+    in_process(tmp_path, "predict", *trained.model, *words, "--data.init_args.on_error", "skip")
+    assert len(pictures(tmp_path)) == 3
+    messages = [record.getMessage() for record in caplog.records]
+    listed = next(number for number, text in enumerate(messages) if text.startswith("Left out"))
+    assert str(study / "lateral.dcm") in messages[listed]
+    assert max(number for number, text in enumerate(messages) if "anomaly probability" in text) < listed

@@ -91,3 +91,26 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def make_link_relative(link: Path) -> None:
+    """Replace a link to something in its own folder by a relative one, which still leads there when both are moved.
+
+    Args:
+        link: Path of the link; anything else is left as it is.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp())
+        >>> (folder / "v0").mkdir()
+        >>> (folder / "latest").symlink_to(folder / "v0")
+        >>> make_link_relative(folder / "latest")
+        >>> (folder / "latest").readlink().as_posix()
+        'v0'
+    """
+    if not link.is_symlink():
+        return
+    target = link.readlink()
+    if target.is_absolute() and target.parent.resolve() == link.parent.resolve():
+        with atomic_path(link) as unfinished:
+            unfinished.symlink_to(target.name, target_is_directory=True)

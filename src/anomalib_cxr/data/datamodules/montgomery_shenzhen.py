@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anomalib_cxr.data.sources.download import OFFICIAL_ARCHIVES, Archive, download_archives
+from anomalib_cxr.data.sources.layouts import ROLES
 from anomalib_cxr.utils.settings import check_settings
 
 from .base import PLACE, RoiDataModule
@@ -59,6 +60,7 @@ class MontgomeryShenzhen(RoiDataModule):
 
     def _is_wanted(self, archive: Archive) -> bool:
         """Return whether to download an archive: not if its X-rays are there in another layout."""
-        images = self.root.rglob(f"CXR_png/{_PREFIXES[archive.name]}_*.png")
+        names = f"{_PREFIXES[archive.name]}_*.png"
+        images = [path for path in self.root.rglob(names) if ROLES.get(path.parent.name.lower()) == "image"]
         chosen = archive.name.lower() in (self.sources or ())
         return chosen and all(archive.folder in path.parts for path in images)

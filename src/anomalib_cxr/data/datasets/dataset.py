@@ -18,10 +18,11 @@ from torchvision.tv_tensors import Image, Mask
 from anomalib_cxr.data.reading.discovery import radiograph_files
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import DatasetError
+from anomalib_cxr.utils.settings import check_settings
 
 from .dataclasses import RoiImageBatch, RoiImageItem
 from .image_cache import ImageCache, split_off_resize
-from .verification import SamplePaths, SampleTensors, read_sample, verify_radiographs
+from .verification import OnError, SamplePaths, SampleTensors, read_sample, verify_radiographs
 
 logger = logging.getLogger(__name__)
 
@@ -121,16 +122,23 @@ class RadiographFolder(Dataset[RoiImageItem]):
     `anomalib predict --config ... --data anomalib_cxr.RadiographFolder --data.init_args.path FILE_OR_FOLDER`.
 
     A folder is searched recursively. Texts, tables and reports by their suffix (`.txt`, `.csv`, `.pdf` and the like),
-    hidden files and a `DICOMDIR` are skipped; every other file, whatever its name, has to be a radiograph. All are read
-    once at construction, so that a broken file cannot stop a prediction halfway.
+    hidden files and a `DICOMDIR` are skipped; every other file, whatever its name, has to be a frontal radiograph. All
+    are read once at construction, so that a broken file cannot stop a prediction halfway.
 
     Args:
         path: A file or a folder.
         sixteen_bit_white: White of 16-bit PNG and TIFF files, as the model was trained with; see
             :func:`anomalib_cxr.data.reading.radiograph.read_radiograph`.
+        on_error: Action on files that are no frontal radiographs: `raise` an error that names all of them, or `skip`
+            them; a model of this package then lists them at the end of its prediction.
+
+    Attributes:
+        paths: The X-rays.
+        skipped: Skipped files, by reason.
 
     Raises:
-        DatasetError: If there is no file, or if some files are no radiographs; names all of those.
+        DatasetError: If there is no file, or if some files are no frontal radiographs, with `raise`; if all are none,
+            with `skip`. It names all of those.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -142,10 +150,13 @@ class RadiographFolder(Dataset[RoiImageItem]):
         (2, torch.Size([3, 32, 32]))
     """
 
-    def __init__(self, path: Path | str, sixteen_bit_white: int | None = None) -> None:
+    def __init__(self, path: Path | str, sixteen_bit_white: int | None = None, on_error: OnError = "raise") -> None:
+        check_settings(RadiographFolder.__init__, locals(), "data.init_args")
         self.sixteen_bit_white = sixteen_bit_white
-        self.paths = _find_files(Path(path))
-        verify_radiographs(self.paths, sixteen_bit_white)
+        found = _find_files(Path(path))
+        self.skipped = verify_radiographs(found, sixteen_bit_white, on_error)
+        excluded = {file for files in self.skipped.values() for file in files}
+        self.paths = [file for file in found if file not in excluded]
 
     def __len__(self) -> int:
         """Return the number of X-rays."""

@@ -180,15 +180,21 @@ def _group_by_reason(problems: Iterable[list[FileProblem]]) -> dict[str, list[Pa
     return offenders
 
 
-def verify_radiographs(paths: Sequence[Path], sixteen_bit_white: int | None = None) -> None:
+def verify_radiographs(
+    paths: Sequence[Path], sixteen_bit_white: int | None = None, on_error: OnError = "raise"
+) -> dict[str, list[Path]]:
     """Read all radiographs, so that a prediction does not stop at a broken one after hours.
 
     Args:
         paths: Files of the radiographs.
         sixteen_bit_white: White of 16-bit images.
+        on_error: `raise`, or `skip` to return the offenders, with a warning of their number.
+
+    Returns:
+        The files that cannot be read as frontal radiographs, by reason.
 
     Raises:
-        DatasetError: If some cannot be read as frontal radiographs; names all of them by reason.
+        DatasetError: If there are such files, with `raise`; if there are no others, with `skip`. It names all of them.
 
     Example:
         >>> verify_radiographs([Path("missing.png")])
@@ -200,14 +206,21 @@ def verify_radiographs(paths: Sequence[Path], sixteen_bit_white: int | None = No
           expected: ...
     """
     table = [SamplePaths(str(path), sixteen_bit_white=sixteen_bit_white) for path in paths]
-    offenders = _group_by_reason(in_threads(partial(_check_files, decoded_size), table, "Checking images"))
-    if offenders:
+    grouped = _group_by_reason(in_threads(partial(_check_files, decoded_size), table, "Checking images"))
+    offenders = {reason: [Path(path) for path in files] for reason, files in grouped.items()}
+    count = sum(map(len, offenders.values()))
+    if count and (on_error == "raise" or count == len(paths)):
         raise DatasetError(
-            f"{sum(map(len, offenders.values()))} of {len(paths)} files that are no frontal radiograph",
+            f"{count} of {len(paths)} files that are no frontal radiograph",
             "PNG, JPEG, TIFF, BMP or DICOM files of one frontal radiograph each",
-            "repair these files, or move them elsewhere",
+            "repair these files, or move them elsewhere; `anomalib predict` can leave them out, with "
+            "data.init_args.on_error: skip",
             offenders,
         )
+    if count:
+        reasons = "; ".join(f"{reason} ({len(files)})" for reason, files in offenders.items())
+        logger.warning("%d of %d files are no frontal radiographs, and left out: %s", count, len(paths), reasons)
+    return offenders
 
 
 def verify_samples(

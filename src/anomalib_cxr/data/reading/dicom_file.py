@@ -89,13 +89,12 @@ def _is_dataset(head: bytes, order: str = "<") -> bool:
     return elements >= _ELEMENTS
 
 
-def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None, *, pixels: bool = True) -> Dataset:
+def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None) -> Dataset:
     """Load a DICOM file; the memory needed is bounded by the file's size, whatever lengths it claims.
 
     Args:
         source: The file, or its content. Of a file's header no more than the header is read.
-        keywords: Attributes of the header to load; None for all attributes.
-        pixels: Whether to load pixels, where all attributes are loaded.
+        keywords: Attributes of the header to load; None for the whole file.
 
     Returns:
         The dataset. Errors of pydicom pass through: see :func:`as_radiograph_error`.
@@ -113,7 +112,7 @@ def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None, *, pi
         file.seek(0)
         force = not _has_preamble(head) and _is_dataset(head)
         if keywords is None:
-            return pydicom.dcmread(file, force=force, stop_before_pixels=not pixels)
+            return pydicom.dcmread(file, force=force)
         return pydicom.dcmread(file, force=force, stop_before_pixels=True, specific_tags=list(keywords))
 
 

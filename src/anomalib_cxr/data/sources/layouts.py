@@ -2,7 +2,8 @@
 
 The name of its folder determines the role of a file, and its own name the X-ray that it belongs to. That covers all
 layouts of the public sets and any mixture of them: the two official archives unpacked side by side, the Shenzhen masks
-in a folder `mask`, and the merged layout, each under any number of top folders.
+in a folder `mask`, the merged layout, and each set as it is on Kaggle with its readings in a table, under any number of
+top folders.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from anomalib_cxr.errors import DatasetError
 ROLES = {
     "cxr_png": "image",
     "test": "image",  # the merged layout's images without a mask
+    "images": "image",  # of each set on Kaggle
     "masks": "mask",
     "mask": "mask",
     "leftmask": "mask",
@@ -26,6 +28,8 @@ ROLES = {
     "lesions": "lesion",  # phantoms only
     "clinicalreadings": "reading",
 }
+SHARED_FOLDERS = {"images"}
+"""Folders whose name other files have, too: of these only files with the name of an X-ray count."""
 SOURCES = {"MCUCXR": "montgomery", "CHNCXR": "shenzhen", "PHANTOM": "phantom"}
 _NAME = re.compile(rf"(?P<prefix>{'|'.join(SOURCES)})_(?P<number>\d+)_(?P<label>[01])")
 _SUFFIXES = {
@@ -40,6 +44,7 @@ _LISTED = 12  # entries of a folder that an error lists
 _LAYOUTS = """one of
     MontgomerySet/ with CXR_png/, ManualMask/leftMask/, ManualMask/rightMask/, ClinicalReadings/: the official archive
     ChinaSet_AllFiles/ with CXR_png/, ClinicalReadings/: the official archive; mask/ beside it: Kaggle's lung masks
+    images/images/ with CHNCXR_0001_0.png, shenzhen_metadata.csv: each set on Kaggle; mask/ beside it: its lung masks
     CXR_png/ with masks/, and test/, ClinicalReadings/ if there: the merged layout"""
 _HOW_TO_GET = (
     "set data.init_args.download to true for the two official archives (the Shenzhen lung masks need a Kaggle account: "
@@ -92,7 +97,7 @@ def _scan(root: Path) -> tuple[_Files, list[Path]]:
             stem = path.stem.removesuffix("_mask") if role == "mask" else path.stem
             if _NAME.fullmatch(stem):
                 files[role][stem].append(path)
-            elif role == "image":
+            elif role == "image" and path.parent.name.lower() not in SHARED_FOLDERS:
                 unnamed.append(path)
     return files, unnamed
 
@@ -177,7 +182,7 @@ def find_radiographs(root: Path | str) -> list[RadiographFiles]:
     files, unnamed = _scan(root)
     _refuse_offenders(root, files, unnamed)
     if not files["image"]:
-        raise DatasetError(describe_folder(root, "X-ray in a folder CXR_png"), _LAYOUTS, _HOW_TO_GET)
+        raise DatasetError(describe_folder(root, "X-ray in a folder CXR_png or images"), _LAYOUTS, _HOW_TO_GET)
     return [_group_files(files, stem) for stem in sorted(files["image"])]
 
 

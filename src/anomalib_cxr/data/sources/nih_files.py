@@ -28,13 +28,14 @@ OLDEST = 120
 """Greatest plausible age in years; the table has ages such as 414, which count as missing."""
 
 _COLUMNS = {
-    "Image Index": "name",
-    "Finding Labels": "reading",
-    "Patient ID": "patient",
-    "Patient Age": "age",
-    "Patient Gender": "sex",
-    "View Position": "view",
+    "name": ("Image Index",),
+    "reading": ("Finding Labels",),
+    "patient": ("Patient ID",),
+    "age": ("Patient Age",),
+    "sex": ("Patient Gender", "Patient Sex"),  # the releases differ
+    "view": ("View Position",),
 }
+"""Headers of each column that is read; their case does not matter."""
 _REQUIRED = ["name", "reading", "patient"]  # an X-ray without one of them cannot be assigned to a split
 _LAYOUT = (
     f"{TABLE} with images_001/images/ to images_012/images/ beside it, or with a single folder images/, and for the "
@@ -179,16 +180,21 @@ def _read_columns(table: Path) -> pd.DataFrame:
         raise DatasetError(
             f"{table}: cannot be read ({error})", "a table with commas between its columns", "download it again"
         ) from error
-    missing = [column for column in _COLUMNS if column not in entries]
+    entries.columns = entries.columns.str.strip().str.lower()
+    headers = {name: " or ".join(known) for name, known in _COLUMNS.items()}
+    found = {
+        name: [header.lower() for header in known if header.lower() in entries] for name, known in _COLUMNS.items()
+    }
+    missing = [headers[name] for name, present in found.items() if not present]
     if missing or entries.empty:
         raise DatasetError(
             f"{table} without {', '.join(missing) or 'rows'}",
-            f"the columns {', '.join(_COLUMNS)}, and a row per image",
+            f"the columns {', '.join(headers.values())}, and a row per image",
             "use the table as it was published",
         )
-    renamed: pd.DataFrame = entries[list(_COLUMNS)].rename(columns=_COLUMNS)
-    _refuse_rows(table, renamed)
-    return renamed
+    chosen: pd.DataFrame = pd.DataFrame({name: entries[present[0]] for name, present in found.items()})
+    _refuse_rows(table, chosen)
+    return chosen
 
 
 def _refuse_rows(table: Path, entries: pd.DataFrame) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
 import pandas as pd
 from anomalib import TaskType
 
-from anomalib_cxr.data.reading.metadata import read_clinical_reading
+from anomalib_cxr.data.reading.metadata import ClinicalReading, read_clinical_reading
 from anomalib_cxr.errors import DatasetError
 
+from .kaggle_readings import read_kaggle_readings
 from .layouts import RadiographFiles, find_radiographs
 from .mask_folder import MaskFolder
 
@@ -47,8 +48,9 @@ class SampleRow(TypedDict):
     split: str
 
 
-def _make_row(files: RadiographFiles) -> SampleRow:
-    reading = read_clinical_reading(files.reading)
+def _make_row(files: RadiographFiles, readings: Mapping[str, ClinicalReading]) -> SampleRow:
+    reading = readings.get(files.image.stem) if files.reading is None else None
+    reading = reading or read_clinical_reading(files.reading)
     return {
         "image_path": str(files.image),
         "label": "abnormal" if files.abnormal else "normal",
@@ -87,7 +89,8 @@ def make_samples(root: Path | str, predicted_masks: Path | str | None = None) ->
         [{'label': 'normal', 'source': 'phantom', 'reading': 'normal'},
          {'label': 'abnormal', 'source': 'phantom', 'reading': 'consolidation'}]
     """
-    samples: pd.DataFrame = pd.DataFrame([_make_row(files) for files in find_radiographs(root)])
+    readings = read_kaggle_readings(root)
+    samples: pd.DataFrame = pd.DataFrame([_make_row(files, readings) for files in find_radiographs(root)])
     abnormal = samples[samples.label_index == 1]
     has_lesions = len(abnormal) > 0 and bool((abnormal.mask_path != "").all())
     samples.attrs["task"] = TaskType.SEGMENTATION if has_lesions else TaskType.CLASSIFICATION

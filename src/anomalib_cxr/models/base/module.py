@@ -23,12 +23,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from anomalib_cxr.deploy.export import export_openvino, export_whole, without_parts
-from anomalib_cxr.errors import DivergenceError, SettingError
+from anomalib_cxr.errors import DivergenceError, SettingError, list_offenders
 from anomalib_cxr.segmentation.network import LungSegmenter
 
 from .reading import same_white
 from .reproducible import random_states, restore_random_states
-from .settings import as_plain, check_architecture, check_processes, setting_of
+from .settings import as_plain, check_architecture, setting_of
+from .trainer import (
+    check_precision,
+    check_processes,
+    check_validation,
+    make_latest_relative,
+    warn_without_checkpoint,
+)
 from .visualizer import RadiographVisualizer
 
 logger = logging.getLogger(__name__)
@@ -179,13 +186,24 @@ class RadiographModule(AnomalibModule):
     def _own_architecture(self) -> dict[str, Any]:
         return {name: setting_of(self.hparams, name) for name in self.architecture}
 
-    # Random numbers
+    # Trainers
 
     def setup(self, stage: str) -> None:
-        """Refuse trainers that the steps do not work with."""
+        """Refuse trainers that the model does not work with."""
         super().setup(stage)
-        if stage == "fit" and not self.automatic_optimization:
-            check_processes(self.trainer)
+        check_precision(self.trainer)
+        make_latest_relative(self.trainer)
+        if stage == "fit":
+            check_validation(self.trainer)
+            if not self.automatic_optimization:
+                check_processes(self.trainer)
+
+    def on_fit_end(self) -> None:
+        """Warn of a training without a checkpoint."""
+        super().on_fit_end()
+        warn_without_checkpoint(self.trainer)
+
+    # Random numbers
 
     def on_fit_start(self) -> None:
         """Seed a new training, or restore the random numbers of the one that is resumed."""
@@ -336,6 +354,13 @@ class RadiographModule(AnomalibModule):
         del batch, batch_idx, dataloader_idx
         for path, probability in zip(outputs.image_path or (), outputs.pred_score, strict=False):
             logger.info("%s: anomaly probability %.4f", path, probability)
+
+    def on_predict_end(self) -> None:
+        """List the files that the data left out, after the last score and not before thousands of them."""
+        loaders = self.trainer.predict_dataloaders
+        for loader in loaders if isinstance(loaders, list) else [loaders]:
+            if skipped := getattr(getattr(loader, "dataset", None), "skipped", {}):
+                logger.warning("Left out, since they are no frontal radiographs:%s", list_offenders(skipped))
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

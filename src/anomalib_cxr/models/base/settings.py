@@ -1,13 +1,10 @@
-"""Settings of models in groups and in checkpoints, and those of trainers that models work with."""
+"""Settings of models, in groups and in checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
-
-from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from anomalib_cxr.errors import SettingError
 
@@ -79,29 +76,4 @@ def check_architecture(own: Mapping[str, Any], checkpoint: Mapping[str, Any]) ->
             "a checkpoint with " + ", ".join(f"{name} = {checkpoint.get(name, 'absent')!r}" for name in differing),
             "what this model is built with: " + ", ".join(f"{name} = {own[name]!r}" for name in differing),
             "use the settings that the checkpoint was trained with (report/model.yaml in its results folder)",
-        )
-
-
-def check_processes(trainer: Trainer) -> None:
-    """Refuse strategies that split networks, and synchronized batch normalization on CPUs, which torch does not have.
-
-    Args:
-        trainer: The trainer.
-
-    Raises:
-        SettingError: If the trainer asks for either.
-    """
-    strategy = trainer.strategy
-    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
-        raise SettingError(
-            f"trainer.strategy {type(strategy).__name__}",
-            "one device, or ddp",
-            "set trainer.strategy: ddp, or trainer.devices: 1",
-        )
-    # There is no public name; without it, torch itself refuses the layers, with less to go by.
-    if getattr(strategy, "_layer_sync", None) is not None and strategy.root_device.type == "cpu":
-        raise SettingError(
-            "trainer.sync_batchnorm = True on CPUs",
-            "GPUs: torch synchronizes batch normalization on them only",
-            "set trainer.sync_batchnorm: false, or trainer.accelerator: gpu",
         )

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 from anomalib.data import AnomalibDataModule
+from PIL import Image
 
 from anomalib_cxr import MontgomeryShenzhen
 from anomalib_cxr.data.datamodules import montgomery_shenzhen
+from anomalib_cxr.data.datasets.verification import verify_samples
+from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.errors import SettingError
+
+CONFIGS = Path(__file__).resolve().parents[4] / "configs"
 
 
 @pytest.fixture
@@ -88,6 +97,25 @@ class TestDownload:
         shutil.copytree(shenzhen_root / "mask", tmp_path / "mask")
         MontgomeryShenzhen(tmp_path, source="shenzhen", download=True).prepare_data()
         assert fetched == [(tmp_path, ["Shenzhen"])]
+
+    def test_kaggle_images_are_not_fetched_again(self, tmp_path, shenzhen_files, fetched):
+        shutil.copytree(shenzhen_files / "CXR_png", tmp_path / "images" / "images")
+        MontgomeryShenzhen(tmp_path, source="shenzhen", download=True).prepare_data()
+        assert fetched == [(tmp_path, [])]
+
+
+@pytest.mark.parametrize("file", ["roi_sure", "data/montgomery_shenzhen", "data/montgomery_shenzhen_detection"])
+def test_configurations_read_the_twelve_bits_of_the_digitizer(file, editable, montgomery_files):
+    root = editable(montgomery_files)
+    eight, twelve = sorted((root / "CXR_png").glob("*_0.png"))[:2]
+    values = np.asarray(Image.open(twelve)).astype(np.uint16) * 16
+    Image.fromarray(values).save(twelve)
+    settings = yaml.safe_load((CONFIGS / f"{file}.yaml").read_text())["data"]["init_args"]
+    samples = verify_samples(make_samples(root), "raise", sixteen_bit_white=settings["sixteen_bit_white"])
+    assert len(samples) == len(make_samples(root))
+    read = {path: read_radiograph(path, settings["sixteen_bit_white"]).numpy()[0] for path in (eight, twelve)}
+    np.testing.assert_allclose(read[eight], np.asarray(Image.open(eight)) / 255, rtol=1e-6)
+    np.testing.assert_allclose(read[twelve], values / 4095, rtol=1e-6)
 
 
 @pytest.mark.real_data

@@ -20,7 +20,7 @@ from anomalib_cxr.data.datasets.dataclasses import RoiImageBatch, RoiImageItem
 from anomalib_cxr.data.datasets.dataset import RoiDataset
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.data.sources.samples import make_samples
-from anomalib_cxr.errors import DatasetError
+from anomalib_cxr.errors import DatasetError, SettingError
 
 GRAY = np.arange(32 * 40, dtype=np.uint32).reshape(32, 40) * 255 // (32 * 40 - 1)
 
@@ -260,6 +260,22 @@ class TestRadiographFolderErrors:
         named = {path.name: reason for reason, paths in caught.value.offenders.items() for path in paths}
         assert set(named) == {"empty.png", "archive.zip", "truncated.png", "lateral.dcm", "scan.dcm"}
         assert named["lateral.dcm"].startswith("ViewPosition (0018,5101)")
+
+    def test_the_others_without_them(self, tmp_path, caplog):
+        chest, lateral = save_png(tmp_path / "chest.png"), tmp_path / "lateral.dcm"
+        save_dicom(lateral, ViewPosition="LL")
+        (tmp_path / "empty.png").touch()
+        dataset = RadiographFolder(tmp_path, on_error="skip")
+        assert dataset.paths == [chest]
+        assert {path for paths in dataset.skipped.values() for path in paths} == {lateral, tmp_path / "empty.png"}
+        assert "2 of 3 files are no frontal radiographs, and left out" in caplog.text
+        chest.unlink()
+        with pytest.raises(DatasetError, match="2 of 2 files that are no frontal radiograph"):
+            RadiographFolder(tmp_path, on_error="skip")
+
+    def test_another_action(self, tmp_path):
+        with pytest.raises(SettingError, match="on_error one of raise, skip"):
+            RadiographFolder(tmp_path, on_error="ignore")
 
     def test_a_single_file(self, tmp_path):
         (tmp_path / "report.txt").write_text("no image")

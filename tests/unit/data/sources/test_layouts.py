@@ -51,6 +51,13 @@ class TestRecognized:
         assert counted(tmp_path) == MONTGOMERY | SHENZHEN
         assert without_mask(tmp_path) == UNMASKED
 
+    def test_kaggle_without_other_files_of_a_shared_name(self, tmp_path, shenzhen_files, shenzhen_root):
+        shutil.copytree(shenzhen_files / "CXR_png", tmp_path / "images" / "images")
+        shutil.copytree(shenzhen_root / "mask", tmp_path / "mask" / "mask")
+        (tmp_path / "images" / "logo.png").touch()
+        assert counted(tmp_path) == SHENZHEN
+        assert without_mask(tmp_path) == UNMASKED
+
     def test_a_mixture_of_layouts(self, tmp_path, montgomery_files, shenzhen_root):
         shutil.copytree(montgomery_files, tmp_path / "merged")
         shutil.copytree(shenzhen_root, tmp_path / "official")
@@ -151,11 +158,11 @@ class TestNothingToUse:
         self.assert_helps(error)
 
     def test_unknown_layout(self, tmp_path):
-        (tmp_path / "images").mkdir()
-        (tmp_path / "images" / "CHNCXR_0001_0.png").touch()
+        (tmp_path / "scans").mkdir()
+        (tmp_path / "scans" / "CHNCXR_0001_0.png").touch()
         (tmp_path / "labels.csv").touch()
         error = self.refusal(tmp_path)
-        assert error.found == f"{tmp_path} with images, labels.csv, and no X-ray in a folder CXR_png"
+        assert error.found == f"{tmp_path} with labels.csv, scans, and no X-ray in a folder CXR_png or images"
         self.assert_helps(error)
 
     def test_a_long_listing_is_cut(self, tmp_path):

@@ -15,6 +15,7 @@ NEW = (
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
 OLD = f"{NEW},"  # the copy that Kaggle has ends all lines by a comma
+SEX = NEW.replace("Patient Gender", "Patient Sex")  # the release of today
 ROW = "00000002_000.png,Cardiomegaly|Effusion,0,2,{age},M,PA,2682,2749,0.143,0.143"
 
 
@@ -24,7 +25,7 @@ def write_table(root, *lines, name="Data_Entry_2017.csv", encoding="utf-8"):
 
 
 class TestTable:
-    @pytest.mark.parametrize(("header", "end"), [(NEW, ""), (OLD, ","), (NEW, ",")])
+    @pytest.mark.parametrize(("header", "end"), [(NEW, ""), (OLD, ","), (SEX, ","), (SEX.upper(), "")])
     @pytest.mark.parametrize("name", ["Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv"])
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
     def test_each_release(self, tmp_path, header, end, name, encoding):

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -107,20 +106,6 @@ class TestProcessDraws:
         plain = torch.rand(100), torch.rand(100)
         for found, expected in zip(drawn(0, 1), plain, strict=True):
             assert torch.equal(found, expected)
-
-
-def test_synchronized_batch_normalization_needs_gpus():
-    model = TwoSteps()
-    model._trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", sync_batchnorm=True, logger=False)
-    with pytest.raises(SettingError, match=r"trainer.sync_batchnorm = True on CPUs\n  expected: GPUs"):
-        model.setup("fit")
-
-
-def test_other_ways_to_split_a_model_are_refused():
-    model = TwoSteps()
-    model._trainer = SimpleNamespace(strategy=FSDPStrategy())
-    with pytest.raises(SettingError, match=r"trainer.strategy FSDPStrategy\n  expected: one device, or ddp\n"):
-        model.setup("fit")
 
 
 def test_masks_are_numbers_with_a_channel():

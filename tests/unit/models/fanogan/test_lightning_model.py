@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from anomalib_cxr import Fanogan
 from anomalib_cxr.errors import DivergenceError, SettingError
+from anomalib_cxr.models.base import module
 from anomalib_cxr.models.fanogan import lightning_model
 
 pytestmark = [
@@ -119,6 +120,7 @@ class TestGanPhase:
         torch.manual_seed(7)
         watch = Watch()
         monkeypatch.setattr(lightning_model, "to_gray", gray_in_double)
+        monkeypatch.setattr(module, "check_precision", lambda _: None)
         fit(model, 2, xrays(4), callbacks=[watch], precision="64-true")
 
         torch.manual_seed(7)
@@ -183,6 +185,7 @@ class TestEncoderPhase:
     def test_a_batch_is_the_papers(self, fit, xrays, assert_same, monkeypatch, kappa):
         model, watch = make_model(kappa=kappa), Watch()
         monkeypatch.setattr(lightning_model, "to_gray", gray_in_double)
+        monkeypatch.setattr(module, "check_precision", lambda _: None)
         fit(model, 2, xrays(4), callbacks=[watch], precision="64-true")
         oracle = make_model(kappa=kappa).double()
         oracle.load_state_dict(model.state_dict() | watch.states[1])
