@@ -1,4 +1,4 @@
-"""Edits of exported OpenVINO graphs: precision marks, and matrices that are stored once.
+"""Edits of exported OpenVINO graphs: precision marks, matrices that are stored once, and the unclamped score.
 
 On processors with bfloat16 instructions OpenVINO computes in bfloat16 by default, which changes scores from one machine
 to the next and moves positions in an image by whole pixels. The runtime of this package asks for float32
@@ -21,6 +21,8 @@ CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvol
 """Operations that tolerate less than float32, in models that are to be small or fast."""
 WHITE = ["anomalib_cxr", "sixteen_bit_white"]
 """Place of the white of 16-bit images in the model's own information (`rt_info`)."""
+RAW_SCORE = "raw_score"
+"""Name of the tensor of a graph with the score before it is clamped to [0, 1]."""
 _MARK = {"name": "precise", "version": "0"}
 
 
@@ -58,7 +60,7 @@ def _is_marked(layer: ET.Element) -> bool:
 
 
 def finalize_graph(model: Path, *, half_weights: bool = False, sixteen_bit_white: int | None = None) -> None:
-    """Share matrices and mark operations of an OpenVINO model, in place, and note how its images were read.
+    """Share matrices, mark operations, name the raw score, and note how images were read, in place.
 
     Args:
         model: Its `.xml` file; the weights lie beside it.
@@ -67,6 +69,7 @@ def finalize_graph(model: Path, *, half_weights: bool = False, sixteen_bit_white
     """
     network = openvino.Core().read_model(model)
     share_transposed(network)
+    name_raw_score(network)
     if sixteen_bit_white is not None:
         network.set_rt_info(str(sixteen_bit_white), WHITE)
     replace_graph(network, model, () if not half_weights else CONVOLUTIONS, half_weights=half_weights)
@@ -90,6 +93,28 @@ def replace_graph(
         # The graph comes last: a graph beside former weights would not be noticed.
         written.with_suffix(".bin").replace(model.with_suffix(".bin"))
         written.replace(model)
+
+
+def name_raw_score(network: openvino.Model) -> None:
+    """Name the tensor with the normalized score before it is clamped to [0, 1] :data:`RAW_SCORE`.
+
+    anomalib normalizes scores by the lowest and the highest score of the validation images, and clamps the result: all
+    images above the highest one score 1. It is a name and no output, because anomalib's `OpenVINOInferencer` takes no
+    further outputs; :meth:`openvino.Model.add_outputs` makes it one.
+
+    Args:
+        network: A model with the output `pred_score`, changed in place. Of a model without normalization the raw score
+            is the score.
+    """
+    tensor = network.output("pred_score").get_node().input_value(0)
+    while tensor.get_node().get_type_name() == "Select":  # by facts of the validation, such as whether there was one
+        condition, *choices = tensor.get_node().input_values()
+        if condition.get_node().get_type_name() != "Constant":
+            break
+        tensor = choices[0] if condition.get_node().data.all() else choices[1]
+    if tensor.get_node().get_type_name() == "Clamp":
+        tensor = tensor.get_node().input_value(0)
+    tensor.get_tensor().add_names({RAW_SCORE})
 
 
 def share_transposed(network: openvino.Model) -> None:

@@ -16,7 +16,7 @@ from openvino import opset13 as op
 
 from anomalib_cxr.errors import ScreeningError
 
-from .openvino_graph import WHITE, replace_graph, unmarked_types
+from .openvino_graph import RAW_SCORE, WHITE, name_raw_score, replace_graph, unmarked_types
 
 GRAPH = "model.xml"
 """Name of the graph in the folder of an exported model."""
@@ -28,7 +28,9 @@ class Scores(NamedTuple):
     """Outputs of an exported model for a batch."""
 
     score: np.ndarray
-    """Anomaly score, `(B,)`, float32 in [0, 1]."""
+    """Anomaly score, `(B,)`, float32 in [0, 1]; NaN where the raw score is."""
+    raw_score: np.ndarray
+    """The same before it is clamped to [0, 1], `(B,)`, float32: images of one score still differ in it."""
     label: np.ndarray
     """True at or above the threshold, `(B,)`, bool."""
     heat: np.ndarray
@@ -50,6 +52,9 @@ class ExportedModel:
         self.graph = graph_of(folder)
         try:
             network = openvino.Core().read_model(self.graph)
+            _refuse_missing_outputs(self.graph, network)
+            name_raw_score(network)  # for models that anomalib alone exported, too
+            network.add_outputs(RAW_SCORE)
             # Without the hint, processors with bfloat16 would compute other scores. Batches are scored one at a time,
             # each on all cores.
             config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -60,14 +65,6 @@ class ExportedModel:
                 f"a model that OpenVINO can load, on one of {', '.join(openvino.Core().available_devices)}",
                 "export the model anew, or choose another --device",
             ) from error
-        names = {name for output in self._network.outputs for name in output.get_names()}
-        missing = [name for name in _OUTPUTS if name not in names]
-        if missing:
-            raise ScreeningError(
-                f"{self.graph} without {', '.join(missing)}",
-                f"an image model with the outputs {', '.join(_OUTPUTS)}, whose validation set a threshold on scores",
-                "train it with thresholds and normalization on, as anomalib does by default, and export it anew",
-            )
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score X-rays.
@@ -80,7 +77,24 @@ class ExportedModel:
         """
         outputs = self._network(np.repeat(images, 3, axis=1))
         score, label, heat = (outputs[name] for name in _OUTPUTS)
-        return Scores(score.reshape(-1), label.reshape(-1).astype(bool), heat.reshape(len(images), *heat.shape[-2:]))
+        raw_score = outputs[RAW_SCORE].reshape(-1)
+        return Scores(
+            score=np.where(np.isnan(raw_score), raw_score, score.reshape(-1)),  # a clamp may make a number of NaN
+            raw_score=raw_score,
+            label=label.reshape(-1).astype(bool),
+            heat=heat.reshape(len(images), *heat.shape[-2:]),
+        )
+
+
+def _refuse_missing_outputs(graph: Path, network: openvino.Model) -> None:
+    names = {name for output in network.outputs for name in output.get_names()}
+    missing = [name for name in _OUTPUTS if name not in names]
+    if missing:
+        raise ScreeningError(
+            f"{graph} without {', '.join(missing)}",
+            f"an image model with the outputs {', '.join(_OUTPUTS)}, whose validation set a threshold on scores",
+            "train it with thresholds and normalization on, as anomalib does by default, and export it anew",
+        )
 
 
 def graph_of(folder: Path | str) -> Path:

@@ -7,6 +7,8 @@ import io
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from anomalib_cxr.data.reading.content import FileContent
+
 BLOCKS, BLOCK = 16, 16 * 1024
 """Number of the blocks of a file that are sampled, and their length in bytes; a file of up to 256 KiB is read whole."""
 
@@ -29,29 +31,33 @@ class FileFingerprint(NamedTuple):
     """SHA-256 of the size and of 16 blocks of 16 KiB, the first and the last of the file among them."""
 
 
-def fingerprint_of(path: Path, content: bytes | None = None) -> FileFingerprint:
+NO_FINGERPRINT = FileFingerprint()
+"""Fingerprint where there is no file or none was read; no existing file has it."""
+
+
+def fingerprint_of(source: Path | FileContent) -> FileFingerprint:
     """Return the fingerprint of a file.
 
     Args:
-        path: The file.
-        content: Its bytes, where they have just been read; None samples the file.
+        source: The file, or its content as it was read before.
 
     Returns:
-        Its fingerprint, without a sample where it cannot be read; the empty one where there is no file.
+        Its fingerprint, without a sample where it cannot be read; `NO_FINGERPRINT` where there is no file.
 
     Example:
         >>> fingerprint_of(Path("nowhere.png"))
         FileFingerprint(size=0, modified=0, changed=0, sample='')
     """
+    if isinstance(source, FileContent):
+        sample = _sample(io.BytesIO(source.data), source.size)
+        return FileFingerprint(source.size, source.modified, source.changed, sample)
     try:
-        status = path.stat()
+        status = source.stat()
     except (OSError, ValueError):  # ValueError: a null byte in the name
-        return FileFingerprint()
+        return NO_FINGERPRINT
     found = FileFingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    if content is not None:
-        return found._replace(sample=_sample(io.BytesIO(content), len(content)))
     try:
-        with path.open("rb") as file:
+        with source.open("rb") as file:
             return found._replace(sample=_sample(file, found.size))
     except OSError:
         return found

@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
+from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.screening.case import Case
 
 MAX_XRAY = 2048
@@ -35,8 +36,10 @@ class ImageUnavailableError(Exception):
 class _Key(NamedTuple):
     kind: str
     path: str
-    modified: int
+    content: str
     screened: str
+    status: tuple[int, ...]
+    """Size and times of the file as it is now; empty for images in the folder of the worklist."""
 
 
 class CaseImages:
@@ -68,9 +71,8 @@ class CaseImages:
             ImageUnavailableError: If there is no such image, or the file has changed since it was screened.
             RadiographError: If the X-ray cannot be read.
         """
-        key = _Key(kind, case.path, case.modified, case.screened)
-        if kind == "xray":
-            _refuse_changed(case)  # a cached image must not stand for another file either
+        status = _status_of(case) if kind == "xray" else ()  # a cached image must not stand for another file
+        key = _Key(kind, case.path, case.content, case.screened, status)
         if (png := self._cached(key)) is None:
             with self._slots:
                 if (png := self._cached(key)) is None:  # another request may have rendered it meanwhile
@@ -82,7 +84,10 @@ class CaseImages:
         if kind == "xray":
             from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch delays the start
 
-            gray = read_radiograph(case.file, case.sixteen_bit_white)[0].numpy()  # (H, W)
+            content = read_content(case.file)
+            if content.sha256 != case.content:
+                raise ImageUnavailableError("The file has changed since it was screened. Screen it again to see it.")
+            gray = read_radiograph(content, case.sixteen_bit_white)[0].numpy()  # (H, W)
             gray = (gray * 255).round().astype(np.uint8)
             return _png(_reduced(Image.fromarray(gray), MAX_XRAY))
         if kind == "thumbnail":
@@ -117,13 +122,12 @@ class CaseImages:
                 self._cache.popitem(last=False)
 
 
-def _refuse_changed(case: Case) -> None:
+def _status_of(case: Case) -> tuple[int, ...]:
     try:
         status = case.file.stat()
     except OSError as error:
         raise ImageUnavailableError(f"The X-ray cannot be opened any more: {error.strerror}.") from error
-    if (status.st_size, status.st_mtime_ns) != (case.size, case.modified):
-        raise ImageUnavailableError("The file has changed since it was screened. Screen it again to see it.")
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _fit(size: tuple[int, int], longest: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
+import torch
 from anomalib.deploy import OpenVINOInferencer
 
 from anomalib_cxr.deploy.openvino_graph import finalize_graph, mark_precise, unmarked_types
@@ -22,8 +23,11 @@ from anomalib_cxr.deploy.runtime import (
     write_threshold,
 )
 from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.models.base.module import RadiographModule
 
 from ..models.xrays import smooth_images
+
+NORMALIZATION = ("image_min", "_image_threshold", "image_max")
 
 
 @pytest.fixture
@@ -69,10 +73,70 @@ class TestScores:
         assert np.ptp(found.score) > 0.1  # images that a model cannot tell apart would agree with anything
 
     def test_shapes_and_ranges(self, graph, batch):
-        score, label, heat = ExportedModel(graph)(batch)
-        assert (score.shape, label.shape, heat.shape) == ((12,), (12,), (12, 64, 64))
-        assert (score.dtype, label.dtype, heat.dtype) == (np.float32, bool, np.float32)
+        score, raw_score, label, heat = ExportedModel(graph)(batch)
+        assert (score.shape, raw_score.shape, label.shape, heat.shape) == ((12,), (12,), (12,), (12, 64, 64))
+        assert (score.dtype, raw_score.dtype, label.dtype, heat.dtype) == (np.float32, np.float32, bool, np.float32)
         assert 0 <= min(score.min(), heat.min()) <= max(score.max(), heat.max()) <= 1
+
+
+class TestRawScore:
+    @pytest.fixture(scope="class")
+    def export_normalized(self, model, tmp_path_factory):
+        """Export the model as if validation had given another lowest score, threshold and highest score."""
+
+        def export(*scores, by=None):
+            buffers = [getattr(model.post_processor, name).data for name in NORMALIZATION]
+            before = [buffer.clone() for buffer in buffers]
+            try:
+                for buffer, score in zip(buffers, scores, strict=True):
+                    buffer.fill_(float(score))
+                return (by or type(model).to_openvino)(model, tmp_path_factory.mktemp("normalized"))
+            finally:
+                for buffer, score in zip(buffers, before, strict=True):
+                    buffer.copy_(score)
+
+        return export
+
+    @pytest.fixture(scope="class")
+    def scores(self, model, batch):
+        """Scores by PyTorch, before normalization."""
+        images = torch.from_numpy(np.repeat(batch, 3, axis=1))
+        with torch.no_grad():
+            return model.eval().model(model.pre_processor(images)).pred_score.numpy()
+
+    @pytest.fixture(scope="class")
+    def narrow(self, scores):
+        """Normalization that clamps most scores, and the raw scores by hand."""
+        lowest, threshold, highest = np.quantile(scores, [0.4, 0.5, 0.6])
+        return (lowest, threshold, highest), (scores - threshold) / (highest - lowest) + 0.5
+
+    def test_is_that_of_pytorch_where_scores_are_clamped(self, export_normalized, narrow, batch, infer):
+        normalization, expected = narrow
+        graph = export_normalized(*normalization)
+        write_threshold(graph, 0.4)  # as a calibration does
+        found = ExportedModel(graph)(batch)
+        np.testing.assert_allclose(found.raw_score, expected, rtol=1e-3, atol=1e-3)
+        assert np.isin(found.score, (0, 1)).sum() >= 8
+        assert len(np.unique(found.raw_score)) == len(batch)
+        np.testing.assert_array_equal(found.score, found.raw_score.clip(0, 1))
+        np.testing.assert_allclose(infer(graph, batch)[0], found.score, atol=1e-5)  # anomalib takes the export too
+
+    def test_is_in_an_export_by_anomalib_alone(self, export_normalized, narrow, batch):
+        normalization, expected = narrow
+        graph = export_normalized(
+            *normalization, by=lambda model, folder: super(RadiographModule, model).to_openvino(folder)
+        )
+        np.testing.assert_allclose(ExportedModel(graph)(batch).raw_score, expected, rtol=1e-3, atol=1e-3)
+
+    def test_of_a_model_that_saw_no_difference_in_validation_is_the_score(self, export_normalized, scores, batch):
+        found = ExportedModel(export_normalized(*[np.median(scores)] * 3))(batch)
+        assert set(found.score) == {0, 1}
+        np.testing.assert_array_equal(found.raw_score, found.score)
+
+    def test_that_is_no_number_shows(self, graph, batch):
+        found = ExportedModel(graph)(np.full_like(batch[:1], np.nan))
+        assert np.isnan(found.raw_score).all()
+        assert np.isnan(found.score).all()
 
 
 class TestThreshold:

@@ -6,14 +6,15 @@ import os
 
 import pytest
 
+from anomalib_cxr.data.reading.content import FileContent, read_content
 from anomalib_cxr.screening.fingerprint import BLOCK, BLOCKS, fingerprint_of
 
 
-@pytest.mark.parametrize("size", [0, 1, BLOCK, BLOCKS * BLOCK])
+@pytest.mark.parametrize("size", [1, BLOCK, BLOCKS * BLOCK, 100 * BLOCK + 7])
 def test_of_the_bytes_is_that_of_the_file(tmp_path, size):
     path = tmp_path / "x"
     path.write_bytes(os.urandom(size))
-    assert fingerprint_of(path, path.read_bytes()) == fingerprint_of(path)
+    assert fingerprint_of(read_content(path)) == fingerprint_of(path)
 
 
 @pytest.mark.parametrize("place", [0, 100_000, BLOCKS * BLOCK - 1])
@@ -22,7 +23,7 @@ def test_every_byte_of_a_small_file_is_sampled(tmp_path, place):
     path.write_bytes(content)
     before = fingerprint_of(path)
     content[place] = 1
-    assert fingerprint_of(path, bytes(content)).sample != before.sample
+    assert fingerprint_of(FileContent(path, bytes(content))).sample != before.sample
 
 
 @pytest.mark.skipif(os.name != "posix", reason="time of the status")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.app import create_app
 
@@ -55,9 +58,13 @@ def draw_case(folder, name, probability, **facts):
         "model": "f" * 64,
         "screened": "2026-01-31T10:00:00+00:00",
     }
-    facts = {**known, **facts}
-    stat = path.stat()
-    return Case(str(path), stat.st_size, stat.st_mtime_ns, probability=probability, **facts)
+    return rescreened(Case(str(path), 0, 0, **{**known, "probability": probability, **facts}))
+
+
+def rescreened(case):
+    """A case with the content that its file has now."""
+    content = read_content(case.file)
+    return replace(case, **fingerprint_of(content)._asdict(), content=content.sha256)
 
 
 @pytest.fixture
@@ -104,7 +111,6 @@ def screen(worklist):
     """Screens by the file's mean brightness, and refuses what is no image."""
 
     def screen(path):
-        stat = path.stat()
         try:
             bright = float(np.asarray(Image.open(path).convert("L")).mean()) / 255
             facts = {
@@ -117,6 +123,6 @@ def screen(worklist):
             }
         except OSError:
             facts = {"decision": Decision.REFUSED, "why": "not readable"}
-        worklist.add([Case(str(path), stat.st_size, stat.st_mtime_ns, **facts)])
+        worklist.add([rescreened(Case(str(path), 0, 0, **facts))])
 
     return screen

@@ -100,9 +100,10 @@ class TestForms:
 
     def test_with_the_token_of_another_session(self, browse, client, worklist):
         client.get("/")
-        assert self.post(client, csrf=csrf_of(client.get("/case/1").text)).status_code == 303
+        content = worklist.case(1).content
+        assert self.post(client, csrf=csrf_of(client.get("/case/1").text), content=content).status_code == 303
         other = browse(worklist)
-        assert self.post(client, csrf=csrf_of(other.get("/case/1").text)).status_code == 403
+        assert self.post(client, csrf=csrf_of(other.get("/case/1").text), content=content).status_code == 403
         assert len(worklist.verdicts()) == 1
 
     def test_a_long_form_is_refused(self, client, worklist):

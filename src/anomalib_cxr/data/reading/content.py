@@ -26,6 +26,7 @@ class FileContent:
         path: The file, as the user spelled it.
         data: All its bytes.
         modified: Time of its last change in nanoseconds since the epoch.
+        changed: Time of the last change of its content, name or rights; on Windows that of its creation.
 
     Example:
         >>> content = FileContent(Path("chest.png"), b"abc")
@@ -36,6 +37,7 @@ class FileContent:
     path: Path
     data: bytes = field(repr=False)
     modified: int = 0
+    changed: int = 0
 
     @property
     def size(self) -> int:
@@ -89,7 +91,7 @@ def read_content(path: Path | str) -> FileContent:
         raise RadiographError(
             path, "changed while it was read", "a file that nothing writes to", "read it again when it is complete"
         )
-    return FileContent(path, data, after.st_mtime_ns)
+    return FileContent(path, data, after.st_mtime_ns, after.st_ctime_ns)
 
 
 def path_of(source: ImageSource) -> Path:

@@ -89,12 +89,13 @@ def _is_dataset(head: bytes, order: str = "<") -> bool:
     return elements >= _ELEMENTS
 
 
-def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None) -> Dataset:
+def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None, *, pixels: bool = True) -> Dataset:
     """Load a DICOM file; the memory needed is bounded by the file's size, whatever lengths it claims.
 
     Args:
         source: The file, or its content. Of a file's header no more than the header is read.
-        keywords: Attributes of the header to load; None for the whole file.
+        keywords: Attributes of the header to load; None for all attributes.
+        pixels: Whether to load pixels, where all attributes are loaded.
 
     Returns:
         The dataset. Errors of pydicom pass through: see :func:`as_radiograph_error`.
@@ -112,7 +113,7 @@ def load_dicom(source: ImageSource, keywords: Sequence[str] | None = None) -> Da
         file.seek(0)
         force = not _has_preamble(head) and _is_dataset(head)
         if keywords is None:
-            return pydicom.dcmread(file, force=force)
+            return pydicom.dcmread(file, force=force, stop_before_pixels=not pixels)
         return pydicom.dcmread(file, force=force, stop_before_pixels=True, specific_tags=list(keywords))
 
 

@@ -13,13 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pydicom.dataset import Dataset
 
+from anomalib_cxr.data.reading.content import FileContent, read_content
+from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, is_dicom, load_dicom
 from anomalib_cxr.data.reading.metadata import Header, read_header
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.screening.calibration.record import ValidatedRange
-from anomalib_cxr.screening.fingerprint import FileFingerprint, fingerprint_of
+from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, FileFingerprint, fingerprint_of
 from anomalib_cxr.segmentation.deployed import ExportedSegmenter, downsample
 from anomalib_cxr.segmentation.postprocessing import suppress_outside_lungs
 
@@ -39,27 +42,33 @@ class ImageResult:
 
     Attributes:
         path: The file.
-        fingerprint: Fingerprint of the file when it was read.
+        fingerprint: Fingerprint of the file as it was read; none where it could not be read.
+        content: SHA-256 of the bytes that all else is computed from; empty where they could not be read.
         header: Facts beside the pixels.
+        dataset: The DICOM attributes but the pixels, where they are to be kept.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         refusals: Reasons why it was not scored; empty where it was.
         display: X-ray for display in [0, 1], `(h, w)`, at most `DISPLAY_SIDE` pixels a side.
         lungs: Lung probability, `(S, S)`, 0 outside of the two lungs.
         score: Anomaly score in [0, 1].
+        raw_score: The same before it is clamped to [0, 1].
         label: Label of the exported graph: at or above its threshold.
         heat: Anomaly map in [0, 1], `(S, S)`.
     """
 
     path: Path
-    fingerprint: FileFingerprint
+    fingerprint: FileFingerprint = NO_FINGERPRINT
+    content: str = ""
     header: Header | None = None
+    dataset: Dataset | None = None
     height: int | None = None
     width: int | None = None
     refusals: tuple[str, ...] = ()
     display: np.ndarray | None = None
     lungs: np.ndarray | None = None
     score: float | None = None
+    raw_score: float | None = None
     label: bool | None = None
     heat: np.ndarray | None = None
 
@@ -84,6 +93,7 @@ class ScreeningPipeline:
         validated: Range of the calibration images; None accepts any, as while calibrating.
         any_source: Accept sources outside of this range.
         sixteen_bit_white: White of 16-bit images, as in the calibration.
+        keep_datasets: Keep the DICOM attributes of scored images in their results.
     """
 
     def __init__(
@@ -95,6 +105,7 @@ class ScreeningPipeline:
         *,
         any_source: bool = False,
         sixteen_bit_white: int | None = None,
+        keep_datasets: bool = False,
     ) -> None:
         self.model = model
         self.segmenter = segmenter
@@ -102,6 +113,7 @@ class ScreeningPipeline:
         self.validated = validated
         self.any_source = any_source
         self.sixteen_bit_white = sixteen_bit_white
+        self.keep_datasets = keep_datasets
 
     def __call__(self, files: Iterable[Path]) -> Iterator[list[ImageResult]]:
         """Run the pipeline; files are decoded ahead and in parallel.
@@ -128,13 +140,17 @@ class ScreeningPipeline:
                 yield waiting.popleft().result()
 
     def _decode(self, path: Path) -> _DecodedFile:
-        result = ImageResult(path, fingerprint_of(path))
+        """Read a file once: header, pixels and hash are those of the same bytes."""
+        result = ImageResult(path)
         try:
-            header = read_header(path)
+            content = read_content(path)
+            result = replace(result, fingerprint=fingerprint_of(content), content=content.sha256)
+            header = read_header(content)
             result = replace(result, header=header, refusals=self._outside_range(header))
             if result.refusals:
                 return result, None
-            radiograph = read_radiograph(path, self.sixteen_bit_white)
+            radiograph = read_radiograph(content, self.sixteen_bit_white)
+            result = replace(result, dataset=_dataset_of(content) if self.keep_datasets else None)
         except RadiographError as error:
             return replace(result, refusals=(f"not readable as a frontal X-ray: {error.reason}",)), None
         height, width = radiograph.shape[-2:]
@@ -169,9 +185,18 @@ class ScreeningPipeline:
         for _, same_size in groupby(sorted(accepted, key=_shape), key=_shape):
             places, radiographs = zip(*same_size, strict=True)
             scores = self.model(np.stack([radiograph.numpy() for radiograph in radiographs]))
-            for place, score, label, heat in zip(places, *scores, strict=True):
-                results[place] = replace(results[place], score=float(score), label=bool(label), heat=heat)
+            for place, score, raw_score, label, heat in zip(places, *scores, strict=True):
+                results[place] = replace(
+                    results[place], score=float(score), raw_score=float(raw_score), label=bool(label), heat=heat
+                )
         return results
+
+
+def _dataset_of(content: FileContent) -> Dataset | None:
+    if not is_dicom(content):
+        return None
+    with as_radiograph_error(content.path, "not readable as DICOM"):
+        return load_dicom(content, pixels=False)
 
 
 def display_image(radiograph: torch.Tensor) -> np.ndarray:

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydicom.dataset import Dataset
 from rich.progress import Progress
 
-from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, load_dicom
 from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files, radiograph_files
 from anomalib_cxr.data.reading.metadata import Header
-from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of
+from anomalib_cxr.deploy.runtime import ExportedModel, graph_of
 from anomalib_cxr.errors import DatasetError, ScreeningError, require_extra
 from anomalib_cxr.screening.calibration.probability import p_values
 from anomalib_cxr.screening.calibration.record import INPUT_CHECK, Calibration, read_calibration
@@ -120,6 +118,7 @@ class Screener:
             self.calibration.validated,
             any_source=settings.any_source,
             sixteen_bit_white=self.calibration.sixteen_bit_white,
+            keep_datasets=settings.dicom,
         )
         self._healthy = np.array(self.calibration.healthy)
 
@@ -140,7 +139,7 @@ class Screener:
         facts = {
             "path": path_as_text(result.path),
             **result.fingerprint._asdict(),
-            "content": hash_of([result.path]) if result.path.is_file() else "",
+            "content": result.content,
             "height": result.height,
             "width": result.width,
             "sixteen_bit_white": self.calibration.sixteen_bit_white,
@@ -155,11 +154,11 @@ class Screener:
         calibrated = self.calibration.thresholds[group]
         is_below = np.float32(result.score) < np.float32(calibrated.threshold)  # a score that is NaN is read
         p_value = float(p_values(np.array([result.score]), self._healthy)[0])
-        stem = hashlib.sha256(str(result.path).encode()).hexdigest()[:16]
+        stem = hashlib.sha256(f"{facts['path']}\n{result.content}".encode()).hexdigest()[:16]  # of each content its own
         case = Case(
             decision=Decision.BELOW_THRESHOLD if is_below else Decision.TO_READ,
             score=result.score,
-            raw_score=result.score,
+            raw_score=result.raw_score,
             threshold=calibrated.threshold,
             guarantee=calibrated.guarantee,
             probability=float(self.calibration.probability(np.array([result.score]))[0]),
@@ -170,27 +169,16 @@ class Screener:
             layers=f"{LAYERS}/{stem}",
             **facts,
         )
-        self._write_images(case, result.display, result.heat, result.lungs)
-        return case
-
-    def _write_images(self, case: Case, xray: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> None:
-        heatmap = draw_heatmap(xray, heat, lungs)
+        heatmap = draw_heatmap(result.display, result.heat, result.lungs)
         write_png(heatmap, self.settings.output / case.heatmap)
-        write_png(heat, self.settings.output / f"{case.layers}-heat.png")
-        write_png(lungs, self.settings.output / f"{case.layers}-lungs.png")
+        write_png(result.heat, self.settings.output / f"{case.layers}-heat.png")
+        write_png(result.lungs, self.settings.output / f"{case.layers}-lungs.png")
         if self.settings.dicom:
             from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra
 
-            write_dicom_objects(case, _dataset_of(case), heatmap, self.settings.output / OBJECTS)
-
-
-def _dataset_of(case: Case) -> Dataset | None:
-    """Read the DICOM dataset of a case; None for a file that is no DICOM."""
-    if not case.sop_uid:
-        return None
-    path = Path(case.path)
-    with as_radiograph_error(path, "not readable as DICOM"):
-        return load_dicom(path)
+            source = result.dataset if case.sop_uid else None
+            write_dicom_objects(case, source, heatmap, self.settings.output / OBJECTS)
+        return case
 
 
 LOCK = ".screening.lock"

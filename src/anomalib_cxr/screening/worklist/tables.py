@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # the page of a worklist is served without OpenVINO
 
 CSV, JSON = "worklist.csv", "worklist.json"
 _COLUMNS = (
-    *("path", "study_uid", "sop_uid", "decision", "score", "threshold", "guarantee", "probability", "p_value"),
-    *("findings", "subgroup", "source", "heatmap", "screened", "model"),
+    *("path", "study_uid", "sop_uid", "decision", "score", "raw_score", "threshold", "guarantee", "probability"),
+    *("p_value", "findings", "subgroup", "source", "heatmap", "screened", "model"),
 )
 _NAMES = ("patient_id", "patient_name")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # first characters of a cell that a spreadsheet would compute

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
 import torch
 from PIL import Image
 
+from anomalib_cxr.data.reading import content as content_module
+from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, fingerprint_of
 from anomalib_cxr.screening.pipeline import pipeline as pipeline_module
 from anomalib_cxr.screening.pipeline.pipeline import display_image
 
@@ -44,6 +52,9 @@ class TestScores:
         assert len(passed) >= 9
         expected = [scorer(stack([result.path])) for result in passed]
         assert [result.score for result in passed] == pytest.approx([float(one.score[0]) for one in expected], abs=1e-5)
+        assert [result.raw_score for result in passed] == pytest.approx(
+            [float(one.raw_score[0]) for one in expected], abs=1e-5
+        )
         assert [result.label for result in passed] == [bool(one.label[0]) for one in expected]
         for result, one in zip(passed, expected, strict=True):
             np.testing.assert_allclose(result.heat, one.heat[0], atol=1e-4)
@@ -78,6 +89,53 @@ class TestScores:
         results = run(pipeline_of(), [dicoms[0], picture])
         assert results[0].score == pytest.approx(results[1].score, abs=1e-5)
         assert results[0].header.patient_id == "PHANTOM_0000_0"
+
+
+class TestOneRead:
+    @pytest.fixture
+    def replaced_after(self, monkeypatch):
+        """Put another file in the place of each one as soon as its bytes are read."""
+
+        def replace_by(other):
+            def read(path):
+                content = read_content(path)
+                shutil.copy(other, path)
+                return content
+
+            monkeypatch.setattr(pipeline_module, "read_content", read)
+
+        return replace_by
+
+    def test_a_file_that_is_replaced_meanwhile_is_what_was_read(self, pipeline_of, dicoms, tmp_path, replaced_after):
+        pipeline = pipeline_of()
+        pipeline.keep_datasets = True
+        (expected,) = run(pipeline, dicoms[:1])
+        path = Path(shutil.copy(dicoms[0], tmp_path / "replaced.dcm"))
+        before = fingerprint_of(path)
+        replaced_after(dicoms[1])
+        (result,) = run(pipeline, [path])
+        assert path.read_bytes() == dicoms[1].read_bytes()
+        assert result.score == pytest.approx(expected.score, abs=1e-6)
+        assert result.content == hashlib.sha256(dicoms[0].read_bytes()).hexdigest()
+        assert result.fingerprint == before
+        assert result.header.patient_id == str(result.dataset.PatientID) == "PHANTOM_0000_0"
+        assert "PixelData" not in result.dataset
+
+    def test_a_file_that_changes_during_the_read_is_tried_again(self, pipeline_of, images, tmp_path, monkeypatch):
+        path, fstat, calls = Path(shutil.copy(images[0], tmp_path / "x.png")), os.fstat, []
+
+        def appended(number):
+            calls.append(number)
+            if len(calls) == 2:
+                path.write_bytes(path.read_bytes() + b"more")
+            return fstat(number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(content_module.os, "fstat", appended)
+            (result,) = run(pipeline_of(), [path])
+        assert "changed while it was read" in result.refusals[0]
+        assert (result.content, result.score) == ("", None)
+        assert result.fingerprint != fingerprint_of(path)
 
 
 class TestBatches:
@@ -122,10 +180,15 @@ def test_sixteen_bits_are_read_as_in_the_calibration(pipeline_of, images, tmp_pa
 
 
 class TestRefused:
+    def test_empty(self, pipeline_of, tmp_path):
+        (tmp_path / "file").touch()
+        (result,) = run(pipeline_of(), [tmp_path / "file"])
+        assert "empty file" in result.refusals[0]
+        assert (result.fingerprint, result.content) == (NO_FINGERPRINT, "")  # it is tried again the next time
+
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            (b"", "empty file"),
             (b"no image", "not an image"),
             (b"\x89PNG\r\n\x1a\n" + bytes(40), "not an image|damaged"),
             (bytes(128) + b"DICM" + bytes(40), "Rows (0028,0010)"),
@@ -137,17 +200,13 @@ class TestRefused:
         (result,) = run(pipeline_of(), [path])
         assert result.refusals[0].startswith("not readable as a frontal X-ray: ")
         assert any(part in result.refusals[0] for part in reason.split("|"))
-        assert (result.score, result.height, result.display, result.fingerprint.size) == (
-            None,
-            None,
-            None,
-            len(content),
-        )
+        assert (result.score, result.height, result.display) == (None, None, None)
+        assert (result.fingerprint, result.content) == (fingerprint_of(path), hashlib.sha256(content).hexdigest())
 
     def test_a_file_that_went_away(self, pipeline_of, tmp_path):
         (result,) = run(pipeline_of(), [tmp_path / "gone.png"])
         assert "cannot be opened" in result.refusals[0]
-        assert result.fingerprint == (0, 0, 0, "")
+        assert (result.fingerprint, result.content) == (NO_FINGERPRINT, "")
 
     def test_a_truncated_one_among_good_ones(self, pipeline_of, images, tmp_path):
         cut = tmp_path / "cut.png"

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -52,6 +53,7 @@ class TestRows:
         assert [case.decision is Decision.TO_READ for case in scored] == found.label.tolist()
         assert {case.decision for case in scored} == {Decision.TO_READ, Decision.BELOW_THRESHOLD}
         assert [case.score for case in scored] == pytest.approx(found.score.tolist(), abs=1e-5)
+        assert [case.raw_score for case in scored] == pytest.approx(found.raw_score.tolist(), abs=1e-5)
 
     def test_numbers(self, cases, calibration):
         curve, healthy = calibration.probability, calibration.healthy
@@ -103,6 +105,35 @@ class TestPictures:
         made = [pydicom.dcmread(path) for path in sorted((tmp_path / "out" / "dicom").rglob("*.dcm"))]
         assert {dataset.Modality for dataset in made} == {"OT", "SR"}
         assert {dataset.StudyInstanceUID for dataset in made} == {case.study_uid}
+
+    def test_dicom_objects_are_of_the_file_that_was_scored(self, calibrated, dicoms, tmp_path, monkeypatch):
+        """Another patient's file takes its place after it was read."""
+        path = shutil.copy(dicoms[0], tmp_path / "replaced.dcm")
+        screener = Screener(ScreenerSettings(calibrated, tmp_path / "out", any_source=True, dicom=True))
+        scored = screener.pipeline.model
+
+        def replacing(images):
+            shutil.copy(dicoms[1], path)
+            return scored(images)
+
+        monkeypatch.setattr(screener.pipeline, "model", replacing)
+        (case,) = cases_of(screener, [path])
+        first, second = (pydicom.dcmread(file) for file in dicoms)
+        assert first.PatientID != second.PatientID
+        assert case.content == hashlib.sha256(dicoms[0].read_bytes()).hexdigest()
+        made = [pydicom.dcmread(file) for file in (tmp_path / "out" / "dicom").rglob("*.dcm")]
+        assert [(dataset.PatientID, dataset.StudyInstanceUID) for dataset in made] == [
+            (first.PatientID, first.StudyInstanceUID)
+        ] * 2
+
+    def test_a_file_that_vanishes_after_it_was_read_ends_nothing(self, calibrated, dicoms, tmp_path, monkeypatch):
+        path = Path(shutil.copy(dicoms[0], tmp_path / "gone.dcm"))
+        screener = Screener(ScreenerSettings(calibrated, tmp_path / "out", any_source=True, dicom=True))
+        scored = screener.pipeline.model
+        monkeypatch.setattr(screener.pipeline, "model", lambda images: path.unlink() or scored(images))
+        cases = cases_of(screener, [path, dicoms[1]])
+        assert [case.score is not None for case in cases] == [True, True]
+        assert len(list((tmp_path / "out" / "dicom").rglob("*.dcm"))) == 4
 
 
 class TestRefused:
@@ -274,6 +305,33 @@ class TestWhole:
             ("Ada", before.score)
         ]
         assert worklist.count() == len(files)
+        assert (worklist.folder / before.heatmap).read_bytes() != (
+            worklist.folder / worklist.case(current).heatmap
+        ).read_bytes()
+
+    def test_two_files_exchanged_and_back(self, run, files):
+        """Verdicts follow the content at its path, and are seen as history where it is replaced."""
+        worklist = run(files[:2])
+        before = [worklist.number_of(file) for file in files[:2]]
+        for number, reader in zip(before, ("Ada", "Bob"), strict=True):
+            worklist.give_verdict(number, Verdict.NORMAL, reader, content=worklist.case(number).content)
+        contents = [file.read_bytes() for file in files[:2]]
+        for order in ([1, 0], [0, 1]):
+            for file, place in zip(files[:2], order, strict=True):
+                file.write_bytes(contents[place])
+            run(files[:2])
+            current = [worklist.number_of(file) for file in files[:2]]
+            for file, number, place in zip(files[:2], current, order, strict=True):
+                assert worklist.case(number).content == hashlib.sha256(contents[place]).hexdigest()
+                assert [earlier.path for _, earlier in worklist.earlier(number)] == [str(file)]
+            if order == [1, 0]:
+                assert not set(current) & set(before)
+                assert [worklist.verdicts(number) for number in current] == [[], []]
+                history = [worklist.earlier(number)[0][0] for number in current]
+                assert [worklist.verdicts(number)[0].reader for number in history] == ["Ada", "Bob"]
+        assert current == before
+        assert [worklist.verdicts(number)[0].reader for number in current] == ["Ada", "Bob"]
+        assert worklist.count() == 2
 
     def test_a_change_that_keeps_size_and_time(self, run, files):
         run(files[:2])

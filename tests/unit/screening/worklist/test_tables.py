@@ -46,6 +46,7 @@ def test_both_hold_the_rows_of_the_database(worklist, calibration, names):
     ]
     for name in (
         "score",
+        "raw_score",
         "threshold",
         "guarantee",
         "probability",

@@ -72,7 +72,7 @@ class TestAgreement:
             (3, Verdict.NORMAL, "Di"),
             (1, Verdict.ABNORMAL, "Ada"),
         ]:
-            worklist.give_verdict(number, verdict, reader, content="")
+            worklist.give_verdict(number, verdict, reader, content=worklist.case(number).content)
         text = client.get("/agreement").text
         # Wilson's interval of 1 in 4 is 4.6 % to 69.9 %.
         expected = "readers called 1 of 4 abnormal (25 %; 95 % interval 4.6 % to 70 %) and were unsure of 1."

@@ -44,7 +44,7 @@ def test_those_to_be_read_are_shown_first(client):
 
 
 def test_a_row_says_what_there_is_to_say(client, worklist):
-    worklist.give_verdict(1, Verdict.UNSURE, "Ada <b>", content="")
+    worklist.give_verdict(1, Verdict.UNSURE, "Ada <b>", content=worklist.case(1).content)
     row = re.search(r"<tr>\s*<td class=\"figure\">1</td>.*?</tr>", client.get("/").text, re.DOTALL)[0]
     path = worklist.case(1).path
     for part in (f'title="{path}">c1.png<', "90 %", ">0.4500<", ">0.11<", "to be read", "unsure", "Ada &lt;b&gt;"):
