@@ -14,6 +14,7 @@ from .utils.console import quiet_libraries
 
 if TYPE_CHECKING:
     from anomalib_cxr.data.datamodules.chest_phantom import ChestPhantom
+    from anomalib_cxr.data.datamodules.chest_xray_folder import ChestXrayFolder
     from anomalib_cxr.data.datamodules.montgomery_shenzhen import MontgomeryShenzhen
     from anomalib_cxr.data.datamodules.nih_chest_xray14 import NihChestXray14
     from anomalib_cxr.data.datasets.dataclasses import RoiImageBatch, RoiImageItem
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChestPhantom",
+    "ChestXrayFolder",
     "DetectorNoise",
     "Fanogan",
     "LungAtlas",
@@ -44,6 +46,7 @@ __all__ = [
 # Resolved on first use, so that `import anomalib_cxr` and `anomalib-cxr --help` do not wait for torch and anomalib.
 _HOMES = {
     "ChestPhantom": "data.datamodules.chest_phantom",
+    "ChestXrayFolder": "data.datamodules.chest_xray_folder",
     "DetectorNoise": "data.datasets.detector_noise",
     "Fanogan": "models.fanogan.lightning_model",
     "LungAtlas": "models.lung_atlas.lightning_model",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import torch
 from anomalib.cli import AnomalibCLI
 
+from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -221,6 +223,17 @@ def detection_data(tmp_path_factory):
     splits = (["val"] * 3 + ["test"] * 3 + ["train"] * 39 + ["val"] * 2 + ["test"] * 4) * 2
     pd.DataFrame({"image": names, "0": splits}).to_csv(root / "splits.csv", index=False)
     return {"root": str(root), "split_table": str(root / "splits.csv")}
+
+
+@pytest.fixture(scope="session")
+def own_root(tmp_path_factory):
+    """Healthy and sick X-rays of a hospital's own: as PNG in `png/`, and the same as DICOM in `dicom/`."""
+    root, drawn = tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("drawn")
+    for label, counts in {"healthy": (88, 0), "sick": (0, 40)}.items():
+        phantoms = write_phantoms(drawn / label, n_normal=counts[0], n_sick=counts[1], size=64, seed=sum(counts))
+        shutil.copytree(phantoms / "CXR_png", root / "png" / label)
+        shutil.copytree(write_phantom_dicom(phantoms), root / "dicom" / label, ignore=lambda *_: {"DICOMDIR"})
+    return root
 
 
 @pytest.fixture

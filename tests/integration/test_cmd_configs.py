@@ -70,11 +70,12 @@ def words(section, settings):
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory, side_by_side_root, nih_root, detection_data):
+def small_data(tmp_path_factory, side_by_side_root, nih_root, detection_data, own_root):
     """Settings that make the data of a configuration small, by its file or the class of its data module."""
     phantoms = tmp_path_factory.mktemp("phantoms") / "set"
     return {
         "anomalib_cxr.ChestPhantom": {"root": phantoms, "n_normal": 90, "n_sick": 10, "size": 32},
+        "anomalib_cxr.ChestXrayFolder": {"root": own_root / "png", "abnormal_dir": "sick"},
         "anomalib_cxr.MontgomeryShenzhen": {"root": side_by_side_root},
         BY_TABLE: detection_data,
         "anomalib_cxr.NihChestXray14": {"root": nih_root, "n_train": 20, "n_val": 2, "n_test": 4},

@@ -50,6 +50,7 @@ class TrainingReport(Callback):
         self._logged_before: dict[str, torch.Tensor] = {}
         self._epoch_of_weights: int | None = None
         self._trained_here = False
+        self._was_tested = False
         self._checkpoint: Path | None = None
         self._scores: list[ImageScore] = []
         self._message: str | None = None
@@ -78,7 +79,7 @@ class TrainingReport(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop the scores of an earlier test, and write the provenance record of a test without training."""
-        self._scores = []
+        self._scores, self._was_tested = [], True
         if not self._trained_here:
             self._write_provenance(trainer, pl_module, "run_test.json")
 
@@ -153,7 +154,8 @@ class TrainingReport(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Log the closing message, as the last one of a test."""
-        del trainer, pl_module, stage
+        if stage == "test" and self._trained_here and not self._was_tested and trainer.is_global_zero:
+            self._message = self._closing_message(trainer, pl_module)  # Lightning skips a test without images
         if self._message is not None:
             logger.info(self._message)
         self._message = None
@@ -166,8 +168,8 @@ class TrainingReport(Callback):
             f"  curves, tables, images:   {_short(folder)}",
             f"  each test image:          {_short(results / 'images')}" if (results / "images").is_dir() else "",
             f"  checkpoint:               {_short(checkpoint)}" if checkpoint else "",
-            f"  {self._tested_weights(trainer)}",
-            f"  {self._best_weights()}",
+            f"  {self._tested_weights(trainer)}" if self._was_tested else "  Not tested: there are no test images.",
+            f"  {self._best_weights()}" if self._was_tested else "",
             f"Next: {_export_command(folder / 'model.yaml', checkpoint, results)}" if checkpoint else "",
             "For research, not a medical device.",
         ]

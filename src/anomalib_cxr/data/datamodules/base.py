@@ -244,9 +244,20 @@ class RoiDataModule(AnomalibDataModule):
         for subset in subsets:
             subset.cache = cache
 
+    def describe(self, samples: pd.DataFrame) -> str:
+        """Describe the splits for the log.
+
+        Args:
+            samples: The table of :meth:`make_samples`.
+
+        Returns:
+            A line for each hospital.
+        """
+        return describe_splits(samples)
+
     def _setup(self, _stage: str | None = None) -> None:
         samples = self.make_samples()
-        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.seed, describe_splits(samples))
+        logger.info("%s, protocol %r, seed %d:\n%s", self.name, self.protocol, self.seed, self.describe(samples))
         subsets = {split: samples[samples.split == split] for split in ("train", "val", "test")}
         datasets = {
             split: RoiDataset(table, sixteen_bit_white=self.sixteen_bit_white) for split, table in subsets.items()

@@ -1,0 +1,171 @@
+"""The data module of one's own X-rays on small pictures: sets, settings, refusals."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from anomalib import TaskType
+from PIL import Image
+
+from anomalib_cxr import ChestXrayFolder
+from anomalib_cxr.errors import DatasetError, SettingError
+
+SPLITS = ("train", "val", "test")
+SMALL = {"normal_dir": "healthy", "least_train": 1}
+BOTH = {**SMALL, "abnormal_dir": "sick"}
+
+
+def write_picture(path, seed, size=32):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.random.default_rng(seed).integers(0, 256, (size, size), np.uint8)
+    Image.fromarray(levels).save(path)
+
+
+def write_mask(path, size=32):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.zeros((size, size), np.uint8)
+    levels[4:20, 4:20] = 255
+    Image.fromarray(levels).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Thirty healthy pictures and six sick ones, in subfolders."""
+    for number in range(30):
+        write_picture(tmp_path / f"own/healthy/{number % 3}/h{number}.png", number)
+    for number in range(6):
+        write_picture(tmp_path / f"own/sick/s{number}.png", 100 + number)
+    return tmp_path / "own"
+
+
+def fitted(root, **settings):
+    datamodule = ChestXrayFolder(root, **settings)
+    datamodule.setup("fit")
+    return datamodule
+
+
+def tables(datamodule):
+    return [getattr(datamodule, f"{split}_data").samples for split in SPLITS]
+
+
+class TestSets:
+    def test_numbers(self, root):
+        sets = tables(fitted(root, **BOTH))
+        counts = [table.label_index.value_counts().sort_index().tolist() for table in sets]
+        assert counts == [[21], [3, 3], [6, 3]]
+
+    def test_train_only(self, root, caplog):
+        with caplog.at_level(logging.INFO):
+            datamodule = fitted(root, **SMALL)
+        train, val, _ = tables(datamodule)
+        assert (len(train), len(val)) == (27, 3)
+        assert "No abnormal X-rays are given: the model is trained, and no test is possible." in caplog.text
+        assert datamodule.test_dataloader() == []
+
+    def test_normal_test_dir(self, root):
+        for number in range(4):
+            write_picture(root / f"held/t{number}.png", 200 + number)
+        train, val, test = tables(fitted(root, **BOTH, normal_test_dir="held"))
+        assert (len(train), len(val), len(test)) == (27, 6, 7)
+        assert sorted(Path(path).parent.name for path in test.image_path) == ["held"] * 4 + ["sick"] * 3
+
+    def test_shares(self, root):
+        train, val, test = tables(fitted(root, **BOTH, normal_split_ratio=0.3, val_split_ratio=0.2))
+        healthy = [int((table.label_index == 0).sum()) for table in (train, val, test)]
+        assert healthy == [15, 6, 9]
+
+    def test_the_same_for_the_same_seed(self, root, tmp_path):
+        def names(root, seed):
+            return [{Path(path).name for path in table.image_path} for table in tables(fitted(root, **BOTH, seed=seed))]
+
+        here, other = names(root, 0), names(root, 1)
+        (tmp_path / "elsewhere").mkdir()
+        moved = root.rename(tmp_path / "elsewhere" / root.name)
+        assert names(moved, 0) == here != other
+
+    def test_log_tells_where_all_went(self, root, caplog):
+        with caplog.at_level(logging.INFO):
+            fitted(root, **BOTH)
+        assert "own: train 21 normal; val 3 normal + 3 sick; test 6 normal + 3 sick; unused 0" in caplog.text
+        assert "train normal  val normal  val abnormal  test normal  test abnormal" in caplog.text
+
+
+class TestMasks:
+    def test_of_anomalies(self, root):
+        for number in range(6):
+            write_mask(root / f"masks/s{number}.png")
+        datamodule = fitted(root, **BOTH, mask_dir="masks", eval_batch_size=9)
+        assert datamodule.task == TaskType.SEGMENTATION
+        batch = next(iter(datamodule.test_dataloader()))
+        assert batch.gt_mask.flatten(1).any(1).tolist() == batch.gt_label.tolist()
+
+    def test_of_lungs(self, root):
+        for number in range(30):
+            write_mask(root / f"lungs/{number % 3}/h{number}.png")
+        datamodule = fitted(root, **BOTH, lung_mask_dir="lungs", masks="required", train_batch_size=4)
+        assert datamodule.task == TaskType.CLASSIFICATION
+        assert next(iter(datamodule.train_dataloader())).roi_mask.flatten(1).sum(1).tolist() == [256] * 4
+
+    def test_that_do_not_fit(self, root):
+        for name in ("s0", "s1", "s2", "s3", "1/h1", "2/h2"):
+            write_mask(root / f"masks/{name}.png")
+        with pytest.raises(DatasetError, match="do not fit the masks") as caught:
+            fitted(root, **BOTH, mask_dir="masks")
+        offenders = {reason: [path.stem for path in paths] for reason, paths in caught.value.offenders.items()}
+        assert offenders == {
+            "abnormal, without a mask": ["s4", "s5"],
+            "healthy, with a mask of an anomaly": ["h1", "h2"],
+        }
+        assert "lung_mask_dir" in caught.value.next_step
+
+
+class TestBadInput:
+    def test_too_few_before_a_file_is_opened(self, root):
+        for path in root.rglob("*.png"):
+            path.write_bytes(b"broken")
+        with pytest.raises(DatasetError, match="30 healthy X-rays to train on, of 30 healthy and 6 abnormal"):
+            fitted(root, **{**BOTH, "least_train": 60})
+
+    def test_sixty_by_default(self, root):
+        with pytest.raises(DatasetError, match="30 healthy X-rays to train on"):
+            fitted(root, normal_dir="healthy")
+
+    def test_too_few_after_the_split(self, root):
+        with pytest.raises(DatasetError, match="21 healthy X-rays to train on"):
+            fitted(root, **{**BOTH, "least_train": 25})
+
+    def test_a_single_abnormal_one(self, root):
+        for number in range(1, 6):
+            (root / f"sick/s{number}.png").unlink()
+        with pytest.raises(DatasetError, match=r"no abnormal X-ray in (val|test)"):
+            fitted(root, **BOTH)
+
+    def test_damaged_files_are_named_at_once_or_skipped(self, root, caplog):
+        broken = [root / "healthy/0/h0.png", root / "sick/s5.png"]
+        for path in broken:
+            path.write_bytes(path.read_bytes()[:50])
+        with pytest.raises(DatasetError, match="2 of 36 X-rays with files that cannot be used") as caught:
+            fitted(root, **BOTH)
+        assert sorted(path for paths in caught.value.offenders.values() for path in paths) == sorted(broken)
+        with caplog.at_level(logging.WARNING):
+            sets = tables(fitted(root, **BOTH, on_error="skip"))
+        assert sum(map(len, sets)) == 34
+        assert all(path.name in caplog.text for path in broken)
+
+    @pytest.mark.parametrize(
+        ("settings", "found"),
+        [
+            ({"normal_split_ratio": 1.0}, "normal_split_ratio = 1.0"),
+            ({"val_split_ratio": 0.0}, "val_split_ratio = 0.0"),
+            ({"normal_split_ratio": 0.6, "val_split_ratio": 0.4}, "normal_split_ratio = 0.6"),
+            ({"least_train": 0}, "least_train = 0"),
+            ({"mask_dir": "masks"}, "mask_dir = 'masks'"),
+            ({"on_error": "ignore"}, "on_error = 'ignore'"),
+        ],
+    )
+    def test_settings_are_refused_at_construction(self, settings, found):
+        with pytest.raises(SettingError, match=found):
+            ChestXrayFolder("nowhere", "healthy", **settings)
