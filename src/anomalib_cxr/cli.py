@@ -311,7 +311,7 @@ def serve(
     from anomalib_cxr.web.server import read_token, run_server  # noqa: PLC0415
 
     token = read_token(token_file)
-    opened = Worklist(worklist)
+    opened = Worklist(worklist, wait=5)  # a page must not seem to hang
     screen_one = None if model is None else screening_into(opened, model, hospital)
     run_server(opened, screen_one, host=host, port=port, token=token)
 

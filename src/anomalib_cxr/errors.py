@@ -180,5 +180,9 @@ class ScreeningError(CxrError):
     """A model cannot be calibrated or used for screening, or a worklist cannot be used."""
 
 
+class LockedWorklistError(ScreeningError):
+    """A worklist is locked by another program for longer than was to be waited."""
+
+
 class ChangedCaseError(ScreeningError):
     """A case has another content than the one that a reader saw: a verdict on it would be about another X-ray."""

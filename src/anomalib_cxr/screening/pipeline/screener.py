@@ -241,13 +241,7 @@ def refuse_other_calibration(worklist: Worklist, calibration: Calibration) -> No
     Raises:
         ScreeningError: If there are rows of another calibration.
     """
-    others = worklist.calibrations() - {calibration.identity}
-    if others:
-        raise ScreeningError(
-            f"{worklist.file}: rows of other models or calibrations, {', '.join(sorted(name[:12] for name in others))}",
-            f"rows of the calibration {calibration.identity[:12]} only",
-            "choose another folder for the worklist",
-        )
+    worklist.refuse_other_calibration(calibration.identity)
 
 
 def unscreened(files: Iterable[Path], worklist: Worklist) -> list[Path]:

@@ -12,9 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.errors import LockedWorklistError, ScreeningError
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.utils.files import private_file, private_folder
 
@@ -60,13 +60,18 @@ class WorklistDatabase:
     Args:
         folder: Folder of the worklist.
         create: Create folder and file where they are missing.
+        wait: Time in seconds to wait at most for another program that locks the file; of a worklist that is open,
+            nothing but a write, of some milliseconds, locks it.
 
     Raises:
         ScreeningError: If there is no worklist, one of another format, or another file in its place.
+        LockedWorklistError: If another program locks the file for longer, here and in each method.
     """
 
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
+    def __init__(self, folder: Path, *, create: bool = False, wait: float = 60) -> None:
         self.file = folder / DATABASE
+        self._address = f"{self.file.absolute().as_uri()}?mode=rw"  # a file that went away is not made anew, empty
+        self._wait = wait
         if create:
             self._create()
         elif not self.file.is_file():
@@ -84,9 +89,12 @@ class WorklistDatabase:
     def _create(self) -> None:
         """Create the tables, unless they exist; of several processes at once, one creates them."""
         private_folder(self.file.parent)
-        with FileLock(self.file.parent / f".{DATABASE}.lock", mode=0o600):
-            private_file(self.file)  # SQLite gives its further files the same rights
-            self._create_tables()
+        try:
+            with FileLock(self.file.parent / f".{DATABASE}.lock", timeout=self._wait, mode=0o600):
+                private_file(self.file)  # SQLite gives its further files the same rights
+                self._create_tables()
+        except Timeout as error:
+            raise self._locked() from error
 
     def _create_tables(self) -> None:
         with self.open() as connection:
@@ -104,10 +112,11 @@ class WorklistDatabase:
             The connection.
 
         Raises:
+            LockedWorklistError: If another program locks the file for too long.
             ScreeningError: If the file cannot be read or written.
         """
         try:
-            connection = sqlite3.connect(self.file, timeout=60)
+            connection = sqlite3.connect(self._address, timeout=self._wait, uri=True)
         except sqlite3.Error as error:
             raise self._unusable(error) from error
         try:
@@ -120,7 +129,17 @@ class WorklistDatabase:
         finally:
             connection.close()
 
+    def _locked(self) -> LockedWorklistError:
+        return LockedWorklistError(
+            f"{self.file}: locked by another program for more than {self._wait:g} s",
+            "a worklist that no other program keeps locked",
+            "close the other program, such as a database browser or a backup, and try again; rows and verdicts that "
+            "were written before are kept",
+        )
+
     def _unusable(self, error: sqlite3.Error) -> ScreeningError:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            return self._locked()
         return ScreeningError(
             f"{self.file}: {error}",
             "a worklist that can be read and written, with space left on the disk",

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import Case, Decision, VerdictRecord
 from anomalib_cxr.screening.fingerprint import FileFingerprint
 from anomalib_cxr.utils.path_text import path_as_text
@@ -80,9 +81,11 @@ class Worklist(VerdictStore):
     Args:
         folder: Folder of the worklist.
         create: Create folder and file where they are missing.
+        wait: Time in seconds to wait at most for another program that locks the file.
 
     Raises:
         ScreeningError: If there is no worklist, one of another format, or another file in its place.
+        LockedWorklistError: If another program locks the file for longer, here and in each method.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -92,9 +95,9 @@ class Worklist(VerdictStore):
         ([(1, '/a.png')], 1)
     """
 
-    def __init__(self, folder: Path | str, *, create: bool = False) -> None:
+    def __init__(self, folder: Path | str, *, create: bool = False, wait: float = 60) -> None:
         self.folder = Path(folder)
-        super().__init__(WorklistDatabase(self.folder, create=create))
+        super().__init__(WorklistDatabase(self.folder, create=create, wait=wait))
 
     @property
     def file(self) -> Path:
@@ -108,11 +111,19 @@ class Worklist(VerdictStore):
         case, and the one with the former content is superseded.
 
         Args:
-            cases: The cases, current ones.
+            cases: The cases, current ones, all of one calibration.
+
+        Raises:
+            ScreeningError: If there are rows of another calibration.
         """
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._database.open() as connection:
+            connection.execute("BEGIN IMMEDIATE")  # no other calibration writes between the check and the rows
+            (known,) = connection.execute("SELECT calibration FROM cases LIMIT 1").fetchone() or (None,)
             for case in cases:
+                known = case.calibration if known is None else known
+                if case.calibration != known:
+                    raise self._other_calibration(known, case.calibration)
                 connection.execute(_UPSERT, [getattr(value, "value", value) for value in astuple(case)])
                 connection.execute(_SUPERSEDE, [time, case.path, case.content])
 
@@ -142,9 +153,25 @@ class Worklist(VerdictStore):
                 "UPDATE cases SET patient_id = '', patient_name = '' WHERE patient_id <> '' OR patient_name <> ''"
             )
 
-    def calibrations(self) -> set[str]:
-        """Return the identities of the calibrations that decided on the cases."""
-        return {identity for (identity,) in self._database.fetch("SELECT DISTINCT calibration FROM cases")}
+    def refuse_other_calibration(self, identity: str) -> None:
+        """Refuse to mix rows of two models, or of two calibrations of one model.
+
+        Args:
+            identity: `Calibration.identity` of the rows to come.
+
+        Raises:
+            ScreeningError: If there are rows of another calibration.
+        """
+        rows = self._database.fetch("SELECT calibration FROM cases LIMIT 1")  # all are of one
+        if rows and rows[0][0] != identity:
+            raise self._other_calibration(rows[0][0], identity)
+
+    def _other_calibration(self, known: str, given: str) -> ScreeningError:
+        return ScreeningError(
+            f"{self.file}: rows of another model or calibration, {known[:12]}",
+            f"rows of the calibration {given[:12]} only: scores and thresholds of two cannot be compared",
+            "choose another folder for the worklist",
+        )
 
     def case(self, number: int) -> Case | None:
         """Return a case by its number, a superseded one too; None where there is none.

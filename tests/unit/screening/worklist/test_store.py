@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_cxr.errors import ChangedCaseError, ScreeningError
+from anomalib_cxr.errors import ChangedCaseError, LockedWorklistError, ScreeningError
 from anomalib_cxr.screening.case import Agreement, Case, Decision, Verdict
 from anomalib_cxr.screening.fingerprint import FileFingerprint
 from anomalib_cxr.screening.worklist.database import DATABASE
@@ -74,11 +74,10 @@ class TestCases:
             worklist.add([case_of("f", 0.9), broken])
         assert worklist.count() == 5
 
-    def test_fingerprints_calibrations_and_numbers(self, worklist, case_of):
-        worklist.add([case_of("a", 0.5, size=10, modified=20, changed=30, sample="s", calibration="0" * 64)])
+    def test_fingerprints_and_numbers(self, worklist, case_of):
+        worklist.add([case_of("a", 0.5, size=10, modified=20, changed=30, sample="s")])
         recorded = worklist.recorded()
         assert (len(recorded), recorded["/xrays/a.png"].fingerprint) == (5, (10, 20, 30, "s"))
-        assert worklist.calibrations() == {"", "0" * 64}
         assert (worklist.number_of("/xrays/e.png"), worklist.number_of("/xrays/z.png")) == (5, None)
         worklist.refresh({"/xrays/a.png": FileFingerprint(1, 2, 3, "t")})
         assert worklist.recorded()["/xrays/a.png"].fingerprint == (1, 2, 3, "t")
@@ -108,6 +107,97 @@ class TestCases:
         assert set(modes.values()) == {0o600}
         assert {f"{DATABASE}-wal", DATABASE} <= set(modes)
         assert [folder.stat().st_mode & 0o777 for folder in (worklist.folder, worklist.folder.parent)] == [0o700] * 2
+
+
+class TestOneCalibration:
+    @pytest.fixture
+    def worklist(self, tmp_path, case_of):
+        worklist = Worklist(tmp_path, create=True)
+        worklist.refuse_other_calibration("b" * 64)
+        worklist.add([case_of("a", 0.9, calibration="a" * 64)])
+        return worklist
+
+    def test_rows_of_another_are_refused_before_anything_is_scored(self, worklist):
+        worklist.refuse_other_calibration("a" * 64)
+        with pytest.raises(ScreeningError, match=rf"rows of another model or calibration, {'a' * 12}\n.*{'b' * 12}"):
+            worklist.refuse_other_calibration("b" * 64)
+
+    def test_rows_of_another_are_never_added(self, worklist, case_of):
+        for cases in (["b", "b"], ["a", "b"]):
+            with pytest.raises(ScreeningError, match="rows of another model or calibration"):
+                worklist.add([case_of(name, 0.5, calibration=name * 64) for name in cases])
+        assert [case.calibration for case in worklist.cases()] == ["a" * 64]
+
+
+class TestLocked:
+    """Another program locks the file: what waits, waits for a bounded time and says what to do."""
+
+    @pytest.fixture
+    def lock(self, worklist):
+        connection = sqlite3.connect(worklist.file, isolation_level=None)
+        yield connection.execute
+        connection.close()
+
+    def each_use(self, worklist, case_of):
+        return [
+            lambda: Worklist(worklist.folder, wait=0.2),
+            lambda: Worklist(worklist.folder, create=True, wait=0.2),
+            worklist.find,
+            lambda: list(worklist.cases()),
+            lambda: worklist.add([case_of("a", 0.9)]),
+            lambda: worklist.give_verdict(3, Verdict.NORMAL, "Ada", content=""),
+        ]
+
+    @pytest.mark.timeout(60)
+    def test_for_all(self, worklist, lock, case_of):
+        lock("PRAGMA locking_mode = EXCLUSIVE")
+        lock("DELETE FROM verdicts")  # takes the lock, and keeps it
+        worklist._database._wait = 0.2
+        for use in self.each_use(worklist, case_of):
+            start = time.monotonic()
+            with pytest.raises(
+                LockedWorklistError, match=r"locked by another program for more than 0.2 s\n.*\n.*close"
+            ):
+                use()
+            assert time.monotonic() - start < 5
+
+    @pytest.mark.timeout(60)
+    def test_for_writing_the_table_can_still_be_read(self, worklist, lock):
+        worklist._database._wait = 0.2
+        lock("BEGIN IMMEDIATE")
+        assert len(worklist.find()) == worklist.count() == 5
+        with pytest.raises(LockedWorklistError):
+            worklist.give_verdict(3, Verdict.NORMAL, "Ada", content="")
+        lock("ROLLBACK")
+        worklist.give_verdict(3, Verdict.NORMAL, "Ada", content="")
+        assert [record.case_id for record in worklist.verdicts()] == [3]
+
+    def test_for_a_moment_is_waited_for(self, worklist, lock):
+        lock("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=worklist.give_verdict, args=(3, Verdict.NORMAL, "Ada"), kwargs={"content": ""})
+        thread.start()
+        time.sleep(0.3)
+        lock("ROLLBACK")
+        thread.join(30)
+        assert [record.case_id for record in worklist.verdicts()] == [3]
+
+
+class TestMadeAnew:
+    def test_a_verdict_on_a_former_list_is_refused(self, worklist, case_of):
+        """A page that was opened before the list was made anew has the number of another X-ray."""
+        opened = worklist.case(3)
+        worklist.file.unlink()
+        Worklist(worklist.folder, create=True).add([case_of(name, 0.5, content=name * 64) for name in "xyz"])
+        with pytest.raises(ChangedCaseError, match="case 3 whose X-ray was replaced since it was shown"):
+            worklist.give_verdict(3, Verdict.NORMAL, "Ada", content=opened.content)
+        assert worklist.verdicts() == []
+
+    def test_a_list_that_went_away_is_not_made_anew_by_reading(self, worklist):
+        worklist.file.unlink()
+        for use in (worklist.find, lambda: worklist.give_verdict(3, Verdict.NORMAL, "Ada", content="")):
+            with pytest.raises(ScreeningError, match="unable to open database file"):
+                use()
+        assert not worklist.file.exists()
 
 
 class TestReplacedFile:
