@@ -48,7 +48,7 @@ _COLUMNS = 4
 
 
 def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame, sixteen_bit_white: int | None = None) -> pd.DataFrame:
-    """Compute the Dice coefficient of predicted and true masks, at the size of each image.
+    """Compute the Dice coefficient of predicted and true masks and the ratio of their areas, at the size of each image.
 
     Args:
         segmenter: Trained segmenter.
@@ -56,20 +56,31 @@ def measure_dice(segmenter: LungSegmenter, samples: pd.DataFrame, sixteen_bit_wh
         sixteen_bit_white: White of 16-bit images.
 
     Returns:
-        A row per image with the columns `image` (path), `source`, `label` (`normal`, `sick`) and `dice`, in [0, 1]; 0
-        for an implausible mask.
+        A row per image with the columns `image` (path), `source`, `label` (`normal`, `sick`), `dice`, in [0, 1], and
+        `area_ratio`, the predicted area over the true one; both are 0 for an implausible mask.
     """
     rows = list(zip(samples.image_path, samples.roi_mask_paths, strict=True))
-    dice = [_dice_of(segmenter, *row, sixteen_bit_white) for row in track(rows, "Measuring Dice", transient=True)]
-    labels = np.where(samples.label_index == 1, SICK, NORMAL)
-    columns = {"image": samples.image_path, "source": samples.source, "label": labels, "dice": dice}
-    table: pd.DataFrame = pd.DataFrame(columns)
+    agreements = [_agreement(segmenter, *row, sixteen_bit_white) for row in track(rows, "Measuring", transient=True)]
+    table: pd.DataFrame = pd.DataFrame(agreements, columns=list(_Agreement._fields), index=samples.index)
+    table.insert(0, "image", samples.image_path)
+    table.insert(1, "source", samples.source)
+    table.insert(2, "label", np.where(samples.label_index == 1, SICK, NORMAL))
     return table
 
 
-def _dice_of(segmenter: LungSegmenter, image: str, masks: tuple[str, ...], white: int | None) -> float:
+class _Agreement(NamedTuple):
+    """Agreement of a predicted mask with the true one."""
+
+    dice: float
+    area_ratio: float
+
+
+def _agreement(segmenter: LungSegmenter, image: str, masks: tuple[str, ...], white: int | None) -> _Agreement:
     predicted = segment_lungs(segmenter, read_radiograph(image, white))
-    return dice(predicted, read_mask(*masks).numpy()) if is_plausible(predicted) else 0.0
+    if not is_plausible(predicted):
+        return _Agreement(0.0, 0.0)
+    true = read_mask(*masks).numpy()
+    return _Agreement(dice(predicted, true), float(predicted.sum() / true.sum()))
 
 
 def dice(predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors.torch import load, save
 
 from anomalib_cxr.errors import SegmenterError
@@ -77,7 +78,8 @@ def load_packaged_segmenter() -> LungSegmenter:
         raise _packaged_error(f"cannot be read: {error.strerror or error}") from error
     if (digest := hashlib.sha256(content).hexdigest()) != SHA256:
         raise _packaged_error(f"SHA-256 {digest}")
-    segmenter = LungSegmenter(**read_header(content)["settings"])
+    with torch.random.fork_rng(devices=[]):  # drawn weights, to be replaced, must not change a training under way
+        segmenter = LungSegmenter(**read_header(content)["settings"])
     segmenter.load_state_dict({name: value.float() for name, value in load(content).items()})
     return segmenter.eval()
 

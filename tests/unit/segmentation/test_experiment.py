@@ -157,10 +157,11 @@ class TestMeasuring:
             found = segment_lungs(segmenter, read_radiograph(samples.image_path[index])).ravel()
             true = read_mask(*samples.roi_mask_paths[index]).numpy().ravel()
             assert measured.dice[index] == pytest.approx(f1_score(true, found), abs=1e-6)
+            assert measured.area_ratio[index] == pytest.approx(found.mean() / true.mean())
 
     def test_lungs_that_would_not_be_written_count_as_none(self, segmenter, samples, monkeypatch):
         monkeypatch.setattr("anomalib_cxr.segmentation.experiment.is_plausible", lambda _: False)
-        assert set(measure_dice(segmenter, samples[:2]).dice) == {0.0}
+        assert (measure_dice(segmenter, samples[:2])[["dice", "area_ratio"]] == 0).all(axis=None)
 
 
 class TestSummary:

@@ -63,6 +63,11 @@ class TestFile:
         assert record["images"].keys() == {"montgomery", "phantom"}
         assert {"seed", "stages", "montgomery_sha256", "versions"} <= record.keys()
 
+    def test_loading_draws_no_random_numbers(self):
+        before = torch.get_rng_state()
+        load_packaged_segmenter()
+        assert torch.equal(torch.get_rng_state(), before)
+
     def test_same_segmenter_same_bytes(self, segmenter, tmp_path):
         record = read_header(WEIGHTS.read_bytes())["record"]
         assert save_weights(segmenter, tmp_path / "again.safetensors", record) == SHA256

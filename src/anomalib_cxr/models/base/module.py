@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from anomalib_cxr.deploy.export import export_openvino, export_whole, without_parts
-from anomalib_cxr.errors import DivergenceError, SettingError, list_offenders
+from anomalib_cxr.errors import DivergenceError, list_offenders
 from anomalib_cxr.segmentation.network import LungSegmenter
 
 from .reading import same_white
@@ -57,30 +57,6 @@ def to_gray(images: torch.Tensor) -> torch.Tensor:
         torch.Size([2, 1, 8, 8])
     """
     return images.mean(dim=1, keepdim=True)
-
-
-def lung_masks(batch: Any, setting: str) -> torch.Tensor:
-    """Return the lung masks of a batch as numbers.
-
-    Args:
-        batch: A batch with or without `roi_mask`.
-        setting: What needs the masks, such as `target = 'lungs'`.
-
-    Returns:
-        The masks, `(B, 1, H, W)`, 1 in the lungs.
-
-    Raises:
-        SettingError: If the batch has none.
-    """
-    masks: torch.Tensor | None = getattr(batch, "roi_mask", None)
-    if masks is None:
-        raise SettingError(
-            f"{setting} and training images without lung masks",
-            "batches with roi_mask, as anomalib_cxr.MontgomeryShenzhen and anomalib_cxr.ChestPhantom yield them",
-            "train on one of these data modules, with masks: predict where the data have none; or without masks, with "
-            "target: image",
-        )
-    return masks.unsqueeze(1).to(torch.float32)
 
 
 class RadiographModule(AnomalibModule):

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from anomalib_cxr.segmentation.network import LungSegmenter
 from anomalib_cxr.segmentation.packaged import choose_segmenter
+from anomalib_cxr.segmentation.postprocessing import segment_lungs
 from anomalib_cxr.segmentation.training import fit_segmenter
 
 from .module import RadiographModule, to_gray
@@ -122,3 +124,37 @@ def _training_images(module: RadiographModule) -> _Pairs | None:
         if sum(map(len, images)) >= MOST_IMAGES:
             break
     return _Pairs(torch.cat(images), torch.cat(masks))
+
+
+class LungMasks:
+    """Lung masks of training batches: their own, or those that the segmenter of the package finds where there are none.
+
+    No module: the segmenter has no part in scoring, and neither checkpoints nor exports contain it.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> masks = LungMasks()
+        >>> masks.of(SimpleNamespace(roi_mask=torch.ones(1, 8, 8)), torch.zeros(1, 1, 8, 8)).shape
+        torch.Size([1, 1, 8, 8])
+    """
+
+    def __init__(self) -> None:
+        self._network: LungSegmenter | None = None
+
+    def of(self, batch: Any, gray: torch.Tensor) -> torch.Tensor:
+        """Return the lung masks of a batch.
+
+        Args:
+            batch: A batch with or without `roi_mask`.
+            gray: Its X-rays in [-1, 1], `(B, 1, H, W)`.
+
+        Returns:
+            The masks, `(B, 1, H, W)`, 1 in the lungs.
+        """
+        masks: torch.Tensor | None = getattr(batch, "roi_mask", None)
+        if masks is not None:
+            return masks.unsqueeze(1).to(torch.float32)
+        if self._network is None:
+            self._network = choose_segmenter(None).network.to(gray.device)
+        found = [segment_lungs(self._network, (image.float() + 1) / 2) for image in gray]
+        return torch.from_numpy(np.stack(found)).unsqueeze(1).to(gray.device, torch.float32)

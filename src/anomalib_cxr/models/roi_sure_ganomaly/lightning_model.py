@@ -23,10 +23,10 @@ from torch.optim import Adam, Optimizer
 
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import Distance, apply_roi
-from anomalib_cxr.models.base.module import RadiographModule, lung_masks
+from anomalib_cxr.models.base.module import RadiographModule, to_gray
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor, resolve_pre_processor
 from anomalib_cxr.models.base.reproducible import seeded
-from anomalib_cxr.models.base.segmenter import prepare_segmenter
+from anomalib_cxr.models.base.segmenter import LungMasks, prepare_segmenter
 from anomalib_cxr.models.base.settings import PLACE, as_group
 from anomalib_cxr.models.networks.dcgan import Discriminator, initialize_dcgan
 from anomalib_cxr.utils.settings import check_settings
@@ -75,7 +75,8 @@ class RoiSureGanomaly(RadiographModule):
     Args:
         image_size: Side of the square input of the networks: 32, 64, 128, 256 or 512.
         reconstruction: `sure`, `pg_sure` (for Poisson-Gaussian noise), `l2` (the dissertation's Oracle) or `l1`.
-        target: Region to reconstruct: `lungs` (training images need lung masks) or the whole input `image`.
+        target: Region to reconstruct: `lungs`, found by the segmenter of the package in training images without lung
+            masks, or the whole input `image`.
         score: `latent`, the distance of the two codes; `residual`, the logarithm of the mean squared difference between
             input and reconstruction, in the lungs of an input aligned by `rows`, else where lungs were reconstructed,
             or segmented; `mahalanobis`, the logarithmic distance of the first code from those of the training images.
@@ -146,6 +147,7 @@ class RoiSureGanomaly(RadiographModule):
         self.adversary = adversary
         self.optimizer = optimizer
         self.n_folds = ensemble.n_folds
+        self.lung_masks = LungMasks()
         self.scheme = choose_scheme(adversary, distance)
         self.reconstruction_loss = ReconstructionLoss(reconstruction, sure.sigma, sure.tau, sure.gain)
         self.generator_loss = GeneratorLoss(weights)
@@ -246,7 +248,7 @@ class RoiSureGanomaly(RadiographModule):
         """Return the region to reconstruct, `(B, 1, H, W)`, or None where that is the whole input."""
         if self.target == "image":
             return inputs.region
-        mask = lung_masks(batch, "target = 'lungs'")
+        mask = self.lung_masks.of(batch, to_gray(cast("torch.Tensor", batch.image)))
         if inputs.frame.place is not None:
             mask = (inputs.frame.of(mask) > LIKELY).to(mask.dtype)
         return mask if inputs.region is None else mask * inputs.region

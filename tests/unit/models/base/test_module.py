@@ -13,9 +13,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from anomalib_cxr import RoiImageBatch, RoiImageItem
-from anomalib_cxr.errors import SettingError
-from anomalib_cxr.models.base.module import RadiographModule, lung_masks
+from anomalib_cxr.models.base.module import RadiographModule
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -106,19 +104,6 @@ class TestProcessDraws:
         plain = torch.rand(100), torch.rand(100)
         for found, expected in zip(drawn(0, 1), plain, strict=True):
             assert torch.equal(found, expected)
-
-
-def test_masks_are_numbers_with_a_channel():
-    items = [RoiImageItem(image=torch.zeros(3, 4, 4), roi_mask=torch.eye(4)) for _ in range(2)]
-    found = lung_masks(RoiImageBatch.collate(items), "target = 'lungs'")
-    assert torch.equal(found, torch.eye(4).expand(2, 1, 4, 4))
-    assert found.dtype == torch.float32
-
-
-def test_a_batch_without_masks_is_refused():
-    batch = RoiImageBatch.collate([RoiImageItem(image=torch.zeros(3, 4, 4))])
-    with pytest.raises(SettingError, match="found: this and training images without lung masks"):
-        lung_masks(batch, "this")
 
 
 if __name__ == "__main__":

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from anomalib_cxr import RoiImageBatch, RoiSureGanomaly
+from anomalib_cxr import RoiImageBatch, RoiImageItem, RoiSureGanomaly
+from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.errors import DivergenceError, SettingError
 from anomalib_cxr.functional import gaussian_sure
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
 from anomalib_cxr.models.base.reproducible import restore_random_states
 from anomalib_cxr.models.roi_sure_ganomaly import adversarial, lightning_model
+from anomalib_cxr.segmentation.packaged import load_packaged_segmenter
+from anomalib_cxr.segmentation.postprocessing import segment_lungs
 
 from ..xrays import LUNGS, SIDE, Films, grouped
 
@@ -25,6 +30,23 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*You defined a `validation_step` but have no `val_dataloader`"),
 ]
+
+
+class Phantoms(Dataset):
+    """Drawn chests, with the lung masks that a segmenter finds, or with none."""
+
+    def __init__(self, segmenter=None):
+        drawn = np.stack([draw_phantom(np.random.default_rng(number), SIDE).image for number in range(4)])
+        self.images, self.segmenter = torch.from_numpy(drawn).float()[:, None], segmenter
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = self.images[index]
+        lungs = None if self.segmenter is None else torch.from_numpy(segment_lungs(self.segmenter, image))
+        assert lungs is None or lungs.float().mean() > 0.1
+        return RoiImageItem(image=image.expand(3, -1, -1), roi_mask=lungs)
 
 
 def loader(films, *, shuffle=False, workers=0):
@@ -298,9 +320,25 @@ class TestDivergence:
 
 
 class TestMasks:
-    def test_lungs_need_masks(self, tmp_path):
-        with pytest.raises(SettingError, match="target = 'lungs' and training images without lung masks"):
-            fit(make_model(), tmp_path, Films(masks=False))
+    def test_lungs_without_masks_are_those_of_the_packaged_segmenter(self, tmp_path, caplog):
+        """The same training as with the masks that it finds; the checkpoint does not hold it."""
+        trained = []
+        for films in (Phantoms(), Phantoms(load_packaged_segmenter())):
+            seed_everything(0)
+            model = make_model()
+            with caplog.at_level(logging.INFO, "anomalib_cxr"):
+                fit(model, tmp_path, films, epochs=2)
+            trained.append(weights_of(model))
+        assert_same(*trained)
+        assert sum("the one of the package is used" in line for line in caplog.messages) == 1
+        assert not any("lung_masks" in name or "segmenter" in name for name in model.state_dict())
+
+    def test_an_image_in_which_no_lungs_are_found(self, tmp_path):
+        films = Phantoms()
+        films.images[1] = 0.5
+        model = make_model()
+        fit(model, tmp_path, films)
+        assert all(value.isfinite().all() for value in weights_of(model).values())
 
     @pytest.mark.parametrize("reconstruction", ["sure", "l1"])
     def test_the_whole_image_needs_none_and_ignores_those_there_are(self, tmp_path, reconstruction):
