@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import sys
+import threading
 
 import openvino
+import psutil
 import pytest
 from PIL import Image
 
 from anomalib_cxr.cli import main
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
-from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE
+from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.web.screening_process import ScreeningProcess
 
 DRAWN = ["--n_normal", 44, "--n_sick", 14, "--size", 64, "--dicom"]
 ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1]
@@ -174,6 +181,63 @@ class TestScreen:
         code, output = say("screen", "nowhere", "neither.png", "--model", model, "--worklist", tmp_path / "out")
         assert code == 1
         assert "no such path (2)" in output
+
+
+@pytest.mark.slow
+class TestUploads:
+    """The process that `serve --model` screens uploads in."""
+
+    @pytest.fixture(scope="class")
+    def process(self, model, tmp_path_factory):
+        output = tmp_path_factory.mktemp("uploads")
+        Worklist(output, create=True)
+        process = ScreeningProcess(model, output)
+        yield process
+        process.close()
+
+    @pytest.fixture
+    def image(self, place):
+        return min((place / "archive" / "CXR_png").iterdir())
+
+    def test_scores_as_screen_does(self, process, place, screened, image):
+        (case,) = process.cases(image)
+        rows = {row["path"]: row for row in rows_of(place / "out")}
+        row = rows[str((place / "inbox" / image.name).resolve())]
+        assert case.score == pytest.approx(float(row["score"]), abs=1e-6)
+        assert case.decision.value == row["decision"]
+
+    def test_what_is_no_image_is_a_refused_case(self, process, tmp_path):
+        (tmp_path / "note.png").write_bytes(b"no image")
+        (case,) = process.cases(tmp_path / "note.png")
+        assert case.decision is Decision.REFUSED
+
+    def test_one_that_takes_too_long_is_told_and_replaced(self, process, image, monkeypatch):
+        pid = process.pid
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(process, "seconds", 1)
+        with pytest.raises(ScreeningError, match="took longer than 1 s"):
+            process.cases(image)
+        assert not psutil.pid_exists(pid)
+        monkeypatch.undo()
+        assert process.cases(image)[0].score is not None
+
+    def test_one_that_dies_is_told_and_replaced(self, process, image):
+        pid = process.pid
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(1, os.kill, [pid, signal.SIGKILL]).start()
+        with pytest.raises(ScreeningError, match="ended with code -9"):
+            process.cases(image)
+        assert process.cases(image)[0].score is not None
+
+    def test_one_that_died_between_two_files_is_replaced(self, process, image):
+        psutil.Process(process.pid).kill()
+        psutil.wait_procs([psutil.Process(process.pid)], timeout=30)
+        assert process.cases(image)[0].score is not None
+
+    def test_a_model_that_is_not_calibrated(self, place, tmp_path):
+        Worklist(tmp_path, create=True)
+        with pytest.raises(ScreeningError, match="anomalib-cxr calibrate"):
+            ScreeningProcess(place / "training" / "weights" / "lightning", tmp_path)
 
 
 @pytest.mark.slow

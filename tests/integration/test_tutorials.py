@@ -171,7 +171,8 @@ def test_the_page_takes_an_image_and_a_verdict(followed, serving):
         sent = reader.post("/upload", data={"csrf": csrf}, files={"image": ("new.png", image.read_bytes())})
         assert sent.status_code == 303
         case = sent.headers["location"].split("?")[0]
-        form = {"csrf": csrf, "verdict": "abnormal", "reader": "A", "note": "seen"}
+        content = re.search(r'name="content" value="(\w+)"', reader.get(case).text)[1]
+        form = {"csrf": csrf, "content": content, "verdict": "abnormal", "reader": "A", "note": "seen"}
         assert reader.post(f"{case}/verdict", data=form).status_code == 303
         (verdict,) = csv.DictReader(reader.get("/verdicts.csv").text.splitlines())
     scores = {row["path"]: row["score"] for row in rows_of(followed / "results/worklist")}

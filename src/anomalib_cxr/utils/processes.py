@@ -11,15 +11,16 @@ from threading import Thread
 from typing import Any
 
 
-def start_process(task: Callable[..., Any], *arguments: Any) -> SpawnProcess:
+def start_process(task: Callable[..., Any], *arguments: Any, daemon: bool = False) -> SpawnProcess:
     """Start a task in a new process, which ends with this one, even if this one is killed.
 
     Args:
         task: An importable function, or a method of an object that can be pickled.
         arguments: Arguments of the task.
+        daemon: Do not wait for the task when this process ends. It cannot start processes then, as data loaders do.
 
     Returns:
-        The process. It is not daemonic, so that it may start processes itself, as data loaders do.
+        The process.
 
     Example:
         >>> process = start_process(print, "another process")
@@ -27,7 +28,7 @@ def start_process(task: Callable[..., Any], *arguments: Any) -> SpawnProcess:
         >>> process.exitcode
         0
     """
-    process = get_context("spawn").Process(target=_run_task, args=(task, arguments))
+    process = get_context("spawn").Process(target=_run_task, args=(task, arguments), daemon=daemon)
     process.start()
     return process
 

@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.worklist.store import Worklist
@@ -66,6 +67,10 @@ def _http_error(request: Request, error: Exception) -> Response:
     return answer
 
 
+def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return Response(status_code=400)  # which nobody reads: the browser ended the connection in the middle of a form
+
+
 def _not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001
     return error_page(request, 404, "There is no such page.")
 
@@ -88,6 +93,7 @@ def _internal_error(request: Request, error: Exception) -> Response:
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
     HTTPException: _http_error,
+    ClientDisconnect: _gone,
     RequestValidationError: _not_found,
     CxrError: _unavailable,
     OSError: _not_written,

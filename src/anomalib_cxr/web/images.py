@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageChops, ImageFilter
 
 from anomalib_cxr.data.reading.content import read_content
@@ -55,7 +56,16 @@ class CaseImages:
         self.capacity = capacity
         self._cache: OrderedDict[_Key, bytes] = OrderedDict()
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(MAX_CONCURRENT)
+        self._turns = CapacityLimiter(MAX_CONCURRENT)
+
+    async def render_in_turn(self, kind: str, case: Case) -> bytes:
+        """Render an image in a thread that is kept for images, so that slow ones hold no other page.
+
+        Args:
+            kind: As for :meth:`render`, as the returned value and the errors.
+            case: The case.
+        """
+        return await to_thread.run_sync(self.render, kind, case, limiter=self._turns)
 
     def render(self, kind: str, case: Case) -> bytes:
         """Return an image as PNG.
@@ -74,10 +84,8 @@ class CaseImages:
         status = _status_of(case) if kind == "xray" else ()  # a cached image must not stand for another file
         key = _Key(kind, case.path, case.content, case.screened, status)
         if (png := self._cached(key)) is None:
-            with self._slots:
-                if (png := self._cached(key)) is None:  # another request may have rendered it meanwhile
-                    png = self._draw(kind, case)
-                    self._store(key, png)
+            png = self._draw(kind, case)
+            self._store(key, png)
         return png
 
     def _draw(self, kind: str, case: Case) -> bytes:

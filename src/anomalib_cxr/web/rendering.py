@@ -16,6 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, VerdictRecord
 from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
 
+from .sessions import is_signed_in
+
 MISSING = "\N{EN DASH}"
 """Text in place of a missing number."""
 MAX_SEARCH = 200
@@ -182,7 +184,7 @@ def render_page(request: Request, name: str, values: Mapping[str, Any], status: 
         The page.
     """
     state = {
-        "signed_in": request.scope.get("session", {}).get("signed_in", False),
+        "signed_in": is_signed_in(request),
         "needs_token": request.app.state.needs_token,
         "below_threshold_notice": BELOW_THRESHOLD_NOTICE,
     }

@@ -1,21 +1,20 @@
-"""Access control of the pages: hosts, sessions, login, forms, size limits and response headers."""
+"""Access control of the pages: hosts, sessions, and response headers."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import RedirectResponse
-from starlette.datastructures import UploadFile
+from fastapi import FastAPI, HTTPException, Request
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .rendering import render_page
+from .forms import OUTDATED, check_length
+from .login import LOGIN, login_routes
+from .sessions import SESSION_SECONDS, Sessions, is_signed_in
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -29,11 +28,6 @@ HEADERS = {
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 """Names of this machine. A request that another site's page sends here names another host."""
-SESSION_SECONDS = 12 * 3600
-MAX_FORM, MAX_UPLOAD = 64 * 1024, 200 * 1024**2
-"""Size limits in bytes of a form without a file, and of an uploaded file."""
-UPLOAD, LOGIN = "/upload", "/login"
-OUTDATED = "This form is outdated. Nothing was saved. Go back, reload the page, and send the form again."
 
 
 def add_access_control(app: FastAPI, folder: Path, token: str | None) -> None:
@@ -47,46 +41,35 @@ def add_access_control(app: FastAPI, folder: Path, token: str | None) -> None:
         token: Token to sign in with; None admits every request that names this machine, and no other.
     """
     app.state.needs_token = token is not None
+    app.state.sessions = Sessions()
     name = f"anomalib_cxr_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
     key = secrets.token_hex(32)
     app.add_middleware(
         SessionMiddleware, secret_key=key, session_cookie=name, max_age=SESSION_SECONDS, same_site="strict"
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK if token is None else ["*"], www_redirect=False)
-    app.middleware("http")(_add_headers)  # the last one added is the outermost
+    app.add_middleware(_Headers)  # the last one added is the outermost
     if token is not None:
-        app.include_router(_login_routes(token))
+        app.include_router(login_routes(token, app.state.sessions))
 
 
-async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    response.headers.update(HEADERS)
-    if request.url.scheme == "https":
-        secure = {b"set-cookie": b"; secure"}
-        response.raw_headers[:] = [(name, value + secure.get(name, b"")) for name, value in response.raw_headers]
-    return response
+class _Headers:
+    """Adds the headers of all answers, and over HTTPS the mark that keeps cookies to it."""
 
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
-def _login_routes(token: str) -> APIRouter:
-    router = APIRouter()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                if scope["scheme"] == "https":
+                    secure = {b"set-cookie": b"; secure"}
+                    headers.raw[:] = [(name, value + secure.get(name, b"")) for name, value in headers.raw]
+            await send(message)
 
-    @router.get(LOGIN)
-    async def show_login(request: Request) -> Response:
-        return render_page(request, "login", {"wrong": False})
-
-    @router.post(LOGIN)
-    async def sign_in(request: Request, form: Form) -> Response:
-        if not hmac.compare_digest(str(form.get("token", "")).encode(), token.encode()):
-            return render_page(request, "login", {"wrong": True}, 403)
-        request.session.update(csrf=secrets.token_hex(32), signed_in=True)
-        return RedirectResponse("/", status_code=303)
-
-    @router.post("/logout")
-    async def sign_out(request: Request, form: Form) -> Response:  # noqa: ARG001  # checks the form
-        request.session.clear()
-        return RedirectResponse(LOGIN, status_code=303)
-
-    return router
+        await self.app(scope, receive, send_with_headers)
 
 
 async def check_access(request: Request) -> None:
@@ -98,34 +81,10 @@ async def check_access(request: Request) -> None:
     Raises:
         HTTPException: If it is refused; a redirect to the login where it is not signed in.
     """
-    path, session, length = request.scope["path"], request.session, request.headers.get("Content-Length", "")
-    if request.app.state.needs_token and not session.get("signed_in") and path != LOGIN:
+    if request.app.state.needs_token and request.scope["path"] != LOGIN and not is_signed_in(request):
         raise HTTPException(303, "Sign in first.", {"Location": LOGIN})
     if request.method == "POST":
-        if "csrf" not in session:
+        if "csrf" not in request.session:
             raise HTTPException(403, OUTDATED)
-        limit = MAX_FORM + (MAX_UPLOAD if path == UPLOAD else 0)
-        # The server holds a sender to the length that it declares; forms of browsers always do.
-        if "Transfer-Encoding" in request.headers or not length.isdecimal() or int(length) > limit:
-            raise HTTPException(413, f"Too large: the limit is {MAX_UPLOAD // 1024**2} MB. Nothing was saved.")
-    session.setdefault("csrf", secrets.token_hex(32))
-
-
-async def checked_form(request: Request) -> dict[str, str | UploadFile]:
-    """Return the fields of a form whose CSRF token is that of the session.
-
-    Args:
-        request: The request.
-
-    Raises:
-        HTTPException: If another site sent the form, or a page of a former session.
-    """
-    fields = dict(await request.form(max_files=1, max_fields=10))
-    csrf = fields.get("csrf")
-    if not isinstance(csrf, str) or not hmac.compare_digest(csrf.encode(), request.session["csrf"].encode()):
-        raise HTTPException(403, OUTDATED)
-    return fields
-
-
-Form = Annotated[dict[str, str | UploadFile], Depends(checked_form)]
-"""Fields of a form that a page of this session sent."""
+        check_length(request)
+    request.session.setdefault("csrf", secrets.token_hex(32))

@@ -10,15 +10,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.worklist.store import Worklist
 
 from .app import create_app
+from .protocol import TimedProtocol
 from .security import LOOPBACK
 
 MIN_TOKEN = 16
 """Number of characters of a token, at least; a shorter one could be guessed."""
+SHUTDOWN_SECONDS = 10
+"""Seconds that requests have to end after Ctrl-C."""
 TOKEN_VARIABLE = "ANOMALIB_CXR_TOKEN"  # noqa: S105  # its name, not the token
 logger = logging.getLogger(__name__)
 
@@ -45,13 +49,28 @@ def run_server(
     """
     _check_token(host, token)
     with _listening(host, port) as listener:
-        app = create_app(worklist, screen, token)
-        # Addresses of pages contain searches, which may be for a patient: none are logged.
-        config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
+        config = server_config(create_app(worklist, screen, token))
         name = f"[{host}]" if ":" in host else host
         logger.info("Worklist: http://%s:%d/  (Ctrl-C to stop)", name, listener.getsockname()[1])
         with suppress(KeyboardInterrupt):  # raised again after an orderly shutdown
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def server_config(app: FastAPI) -> uvicorn.Config:
+    """Return the configuration of the server of an application.
+
+    Args:
+        app: The application.
+    """
+    return uvicorn.Config(
+        app,
+        http=TimedProtocol,
+        ws="none",
+        access_log=False,  # addresses of pages contain searches, which may be for a patient
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
 
 
 def read_token(file: Path | None = None) -> str | None:

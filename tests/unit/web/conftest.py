@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -15,6 +19,7 @@ from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.app import create_app
+from anomalib_cxr.web.server import server_config
 
 TOKEN = "a token that none guesses"  # noqa: S105
 HEIGHT, WIDTH = 60, 40
@@ -126,3 +131,22 @@ def screen(worklist):
         worklist.add([rescreened(Case(str(path), 0, 0, **facts))])
 
     return screen
+
+
+@pytest.fixture
+def listening():
+    """Serve an application as `serve` does, at a port of this machine, and lend the port."""
+
+    @contextmanager
+    def run(app):
+        server = uvicorn.Server(server_config(app))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            try:
+                yield listener.getsockname()[1]  # connections wait in its queue until the server has started
+            finally:
+                server.should_exit = True
+                thread.join(30)
+
+    return run

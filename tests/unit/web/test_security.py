@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from anomalib_cxr.web import security
+from anomalib_cxr.web import forms, sessions
 
 from .conftest import TOKEN, csrf_of
 
@@ -107,7 +107,7 @@ class TestForms:
         assert len(worklist.verdicts()) == 1
 
     def test_a_long_form_is_refused(self, client, worklist):
-        assert client.give(1, note="x" * security.MAX_FORM).status_code == 413
+        assert client.give(1, note="x" * forms.MAX_FORM).status_code == 413
         assert worklist.verdicts() == []
 
     def test_a_long_form_that_hides_its_length_is_refused(self, client):
@@ -116,7 +116,7 @@ class TestForms:
         def endless():
             yield b"note="
             for _ in range(3):
-                yield b"x" * security.MAX_FORM
+                yield b"x" * forms.MAX_FORM
 
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         assert client.post("/case/1/verdict", content=endless(), headers=headers).status_code == 413
@@ -181,9 +181,9 @@ class TestSession:
     def test_ends(self, outside, monkeypatch):
         sign_in(outside)
         start = time.time()
-        monkeypatch.setattr(time, "time", lambda: start + security.SESSION_SECONDS - 60)
+        monkeypatch.setattr(time, "time", lambda: start + sessions.SESSION_SECONDS - 60)
         assert outside.get("/").status_code == 200
-        monkeypatch.setattr(time, "time", lambda: start + security.SESSION_SECONDS + 2)
+        monkeypatch.setattr(time, "time", lambda: start + sessions.SESSION_SECONDS + 2)
         cookies = dict(outside.cookies)
         assert outside.get("/", cookies=cookies, follow_redirects=False).headers["Location"] == "/login"
 

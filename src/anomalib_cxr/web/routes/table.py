@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from anomalib_cxr.web.forms import MAX_UPLOAD
 from anomalib_cxr.web.rendering import (
     FILTERS,
     FilterParameter,
@@ -17,7 +18,6 @@ from anomalib_cxr.web.rendering import (
     last_verdict,
     render_page,
 )
-from anomalib_cxr.web.security import MAX_UPLOAD
 
 ROWS = 50
 """Number of rows on a page."""

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import RedirectResponse
+from filelock import FileLock, Timeout
 from starlette.datastructures import UploadFile
 
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
 from anomalib_cxr.utils.files import atomic_path
-from anomalib_cxr.web.security import UPLOAD, Form
+from anomalib_cxr.web.forms import UPLOAD, Form
+from anomalib_cxr.web.screening_process import ScreeningProcess
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
 """Suffixes that are kept of a sender's file name; the rest, which may be a patient's name, is not."""
+logger = logging.getLogger(__name__)
 
 
 def screening_into(worklist: Worklist, model: Path, hospital: str = "") -> Callable[[Path], None]:
-    """Return a function that screens one file with a calibrated model into a worklist.
+    """Return a function that screens one file with a calibrated model into a worklist, in a process of its own.
 
     Args:
         worklist: The worklist.
@@ -36,19 +41,10 @@ def screening_into(worklist: Worklist, model: Path, hospital: str = "") -> Calla
         ScreeningError: If the model is not calibrated, the hospital is needed and unknown, or the worklist has rows of
             another model.
     """
-    # OpenVINO, for which a server without uploads need not wait.
-    from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415
-        Screener,
-        ScreenerSettings,
-        refuse_other_calibration,
-    )
-
-    screener = Screener(ScreenerSettings(model, worklist.folder, hospital=hospital))
-    refuse_other_calibration(worklist, screener.calibration)
+    process = ScreeningProcess(model, worklist.folder, hospital)
 
     def screen(path: Path) -> None:
-        for cases in screener.cases([path]):
-            worklist.add(cases)
+        worklist.add(process.cases(path))
 
     return screen
 
@@ -63,36 +59,59 @@ def upload_routes(worklist: Worklist, screen: Callable[[Path], None]) -> APIRout
     Returns:
         The router.
     """
+    remove_unfinished(worklist)
     router = APIRouter()
-    lock = threading.Lock()
+    turn = CapacityLimiter(1)  # of the threads: those that wait for their turn hold none of the other pages' threads
 
     @router.post(UPLOAD)
-    def screen_upload(form: Form) -> Response:
+    async def screen_upload(form: Form) -> Response:
         upload = form.get("image")
         if not isinstance(upload, UploadFile) or not upload.size:
             raise HTTPException(400, "Choose a file that is not empty. Nothing was saved.")
-        path = _store(upload, worklist.folder.resolve() / UPLOADS)
-        number = None
-        try:
-            with lock:
-                screen(path)
-            number = worklist.number_of(path)
-        except CxrError as error:
-            raise HTTPException(422, f"The image could not be screened, and was not saved. {error}") from error
-        finally:
-            if number is None:
-                path.unlink(missing_ok=True)
-        if number is None:
-            raise HTTPException(422, "The image could not be screened, and was not saved.")
+        number = await to_thread.run_sync(_screen_one, worklist, screen, upload, limiter=turn)
         return RedirectResponse(f"/case/{number}?decision=all", status_code=303)
 
     return router
 
 
-def _store(upload: UploadFile, folder: Path) -> Path:
-    """Write an uploaded file under a random name."""
+def remove_unfinished(worklist: Worklist) -> None:
+    """Remove uploaded files that never became a case, since their server was killed before.
+
+    Args:
+        worklist: The worklist.
+    """
+    folder = worklist.folder.resolve() / UPLOADS
+    for lock in folder.glob(".*.lock"):
+        with suppress(Timeout), FileLock(lock, timeout=0):  # unless another server is at it
+            left = [file for file in folder.glob(f"*{lock.stem[1:]}*") if file != lock]
+            unlisted = [file for file in left if worklist.number_of(file) is None]
+            for file in unlisted:
+                file.unlink()
+            lock.unlink(missing_ok=True)
+            logger.info("Removed %d files of an upload that was broken off", len(unlisted))
+
+
+def _screen_one(worklist: Worklist, screen: Callable[[Path], None], upload: UploadFile) -> int:
+    """Store and screen an upload; return the number of its case. The file is removed where it becomes none."""
+    folder = worklist.folder.resolve() / UPLOADS
+    folder.mkdir(parents=True, exist_ok=True)
+    name = secrets.token_hex(16)
     suffix = PurePosixPath(upload.filename or "").suffix.lower()
-    path = folder / f"{secrets.token_hex(16)}{suffix if suffix in SUFFIXES else ''}"
-    with upload.file as source, atomic_path(path) as unfinished, unfinished.open("wb") as target:
-        shutil.copyfileobj(source, target, 1024**2)
-    return path
+    path = folder / f"{name}{suffix if suffix in SUFFIXES else ''}"
+    lock = folder / f".{name}.lock"  # until there is a case: by it a later server knows what a killed one left
+    number = None
+    try:
+        with FileLock(lock):
+            with upload.file as source, atomic_path(path) as unfinished, unfinished.open("wb") as target:
+                shutil.copyfileobj(source, target, 1024**2)
+            screen(path)
+            number = worklist.number_of(path)
+    except CxrError as error:
+        raise HTTPException(422, f"The image could not be screened, and was not saved. {error}") from error
+    finally:
+        if number is None:
+            path.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+    if number is None:
+        raise HTTPException(422, "The image could not be screened, and was not saved.")
+    return number

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.background import BackgroundTask
@@ -12,6 +14,7 @@ from starlette.background import BackgroundTask
 from anomalib_cxr.errors import ChangedCaseError, CxrError
 from anomalib_cxr.screening.case import Case, Verdict
 from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.web.forms import Form, text_field
 from anomalib_cxr.web.images import CaseImages, ImageUnavailableError
 from anomalib_cxr.web.rendering import (
     MAX_NUMBER,
@@ -21,7 +24,6 @@ from anomalib_cxr.web.rendering import (
     last_verdict,
     render_page,
 )
-from anomalib_cxr.web.security import Form
 
 MAX_NOTE, MAX_NAME = 2000, 100
 READER = "reader"
@@ -89,18 +91,16 @@ def show_case(
     return answer
 
 
-def _prefetch(images: CaseImages, worklist: Worklist, number: int | None) -> None:
+async def _prefetch(images: CaseImages, worklist: Worklist, number: int | None) -> None:
     """Render the X-ray that is most likely requested next; an error is shown when it is requested."""
-    case = None if number is None else worklist.case(number)
-    if case is not None and not case.why:
-        try:
-            images.render("xray", case)
-        except (CxrError, ImageUnavailableError):
-            return
+    with suppress(CxrError, ImageUnavailableError):
+        case = None if number is None else await to_thread.run_sync(worklist.case, number)
+        if case is not None and not case.why:
+            await images.render_in_turn("xray", case)
 
 
 @router.get("/case/{number}/{kind}.png")  # noqa: FAST003  # `_case` takes the number
-def send_image(
+async def send_image(
     case: CaseParameter, kind: Literal["xray", "heat", "lungs", "thumbnail"], images: ImagesParameter
 ) -> Response:
     """Return an image as PNG, or the reason why there is none.
@@ -111,7 +111,7 @@ def send_image(
         images: Images of the cases.
     """
     try:
-        return Response(images.render(kind, case), media_type="image/png")
+        return Response(await images.render_in_turn(kind, case), media_type="image/png")
     except (CxrError, ImageUnavailableError) as error:
         return PlainTextResponse(str(error), status_code=404)
 
@@ -132,7 +132,8 @@ def save_verdict(number: Number, worklist: WorklistParameter, worklist_filter: F
     Raises:
         HTTPException: If a field is missing or too long, or the case has another X-ray by now.
     """
-    verdict, note, reader = (str(form.get(name, "")).strip() for name in ("verdict", "note", "reader"))
+    verdict, reader = text_field(form, "verdict"), text_field(form, "reader")
+    note = text_field(form, "note", lines=True)
     if verdict not in {known.value for known in Verdict}:
         raise HTTPException(400, "Choose normal, abnormal or unsure. Nothing was saved.")
     if not 0 < len(reader) <= MAX_NAME or len(note) > MAX_NOTE:

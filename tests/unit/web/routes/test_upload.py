@@ -5,12 +5,19 @@ from __future__ import annotations
 import errno
 import io
 import re
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from PIL import Image
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.web import security
+from anomalib_cxr.web import forms
+from anomalib_cxr.web.app import create_app
 from anomalib_cxr.web.routes import upload
 
 
@@ -99,13 +106,13 @@ def test_file_is_removed_when_the_screener_fails(browse, worklist, folder):
 class TestBounds:
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch):
-        monkeypatch.setattr(security, "MAX_UPLOAD", 1000)
+        monkeypatch.setattr(forms, "MAX_UPLOAD", 1000)
 
     def test_small_enough(self, sender):
         assert send(sender, bytes(1000)).status_code == 303
 
     def test_too_large(self, sender, folder):
-        answer = send(sender, bytes(1000 + security.MAX_FORM))
+        answer = send(sender, bytes(1000 + forms.MAX_FORM))
         assert answer.status_code == 413
         assert "Too large" in answer.text
         assert not folder.exists()
@@ -117,12 +124,82 @@ class TestBounds:
             yield b'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + csrf.encode() + b"\r\n--x\r\n"
             yield b'Content-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
             for _ in range(20):
-                yield bytes(security.MAX_FORM)
+                yield bytes(forms.MAX_FORM)
             yield b"\r\n--x--\r\n"
 
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         assert sender.post("/upload", content=stream(), headers=headers).status_code == 413
         assert not folder.exists()
+
+
+KILLED = """
+import os, sys
+from starlette.testclient import TestClient
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.web.app import create_app
+
+app = create_app(Worklist(sys.argv[1]), lambda path: os._exit(9))
+client = TestClient(app, base_url="http://localhost")
+csrf = client.get("/").text.split('name="csrf" value="')[1].split('"')[0]
+client.post("/upload", data={"csrf": csrf}, files={"image": ("chest.png", b"an image of a patient")})
+"""
+
+
+class TestKilledServer:
+    @pytest.fixture
+    def left(self, worklist, folder):
+        """An upload whose server died while it was screened."""
+        ended = subprocess.run([sys.executable, "-c", KILLED, worklist.folder], check=False)  # noqa: S603
+        assert ended.returncode == 9
+        assert [file.read_bytes() for file in folder.glob("*.png")] == [b"an image of a patient"]
+
+    def test_the_next_one_removes_what_it_left(self, left, sender, folder, caplog):
+        assert list(folder.iterdir()) == []
+        assert send(sender, png()).status_code == 303
+
+    def test_what_is_a_case_stays(self, browse, worklist, screen, folder):
+        send(browse(worklist, screen), png())
+        (file,) = folder.iterdir()
+        (folder / f".{file.stem}.lock").touch()  # killed just after the case was written
+        browse(worklist, screen)
+        assert list(folder.iterdir()) == [file]
+
+    def test_what_another_server_screens_stays(self, browse, worklist, screen, folder):
+        def screen_slowly(path):
+            browse(worklist, screen)  # another server starts meanwhile
+            screen(path)
+
+        assert send(browse(worklist, screen_slowly), png()).status_code == 303
+        assert len(list(folder.iterdir())) == 1
+
+
+def test_a_slow_screening_holds_no_other_page(worklist, screen, listening):
+    """Uploads wait for each other, more of them than there are threads; pages and verdicts do not wait."""
+    go_on, n_uploads = threading.Event(), 45
+
+    def screen_slowly(path):
+        go_on.wait(60)
+        screen(path)
+
+    with listening(create_app(worklist, screen_slowly)) as port, ThreadPoolExecutor(n_uploads) as threads:
+        base = f"http://localhost:{port}"
+        with httpx.Client(base_url=base, timeout=60) as client:
+            csrf = {"csrf": re.search(r'name="csrf" value="(\w+)"', client.get("/case/1").text)[1]}
+
+            def upload(_):
+                return client.post("/upload", data=csrf, files={"image": ("chest.png", png())}).status_code
+
+            answers = threads.map(upload, range(n_uploads))
+            while not list((worklist.folder / "uploads").glob("*.png")):  # the first one is being screened
+                time.sleep(0.05)
+            try:
+                assert client.get("/").status_code == client.get("/case/1/xray.png").status_code == 200
+                form = {**csrf, "verdict": "normal", "reader": "Ada", "content": worklist.case(1).content}
+                assert client.post("/case/1/verdict", data=form).status_code == 303
+            finally:
+                go_on.set()
+            assert set(answers) == {303}
+    assert worklist.count() == 4 + n_uploads
 
 
 def test_full_disk_is_told(sender, folder, monkeypatch):

@@ -1,0 +1,137 @@
+"""Screening of uploaded files in a process of its own, so that no file can hold or end the server."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from anomalib_cxr.errors import CxrError, ScreeningError
+from anomalib_cxr.screening.case import Case
+from anomalib_cxr.utils.processes import start_process
+
+if TYPE_CHECKING:
+    from anomalib_cxr.screening.pipeline.screener import Screener
+
+FILE_SECONDS = 120.0
+"""Seconds in which a file must be screened."""
+START_SECONDS = 300.0
+"""Seconds in which the model must be loaded."""
+_EXPECTED = "a model and a file that can be read in time, and in the memory of this machine"
+_NEXT_STEP = "screen the file by `anomalib-cxr screen` to learn more"
+logger = logging.getLogger(__name__)
+
+
+class _Answer(NamedTuple):
+    """What the process sends for a file: its cases, or the parts of an error."""
+
+    cases: list[Case]
+    refusal: tuple[str, str, str] | None = None
+
+
+class ScreeningProcess:
+    """Process that screens one file at a time, and is replaced when it fails or a file takes too long.
+
+    Args:
+        model: Folder of the calibrated model.
+        output: Folder of the worklist.
+        hospital: Hospital whose threshold holds, where the calibration has one for each.
+        seconds: Time limit of a file.
+
+    Raises:
+        ScreeningError: If the model is not calibrated, the hospital is needed and unknown, or the worklist has rows of
+            another model.
+    """
+
+    def __init__(self, model: Path, output: Path, hospital: str = "", *, seconds: float = FILE_SECONDS) -> None:
+        self.seconds = seconds
+        self._arguments = (model, output, hospital)
+        self._start()
+
+    @property
+    def pid(self) -> int | None:
+        """Number of the process, another one after it was replaced."""
+        return self._process.pid
+
+    def cases(self, path: Path) -> list[Case]:
+        """Screen a file; its heatmap is written.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Its cases.
+
+        Raises:
+            ScreeningError: If the file cannot be screened, or not in time.
+        """
+        if not self._process.is_alive():
+            self.close()
+            self._start()
+        return self._exchange(path, self.seconds)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+    def _start(self) -> None:
+        self._connection, other = Pipe()
+        self._process = start_process(_serve, other, *self._arguments, daemon=True)
+        other.close()  # so that the end of the process is seen
+        self._exchange(None, START_SECONDS)
+
+    def _exchange(self, path: Path | None, seconds: float) -> list[Case]:
+        """Send a file and receive its cases; None only waits until the model is loaded."""
+        answer, ending = None, f"took longer than {seconds:g} s"
+        try:
+            self._connection.send(path)
+            if self._connection.poll(seconds):
+                answer = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            ending = f"ended with code {self._process.exitcode}"
+        if answer is None:
+            self.close()
+            logger.warning("The process that screens uploads %s; the next upload starts another", ending)
+            raise ScreeningError(f"a process that {ending}", _EXPECTED, _NEXT_STEP)
+        if answer.refusal is not None:
+            raise ScreeningError(*answer.refusal)
+        cases: list[Case] = answer.cases
+        return cases
+
+
+def _serve(connection: Connection, model: Path, output: Path, hospital: str) -> None:
+    """Load the model, then screen each path that comes; send what comes of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
+    screener = None
+    while True:
+        path = connection.recv()
+        try:
+            if screener is None:
+                screener = _load(model, output, hospital)
+            cases = [] if path is None else [case for cases in screener.cases([path]) for case in cases]
+            answer = _Answer(cases)
+        except CxrError as error:
+            answer = _Answer([], (error.found, error.expected, error.next_step))
+        except Exception as error:  # noqa: BLE001  # the model stays loaded for the next file
+            logger.error("An upload could not be screened: %s", type(error).__name__)  # noqa: TRY400  # one line
+            answer = _Answer([], (f"an internal error, {type(error).__name__}", _EXPECTED, _NEXT_STEP))
+        connection.send(answer)
+
+
+def _load(model: Path, output: Path, hospital: str) -> Screener:
+    from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415  # OpenVINO, in this process alone
+        Screener,
+        ScreenerSettings,
+        refuse_other_calibration,
+    )
+    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
+
+    screener = Screener(ScreenerSettings(model, output, hospital=hospital))
+    refuse_other_calibration(Worklist(output), screener.calibration)
+    return screener
