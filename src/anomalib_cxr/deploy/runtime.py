@@ -16,6 +16,7 @@ from openvino import opset13 as op
 
 from anomalib_cxr.errors import ScreeningError
 
+from .model_bytes import ModelBytes
 from .openvino_graph import RAW_SCORE, WHITE, name_raw_score, replace_graph, unmarked_types
 
 GRAPH = "model.xml"
@@ -44,6 +45,9 @@ class ExportedModel:
         folder: Folder of `model.xml`, or this file.
         device: OpenVINO device.
 
+    Attributes:
+        sha256: Hash of the bytes that were loaded, as of :func:`hash_of_model`.
+
     Raises:
         ScreeningError: If there is no such model, it cannot be loaded, or it lacks an output.
     """
@@ -51,7 +55,9 @@ class ExportedModel:
     def __init__(self, folder: Path | str, device: str = "CPU") -> None:
         self.graph = graph_of(folder)
         try:
-            network = openvino.Core().read_model(self.graph)
+            content = ModelBytes.read(self.graph)
+            self.sha256 = content.sha256
+            network = content.load()
             _refuse_missing_outputs(self.graph, network)
             name_raw_score(network)  # for models that anomalib alone exported, too
             network.add_outputs(RAW_SCORE)
@@ -59,7 +65,7 @@ class ExportedModel:
             # each on all cores.
             config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
             self._network = openvino.Core().compile_model(network, device, config)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise ScreeningError(
                 f"{self.graph} on {device}: {str(error).strip()[:500]}",
                 f"a model that OpenVINO can load, on one of {', '.join(openvino.Core().available_devices)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from anomalib_cxr.deploy.model_bytes import ModelBytes
 from anomalib_cxr.utils.files import atomic_path
 
 from .network import LungSegmenter
@@ -62,10 +64,17 @@ class ExportedSegmenter:
     Args:
         graph: The `.xml` file written by :func:`export_segmenter`.
         device: OpenVINO device.
+
+    Attributes:
+        hashes: SHA-256 of the bytes that were loaded, by the name of the file.
+        side: Side of its images in pixels.
     """
 
     def __init__(self, graph: Path, device: str = "CPU") -> None:
-        network = openvino.Core().read_model(graph)
+        content = ModelBytes.read(graph)
+        names = (graph.name, graph.with_suffix(".bin").name)
+        self.hashes = {name: hashlib.sha256(part).hexdigest() for name, part in zip(names, content, strict=True)}
+        network = content.load()
         self.side = int(network.input().get_partial_shape()[-1].get_length())
         self._network = openvino.Core().compile_model(network, device, {"INFERENCE_PRECISION_HINT": "f32"})
 

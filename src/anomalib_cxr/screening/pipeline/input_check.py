@@ -8,6 +8,7 @@ X-rays only. In addition, the segmented lungs must have plausible size and place
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -165,11 +166,12 @@ class InputCheck:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
-    def load(cls, path: Path) -> InputCheck:
+    def load(cls, path: Path, content: bytes | None = None) -> InputCheck:
         """Read a check that :meth:`save` wrote.
 
         Args:
             path: File to read.
+            content: Its bytes, where they were read before; the path is then only for errors.
 
         Returns:
             The fitted check.
@@ -178,8 +180,9 @@ class InputCheck:
             ScreeningError: If the file is missing, damaged or of another kind.
         """
         try:
-            with np.load(path, allow_pickle=False) as content:
-                return cls(**{field.name: content[field.name] for field in fields(cls)})
+            file = io.BytesIO(path.read_bytes() if content is None else content)
+            with np.load(file, allow_pickle=False) as arrays:
+                return cls(**{field.name: arrays[field.name] for field in fields(cls)})
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ScreeningError(
                 f"{path}: {error}", "the input check of a calibration", "run `anomalib-cxr calibrate` anew"

@@ -111,10 +111,17 @@ class Screener:
         self.calibration = read_calibration(folder)
         self.calibration.refuse_hospital(settings.hospital)
         self.settings = settings
+        model = ExportedModel(folder, settings.device)
+        segmenter = ExportedSegmenter(folder / SEGMENTER_GRAPH, settings.device)
+        check_file = folder / INPUT_CHECK
+        check = check_file.read_bytes()
+        _refuse_exchanged(
+            folder, self.calibration, model, {**segmenter.hashes, INPUT_CHECK: hashlib.sha256(check).hexdigest()}
+        )
         self.pipeline = ScreeningPipeline(
-            ExportedModel(folder, settings.device),
-            ExportedSegmenter(folder / SEGMENTER_GRAPH, settings.device),
-            InputCheck.load(folder / INPUT_CHECK),
+            model,
+            segmenter,
+            InputCheck.load(check_file, check),
             self.calibration.validated,
             any_source=settings.any_source,
             sixteen_bit_white=self.calibration.sixteen_bit_white,
@@ -179,6 +186,19 @@ class Screener:
             source = result.dataset if case.sop_uid else None
             write_dicom_objects(case, source, heatmap, self.settings.output / OBJECTS)
         return case
+
+
+def _refuse_exchanged(folder: Path, calibration: Calibration, model: ExportedModel, loaded: dict[str, str]) -> None:
+    """Refuse files that were exchanged after the calibration was read: others were loaded than were calibrated."""
+    differ = [name for name, digest in loaded.items() if digest != calibration.files.get(name)]
+    if model.sha256 != calibration.model:
+        differ.insert(0, f"{model.graph.name} with {model.graph.stem}.bin")
+    if differ:
+        raise ScreeningError(
+            f"{', '.join(differ)} in {folder}: exchanged while they were loaded",
+            "the files that were calibrated, and that nothing writes to",
+            "start again when the calibration or the copy of the model is complete",
+        )
 
 
 LOCK = ".screening.lock"

@@ -20,6 +20,7 @@ from scipy.special import expit, logit
 
 from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.errors import DatasetError, ScreeningError
+from anomalib_cxr.screening.calibration.record import read_calibration
 from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold
 from anomalib_cxr.screening.case import Decision, Verdict
 from anomalib_cxr.screening.fingerprint import fingerprint_of
@@ -148,6 +149,30 @@ class TestRefused:
         (model / name).write_bytes(content)
         with pytest.raises(ScreeningError, match=rf"{name}.*not the files that were calibrated"):
             Screener(ScreenerSettings(model, tmp_path / "out"))
+
+    @pytest.mark.parametrize("name", ["model.bin", "lungs.bin", "input_check.npz"])
+    def test_a_file_that_is_exchanged_after_the_check(self, model, tmp_path, monkeypatch, name):
+        """The files agree with the record when it is read, and others lie there when they are loaded."""
+
+        def exchanged(folder):
+            calibration = read_calibration(folder)
+            content = bytearray((folder / name).read_bytes())
+            content[len(content) // 2] ^= 1
+            (folder / name).write_bytes(content)
+            return calibration
+
+        monkeypatch.setattr(screener_module, "read_calibration", exchanged)
+        with pytest.raises(ScreeningError, match=rf"{name} in .*exchanged while they were loaded"):
+            Screener(ScreenerSettings(model, tmp_path / "out"))
+
+    def test_a_file_that_is_exchanged_after_it_was_loaded_changes_nothing(self, model, calibrated, images, tmp_path):
+        screener = Screener(ScreenerSettings(model, tmp_path / "out"))
+        for name in ("model.bin", "lungs.bin", "input_check.npz"):
+            (model / name).write_bytes(b"else")
+        unchanged = Screener(replace(screener.settings, model=calibrated))
+        found, expected = ([case.score for case in cases_of(one, images[:3])] for one in (screener, unchanged))
+        assert found == expected
+        assert any(score is not None for score in found)
 
     def test_all_of_them_at_once(self, model, tmp_path):
         for name in ("lungs.bin", "input_check.npz", "model.bin"):
