@@ -75,7 +75,7 @@ def small_data(tmp_path_factory, side_by_side_root, nih_root, detection_data, ow
     phantoms = tmp_path_factory.mktemp("phantoms") / "set"
     return {
         "anomalib_cxr.ChestPhantom": {"root": phantoms, "n_normal": 90, "n_sick": 10, "size": 32},
-        "anomalib_cxr.ChestXrayFolder": {"root": own_root / "png", "abnormal_dir": "sick"},
+        "anomalib_cxr.ChestXrayFolder": {"root": own_root / "png", "normal_dir": "healthy", "abnormal_dir": "sick"},
         "anomalib_cxr.MontgomeryShenzhen": {"root": side_by_side_root},
         BY_TABLE: detection_data,
         "anomalib_cxr.NihChestXray14": {"root": nih_root, "n_train": 20, "n_val": 2, "n_test": 4},

@@ -13,6 +13,7 @@ from anomalib.data import AnomalibDataModule
 from jsonargparse import ArgumentParser
 
 from anomalib_cxr.data.datasets.verification import verify_radiographs
+from anomalib_cxr.data.sources.folder_table import LABELS
 from anomalib_cxr.deploy.runtime import GRAPH
 from anomalib_cxr.errors import DatasetError, ScreeningError
 
@@ -22,7 +23,6 @@ CONFIG = Path("config.yaml")
 EXPORT = Path("weights/openvino")
 
 Part = Literal["val", "test"]
-_LABELS = {"normal": False, "0": False, "healthy": False, "sick": True, "abnormal": True, "1": True}
 _COLUMNS = ("image", "label")
 
 
@@ -146,7 +146,7 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
     """
     rows = _read(table)
     paths = [table.parent / image for image in rows.image]
-    labels = [_LABELS.get(label.strip().lower()) for label in rows.label]
+    labels = [LABELS.get(label.strip().lower()) for label in rows.label]
     missing = [path for path in paths if not path.is_file()]
     unknown = [path for path, label in zip(paths, labels, strict=True) if label is None]
     twice = [path for path, repeated in zip(paths, rows.image.duplicated(), strict=True) if repeated]

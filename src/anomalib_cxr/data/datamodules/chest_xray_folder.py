@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from anomalib_cxr.data.sources.folder_files import find_labeled, match_masks
 from anomalib_cxr.data.sources.folder_samples import check_enough, complete_samples
-from anomalib_cxr.data.sources.patient_splits import split_by_patient, splits_table
+from anomalib_cxr.data.sources.folder_table import read_table
+from anomalib_cxr.data.sources.patient_splits import check_patients, split_by_patient, splits_table
 from anomalib_cxr.data.sources.samples import with_predicted_masks
 from anomalib_cxr.data.sources.splits import TEST_SHARE, VALIDATION_SHARE
 from anomalib_cxr.errors import DatasetError
@@ -31,21 +32,24 @@ covariates, cross-fitted in folds, and their smallest fold then has 15 X-rays.""
 
 
 class ChestXrayFolder(RoiDataModule):
-    """One's own chest X-rays: folders of healthy and abnormal ones, split by patient.
+    """One's own chest X-rays: folders of healthy and abnormal ones, or a table, split by patient.
 
     Named and used like anomalib's `Folder`. Every format of the reader is accepted, in any mixture and in any
     subfolders; files are recognized by their content. Patient, view, sex and age are read from the headers of DICOM
     files. Patients are split as described in :mod:`anomalib_cxr.data.sources.patient_splits`.
 
     Args:
-        root: Folder with the X-rays.
-        normal_dir: Folders with healthy X-rays, relative to `root`.
+        root: Folder with the X-rays; None for the folder of `table`.
+        normal_dir: Folders with healthy X-rays, relative to `root`; None with `table`.
         abnormal_dir: Folders with abnormal X-rays; None to train only: no test is possible then.
         normal_test_dir: Folders with healthy X-rays for the test; None to take `normal_split_ratio` of the patients of
             `normal_dir`.
         mask_dir: Folders with masks of the ANOMALIES, as everywhere in anomalib, one for each abnormal X-ray, with its
             name and in the same subfolder; None for no pixel metrics.
         lung_mask_dir: Folders with lung masks, named in the same way; several are merged, such as left and right lung.
+        table: CSV file with a row for each X-ray instead of folders, see
+            :func:`anomalib_cxr.data.sources.folder_table.read_table`. With a column `split`, no X-ray is split at
+            random. Of a column that it has, nothing is read from headers.
         normal_split_ratio: Share of the healthy patients for the test.
         val_split_ratio: Share of the healthy patients for validation.
         least_train: Least number of healthy X-rays to train on. With fewer than 60 the statistics of healthy lungs are
@@ -71,30 +75,39 @@ class ChestXrayFolder(RoiDataModule):
 
     def __init__(
         self,
-        root: Path | str,
-        normal_dir: Folders,
+        root: Path | str | None = None,
+        normal_dir: Folders | None = None,
         abnormal_dir: Folders | None = None,
         normal_test_dir: Folders | None = None,
         mask_dir: Folders | None = None,
         lung_mask_dir: Folders | None = None,
+        table: Path | str | None = None,
         normal_split_ratio: Share = TEST_SHARE,
         val_split_ratio: Share = VALIDATION_SHARE,
         least_train: PositiveInt = LEAST_TRAIN,
         masks: Masks = "optional",
         **kwargs: Any,
     ) -> None:
+        folders = {"normal_dir": normal_dir, "abnormal_dir": abnormal_dir, "normal_test_dir": normal_test_dir}
+        mask_folders = {"mask_dir": mask_dir, "lung_mask_dir": lung_mask_dir}
         conflicts: dict[str, tuple[object, str]] = {}
+        if table is not None:
+            given = {name: value for name, value in {**folders, **mask_folders}.items() if value is not None}
+            conflicts = {name: (value, "null with table, which names the files") for name, value in given.items()}
+        elif root is None or normal_dir is None:
+            needed = {"root": root, "normal_dir": normal_dir}
+            conflicts = {
+                name: (None, "a folder, or a CSV file as table") for name, value in needed.items() if value is None
+            }
         if normal_split_ratio + val_split_ratio >= 1:
             conflicts["normal_split_ratio"] = normal_split_ratio, "< 1 together with val_split_ratio"
-        if mask_dir is not None and abnormal_dir is None:
+        if table is None and mask_dir is not None and abnormal_dir is None:
             conflicts["mask_dir"] = mask_dir, "null without abnormal_dir; lung masks belong to lung_mask_dir"
         check_settings(ChestXrayFolder.__init__, locals(), PLACE, conflicts)
-        super().__init__(root, sources=None, protocol="holdout", masks=masks, split_table=None, **kwargs)
-        self.folders = {
-            "normal_dir": _listed(normal_dir),
-            "abnormal_dir": _listed(abnormal_dir),
-            "normal_test_dir": _listed(normal_test_dir),
-        }
+        home = Path(str(table)).parent if root is None else root
+        super().__init__(home, sources=None, protocol="holdout", masks=masks, split_table=None, **kwargs)
+        self.table = table
+        self.folders = {setting: _listed(given) for setting, given in folders.items()}
         self.mask_folders = [self.root / folder for folder in _listed(mask_dir)]
         self.lung_mask_folders = [self.root / folder for folder in _listed(lung_mask_dir)]
         self.normal_split_ratio = normal_split_ratio
@@ -105,16 +118,18 @@ class ChestXrayFolder(RoiDataModule):
         """Return the samples table with predicted masks.
 
         Returns:
-            The X-rays of all folders, neither verified nor split.
+            All X-rays, neither verified nor split at random.
 
         Raises:
-            DatasetError: If a folder cannot be used.
+            DatasetError: If a folder or the table cannot be used.
         """
         return with_predicted_masks(self._index, self.predicted_masks)
 
     @cached_property
     def _index(self) -> pd.DataFrame:
         """X-rays and their headers, which are read once for all stages."""
+        if self.table is not None:
+            return complete_samples(read_table(self.table, self.root), self.root)
         mask_folders = [*self.mask_folders, *self.lung_mask_folders, self.predicted_masks]
         found = find_labeled(self.root, self.folders, excluded=mask_folders)
         if self.mask_folders:
@@ -152,19 +167,19 @@ class ChestXrayFolder(RoiDataModule):
         """
         samples = self.list_samples()
         check_enough(samples, self.least_train)
-        usable = self.verify(samples)
-        usable["split"] = split_by_patient(usable, self._shares(usable), self.seed)
+        check_patients(samples)
+        usable: pd.DataFrame = self.verify(samples).copy()
+        if not usable.label_index.any():
+            logger.warning("No abnormal X-rays are given: the model is trained, and no test is possible.")
+        if usable.split.eq("").any():
+            usable["split"] = split_by_patient(usable, self._shares(usable), self.seed)
         check_enough(usable, self.least_train)
         return usable
 
     def _shares(self, samples: pd.DataFrame) -> dict[str, float]:
         """Return the shares of the healthy patients; none of them tests where that is impossible or needless."""
-        shares = {"val": self.val_split_ratio}
-        if not samples.label_index.any():
-            logger.warning("No abnormal X-rays are given: the model is trained, and no test is possible.")
-        elif not self.folders["normal_test_dir"]:
-            shares["test"] = self.normal_split_ratio
-        return shares
+        tests = bool(samples.label_index.any()) and not self.folders["normal_test_dir"]
+        return {"val": self.val_split_ratio} | ({"test": self.normal_split_ratio} if tests else {})
 
     def describe(self, samples: pd.DataFrame) -> str:
         """Describe the splits in a line for each hospital, and in a table by view and label.

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
+from anomalib_cxr.errors import DatasetError
+
 from .splits import SPLITS
 
 _LABEL_NAMES = ("normal", "abnormal")
@@ -53,6 +55,28 @@ def split_by_patient(samples: pd.DataFrame, shares: Mapping[str, float], seed: i
         assigned |= _share_out(sick.index, {"val": share}, rest="test")
         splits[hospital.index] = hospital.patient.map(assigned)
     return splits.mask((splits == "train") & (samples.label_index == 1), "unused")
+
+
+def check_patients(samples: pd.DataFrame) -> None:
+    """Refuse patients with X-rays in two splits that are given.
+
+    Args:
+        samples: A table with the columns `image_path`, `source`, `patient` and `split`, empty where it is not given.
+
+    Raises:
+        DatasetError: If there are any; names their X-rays.
+    """
+    used = samples[samples.split.isin(["train", "val", "test"])]
+    splits = used.groupby(["source", "patient"])["split"].transform(lambda own: " and ".join(sorted(set(own))))
+    offenders = {f"a patient in {names}": list(used.image_path[splits == names]) for names in splits.unique()}
+    offenders = {reason: images for reason, images in offenders.items() if " and " in reason}
+    if offenders:
+        raise DatasetError(
+            f"{sum(map(len, offenders.values()))} X-rays of patients who are in two splits",
+            "each patient in one split: a test on known patients says nothing about others",
+            "correct the column split of the table, or leave it out to split at random",
+            offenders,
+        )
 
 
 def _given(samples: pd.DataFrame) -> pd.Series[str]:

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from anomalib import TaskType
 from PIL import Image
@@ -93,6 +94,53 @@ class TestSets:
         assert "train normal  val normal  val abnormal  test normal  test abnormal" in caplog.text
 
 
+class TestTable:
+    def write(self, root, *, split=None, **columns):
+        """Write a table of the pictures, which lies beside them."""
+        paths = sorted(root.rglob("*.png"))
+        table = pd.DataFrame({"image": [path.relative_to(root).as_posix() for path in paths]})
+        table["label"] = ["sick" if path.name.startswith("s") else "healthy" for path in paths]
+        table = table.assign(**columns)
+        if split is not None:
+            table["split"] = split(table)
+        table.to_csv(root / "own.csv", index=False)
+        return {"table": root / "own.csv", "least_train": 1}
+
+    def test_the_same_as_folders(self, root):
+        by_table = tables(fitted(None, **self.write(root)))
+        by_folder = tables(fitted(root, **BOTH))
+        assert [set(table.image_path) for table in by_table] == [set(table.image_path) for table in by_folder]
+
+    def test_columns_reach_the_samples(self, root):
+        settings = self.write(
+            root, hospital="north", patient=[f"p{n // 2}" for n in range(36)], view="AP", sex="f", age=40
+        )
+        samples = ChestXrayFolder(**settings).make_samples()
+        assert set(samples.source) == {"north"}
+        assert len(samples.patient.unique()) == 18
+        assert samples.groupby("patient").split.nunique().max() == 1
+        assert (set(samples["view"]), set(samples.sex), set(samples.age)) == ({"AP"}, {"F"}, {40.0})
+
+    def test_splits_of_the_table(self, root):
+        def split(table):
+            number = table.image.str.extract(r"(\d+)\.png")[0].astype(int)
+            held_out = np.where(number % 2, "val", "test")
+            return np.where((table.label == "sick") | (number < 6), held_out, np.where(number == 29, "unused", "train"))
+
+        train, val, test = tables(fitted(None, **self.write(root, split=split), seed=5))
+        assert (len(train), len(val), len(test)) == (23, 6, 6)
+        assert {int(Path(path).stem[1:]) % 2 for path in val.image_path} == {1}
+
+    def test_a_patient_in_two_splits(self, root):
+        splits = ["train", "val", "test", "test", *["train"] * 26, *["val", "test"] * 3]
+        patients = ["a", "a", "b", "b", *(f"p{number}" for number in range(32))]
+        with pytest.raises(DatasetError, match="2 X-rays of patients who are in two splits") as caught:
+            fitted(None, **self.write(root, patient=patients, split=lambda _: splits))
+        assert {reason: len(paths) for reason, paths in caught.value.offenders.items()} == {
+            "a patient in train and val": 2
+        }
+
+
 class TestMasks:
     def test_of_anomalies(self, root):
         for number in range(6):
@@ -164,8 +212,11 @@ class TestBadInput:
             ({"least_train": 0}, "least_train = 0"),
             ({"mask_dir": "masks"}, "mask_dir = 'masks'"),
             ({"on_error": "ignore"}, "on_error = 'ignore'"),
+            ({"root": None}, "root = None"),
+            ({"normal_dir": None}, "normal_dir = None"),
+            ({"table": "own.csv", "mask_dir": "masks"}, "normal_dir = 'healthy', mask_dir = 'masks'"),
         ],
     )
     def test_settings_are_refused_at_construction(self, settings, found):
         with pytest.raises(SettingError, match=found):
-            ChestXrayFolder("nowhere", "healthy", **settings)
+            ChestXrayFolder(**{"root": "nowhere", "normal_dir": "healthy", **settings})
