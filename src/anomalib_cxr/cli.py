@@ -180,6 +180,7 @@ def calibrate(
     sixteen_bit_white: SixteenBitWhite | None = None,
     device: str = "CPU",
     seed: int = 0,
+    force: bool = False,
 ) -> None:
     """Calibrate a model for screening: a threshold with a guaranteed sensitivity, and probabilities.
 
@@ -203,10 +204,11 @@ def calibrate(
         sixteen_bit_white: White of the 16-bit images of a table, such as 4095; by default that of the training.
         device: OpenVINO device.
         seed: Seed of the input quality check and of the training of the segmenter.
+        force: Calibrate a model that does not detect on these images, too; for trials only.
     """
     from anomalib_cxr.deploy.runtime import graph_of, read_white  # noqa: PLC0415
     from anomalib_cxr.screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
-    from anomalib_cxr.screening.calibration.record import CalibrationTarget  # noqa: PLC0415
+    from anomalib_cxr.screening.calibration.groups import CalibrationTarget  # noqa: PLC0415
     from anomalib_cxr.screening.calibration_data import (  # noqa: PLC0415
         data_settings,
         ensure_exported,
@@ -227,10 +229,10 @@ def calibrate(
     white = read_white(graph_of(folder)) if sixteen_bit_white is None else sixteen_bit_white
     labeled = labeled_by_table(table, white) if table else labeled_by_datamodule(settings or {}, parts)
     calibration = calibrate_exported(
-        folder, labeled, target, segmenter=segmenter, data=settings or str(table), device=device, seed=seed
+        folder, labeled, target, segmenter=segmenter, data=settings or str(table), device=device, seed=seed, force=force
     )
     logger.info("%s", calibration.description)
-    logger.info("Ready to screen: %s", folder)
+    logger.info("%s: %s", "Not fit to screen" if calibration.weaknesses else "Ready to screen", folder)
 
 
 def screen(

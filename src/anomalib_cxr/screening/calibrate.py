@@ -22,16 +22,16 @@ from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_o
 from anomalib_cxr.errors import DatasetError, ScreeningError
 from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure, save_figure
 from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.screening.calibration.detection import measure_detection
+from anomalib_cxr.screening.calibration.groups import CalibrationTarget, group_name
 from anomalib_cxr.screening.calibration.probability import fit_probability, reliability
 from anomalib_cxr.screening.calibration.record import (
     CALIBRATED_FILES,
     INPUT_CHECK,
     RECORD,
     Calibration,
-    CalibrationTarget,
     ImageCounts,
     ValidatedRange,
-    group_name,
     write_calibration,
 )
 from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, calibrate_threshold, sick_needed
@@ -64,6 +64,7 @@ def calibrate(
     data: Any = None,
     device: str = "CPU",
     seed: int = 0,
+    force: bool = False,
 ) -> Calibration:
     """Calibrate an exported model, and write the calibrated files beside it: all of them, or none.
 
@@ -76,12 +77,13 @@ def calibrate(
         data: Description of the data for the record.
         device: OpenVINO's name of the device.
         seed: Seed of the input check, and of the segmenter that is trained.
+        force: Calibrate a model that does not detect, too, for trials; its record says so.
 
     Returns:
         The record of the calibration.
 
     Raises:
-        ScreeningError: If there are too few images, for all or for a group.
+        ScreeningError: If there are too few images, for all or for a group, or the model does not detect.
         DatasetError: If an image cannot be used.
     """
     graph = graph_of(model)
@@ -104,6 +106,7 @@ def calibrate(
             files={file: hash_of([folder / file]) for file in CALIBRATED_FILES},
             grouping=target.grouping,
             thresholds=thresholds,
+            detection=measure_detection(is_sick, scores),
             probability=fit_probability(is_sick, scores, target.prevalence),
             reliability=tuple(reliability(is_sick, scores)),
             healthy=tuple(np.sort(scores[~is_sick]).tolist()),
@@ -114,6 +117,7 @@ def calibrate(
             seed=seed,
             **code_record(),
         )
+        _refuse_undetecting(calibration, force=force)
         save_figure(reliability_figure(calibration), folder / RELIABILITY)
         write_calibration(calibration, folder)
         # The record is moved last, when all files that it holds for are there.
@@ -161,16 +165,38 @@ def _refuse_other_white(graph: Path, labeled: LabeledImages) -> None:
 
 def _refuse_too_few(labeled: LabeledImages, target: CalibrationTarget) -> None:
     """Refuse, before anything is computed, images that are too few."""
-    n_sick = int(labeled.images.is_sick.sum())
-    n_normal = len(labeled.images) - n_sick
+    images = labeled.images
+    n_sick, unit = _count_sick(images)
+    n_normal = int((~images.is_sick).sum())
     needed = sick_needed(target.sensitivity, target.confidence)
     if n_sick < needed or not n_normal:
         raise ScreeningError(
-            f"{n_normal} normal and {n_sick} sick images to calibrate with",
+            f"{n_normal} normal images and {n_sick} sick {unit} to calibrate with",
             f"normal ones, and at least {needed} sick ones to show {target}, if none of them is missed",
             "add labeled images (--parts val,test takes the test part too), or ask for less: --sensitivity, "
             "--confidence",
         )
+
+
+def _count_sick(images: pd.DataFrame) -> tuple[int, str]:
+    """Return the number of sick patients; of sick images where patients are not known."""
+    sick = images[images.is_sick]
+    return (int(sick.patient.nunique()), "patients") if "patient" in images else (len(sick), "images")
+
+
+def _refuse_undetecting(calibration: Calibration, *, force: bool) -> None:
+    """Refuse a model that is of no use for screening, or warn if it is forced."""
+    if not calibration.weaknesses:
+        return
+    error = ScreeningError(
+        "a model that does not detect: " + "; ".join(calibration.weaknesses),
+        "a model that tells the sick from the normal images that it is calibrated with",
+        "check the labels, train a better model (LungAtlas is the recommended one), or ask for less sensitivity; "
+        "--force calibrates this one for trials",
+    )
+    if not force:
+        raise error
+    logger.warning("Forced: %s", error)
 
 
 def _fit_pipeline(
@@ -243,25 +269,27 @@ def _thresholds(scored: pd.DataFrame, target: CalibrationTarget) -> dict[str, Ca
         [group_name(target.grouping, hospital, sex, None if pd.isna(age) else age) for hospital, sex, age in people]
     )
     is_sick, scores = scored.is_sick.to_numpy(bool), scored.score.to_numpy(float)
+    patients = scored.patient.to_numpy() if "patient" in scored else None
     needed = sick_needed(target.sensitivity, target.confidence)
-    n_sick = {str(group): int(is_sick[groups == group].sum()) for group in np.unique(groups)}
+    n_sick = {str(group): _count_sick(scored[groups == group])[0] for group in np.unique(groups)}
     too_small = {group: count for group, count in n_sick.items() if count < needed}
     n_normal = int((~is_sick).sum())
     if too_small or not n_sick or not n_normal:
         few = (too_small or n_sick).items()
         named = ", ".join(f"{count} of {group}" if group else str(count) for group, count in few) or "none"
         raise ScreeningError(
-            f"{n_normal} normal images that the input check accepted, and sick ones: {named}",
+            f"{n_normal} normal images that the input check accepted, and sick {_count_sick(scored)[1]}: {named}",
             f"normal ones, and at least {needed} sick ones{'' if target.grouping == 'none' else ' in each group'}, "
             f"none of them missed, to show {target}",
             "add labeled images, ask for less (--sensitivity, --confidence), or take one threshold for all: --by none",
         )
-    return {
-        group: calibrate_threshold(
-            is_sick[groups == group], scores[groups == group], target.sensitivity, target.confidence, group
-        )
-        for group in n_sick
-    }
+
+    def calibrated(group: str) -> CalibratedThreshold:
+        rows = groups == group
+        own = None if patients is None else patients[rows]
+        return calibrate_threshold(is_sick[rows], scores[rows], target.sensitivity, target.confidence, group, own)
+
+    return {group: calibrated(group) for group in n_sick}
 
 
 def _counts(table: pd.DataFrame) -> ImageCounts:

@@ -83,7 +83,7 @@ class LabeledImages(NamedTuple):
     """Images of a calibration."""
 
     images: pd.DataFrame
-    """Held-out images: `path`, `is_sick`, and as far as known `hospital`, `sex`, `age`."""
+    """Held-out images: `path`, `is_sick`, `hospital`, `sex`, `age` as far as known, `patient` where all are known."""
     references: list[Path]
     """Healthy images that the input check is fitted to."""
     masks: list[tuple[str, ...]]
@@ -120,6 +120,7 @@ def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) ->
             "hospital": samples.get("source", ""),
             "sex": samples["sex"].fillna("") if "sex" in samples else "",
             "age": samples["age"].astype(float) if "age" in samples else float("nan"),
+            **({"patient": samples["patient"].astype(str)} if "patient" in samples else {}),
         }
     )
     masks = list(training.roi_mask_paths) if "roi_mask_paths" in training else [()] * len(training)
@@ -133,8 +134,8 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
 
     Args:
         table: CSV file with the columns `image` (path relative to the table), `label` (normal or sick), and where known
-            `hospital`, `sex` (a word that begins with M or F) and `age` (years). None of the images may have been used
-            for training the model.
+            `patient`, `hospital`, `sex` (a word that begins with M or F) and `age` (years). None of the images may have
+            been used for training the model.
         sixteen_bit_white: White of 16-bit images, as the model learned them.
 
     Returns:
@@ -150,7 +151,13 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
     missing = [path for path in paths if not path.is_file()]
     unknown = [path for path, label in zip(paths, labels, strict=True) if label is None]
     twice = [path for path, repeated in zip(paths, rows.image.duplicated(), strict=True) if repeated]
-    offenders = {"no such file": missing, "label neither normal nor sick": unknown, "named twice": twice}
+    anonymous = [path for path, patient in zip(paths, rows.get("patient", []), strict=False) if not patient.strip()]
+    offenders = {
+        "no such file": missing,
+        "label neither normal nor sick": unknown,
+        "named twice": twice,
+        "no patient, in a table with patients": anonymous,
+    }
     if any(offenders.values()) or not paths:
         raise DatasetError(
             f"{table}: {sum(map(len, offenders.values()))} of {len(paths)} rows that cannot be used",
@@ -166,6 +173,7 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
             "hospital": rows.get("hospital", ""),
             "sex": rows["sex"].str.strip().str.upper().str[:1] if "sex" in rows else "",
             "age": pd.to_numeric(rows["age"], errors="coerce") if "age" in rows else float("nan"),
+            **({"patient": rows["patient"].str.strip()} if "patient" in rows else {}),
         }
     )
     healthy = list(images.path[~images.is_sick])

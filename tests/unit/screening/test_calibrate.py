@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,13 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError, SettingError
 from anomalib_cxr.screening import calibrate as module
-from anomalib_cxr.screening.calibrate import calibrate, reliability_figure
+from anomalib_cxr.screening.calibrate import reliability_figure
 from anomalib_cxr.screening.calibration.record import read_calibration
 from anomalib_cxr.screening.calibration.threshold import calibrate_threshold
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE
@@ -29,7 +32,14 @@ from .conftest import TARGET
 
 pytestmark = pytest.mark.slow
 
+calibrate = partial(module.calibrate, force=True)
+"""The model of these tests had one epoch, and hardly detects."""
 FILES = ["input_check.npz", "lungs.bin", "lungs.xml", "model.bin", "model.xml", "reliability.png", "screening.json"]
+
+
+def hash_of_name(path):
+    """Return a number in [0, 1) that has nothing to do with the label."""
+    return int(hashlib.sha256(path.stem[:-2].encode()).hexdigest()[:8], 16) / 2**32
 
 
 def content(folder):
@@ -86,7 +96,7 @@ class TestFound:
     def test_description(self, calibration):
         found = calibration.thresholds[""]
         text = calibration.description
-        assert f"threshold {found.threshold:g}. At most 30 % of sick people are expected below the threshold" in text
+        assert f"threshold {found.threshold:g}. At most 30 % of sick images are expected below the threshold" in text
         assert f"{found.n_sick_below} of {found.n_sick} sick images" in text
         assert "at 80 % confidence" in text
         assert text.endswith(BELOW_THRESHOLD_NOTICE)
@@ -127,7 +137,7 @@ class TestSegmenter:
         steps = []
         monkeypatch.setattr(module, "fit_segmenter", lambda *_, **settings: steps.append(settings["steps"]))
         with pytest.raises(
-            ScreeningError, match=r"0 normal images .*, and sick ones: none"
+            ScreeningError, match=r"0 normal images .*, and sick images: none"
         ):  # it finds no lungs, untrained
             calibrate(fresh, labeled, TARGET)
         assert steps == [300]
@@ -152,7 +162,7 @@ class TestRefused:
     def test_too_few_sick_ones(self, model, labeled, segmenter_path):
         target = replace(TARGET, sensitivity=0.99, confidence=0.95)
         self.refuse(
-            model, labeled, target, segmenter_path, r"18 normal and 20 sick images .*\n.*at least 299 sick ones"
+            model, labeled, target, segmenter_path, r"18 normal images and 20 sick images .*\n.*at least 299 sick ones"
         )
 
     def test_images_read_otherwise_than_in_the_training(self, model, labeled, segmenter_path):
@@ -161,7 +171,7 @@ class TestRefused:
 
     def test_no_normal_ones(self, model, labeled, segmenter_path):
         only_sick = labeled._replace(images=labeled.images[labeled.images.is_sick].reset_index(drop=True))
-        self.refuse(model, only_sick, TARGET, segmenter_path, r"0 normal and 20 sick images")
+        self.refuse(model, only_sick, TARGET, segmenter_path, r"0 normal images and 20 sick images")
 
     def test_groups_that_are_too_small(self, model, quick, labeled, segmenter_path):
         """All are named."""
@@ -172,7 +182,7 @@ class TestRefused:
         assert set(sick.index) == {"a", "b", "c"}
         found = self.refuse(
             model, labeled._replace(images=images), replace(target, sensitivity=0.8), segmenter_path,
-            r"normal images that the input check accepted, and sick ones: ",
+            r"normal images that the input check accepted, and sick images: ",
         )  # fmt: skip
         for group in "abc":
             assert f" of {group}" in found.found
@@ -210,6 +220,77 @@ class TestRefused:
     def test_target_that_no_data_can_show(self, wrong):
         with pytest.raises(SettingError, match=rf"{next(iter(wrong))} = .*\n.*between 0 and 1"):
             replace(TARGET, **wrong)
+
+
+class TestDetection:
+    """Scores by the name of the file stand in for a model; all else is as it is."""
+
+    def calibrate(self, folder, labeled, segmenter, monkeypatch, score_of, **settings):
+        def score(pipeline, images):
+            scores = [score_of(path, is_sick) for path, is_sick in zip(images.path, images.is_sick, strict=True)]
+            return images.assign(score=scores, why="", least_side=64, kind="picture")
+
+        monkeypatch.setattr(module, "_score", score)
+        return module.calibrate(folder, labeled, TARGET, segmenter=segmenter, **settings)
+
+    @pytest.mark.parametrize(
+        ("score_of", "reasons"),
+        [
+            (lambda path, is_sick: 0.9 - 0.5 * is_sick + hash_of_name(path) / 10, "AUROC 0.000.*does not rise.*"),
+            (lambda path, _: hash_of_name(path), "AUROC 0.*not shown to be better than chance"),
+            (
+                lambda path, is_sick: 0.0 if is_sick and int(path.stem[8:12]) % 4 == 0 else 0.1 + 0.8 * is_sick,
+                "none of 18 normal",
+            ),
+        ],
+        ids=["upside down", "chance", "nobody freed"],
+    )
+    def test_a_model_that_is_of_no_use(self, fresh, quick, labeled, segmenter_path, monkeypatch, score_of, reasons):
+        before = content(fresh)
+        with pytest.raises(ScreeningError, match=rf"does not detect: .*{reasons}.*\n.*\n.*--force"):
+            self.calibrate(fresh, labeled, segmenter_path, monkeypatch, score_of)
+        assert content(fresh) == before
+
+    def test_forced_it_says_so_and_contradicts_itself_nowhere(
+        self, fresh, quick, labeled, segmenter_path, monkeypatch, caplog
+    ):
+        def score_of(path, is_sick):
+            return 0.9 - 0.5 * is_sick + hash_of_name(path) / 10
+
+        found = self.calibrate(fresh, labeled, segmenter_path, monkeypatch, score_of, force=True)
+        assert "does not detect" in caplog.text
+        assert found.description.startswith("Not fit to screen, calibrated by --force: AUROC 0.000")
+        assert len(set(found.probability(np.linspace(0, 1, 5)))) == 1  # constant: it never falls as the score rises
+        assert found.probability(np.array([0.5])) == pytest.approx(TARGET.prevalence)
+
+    def test_one_that_detects(self, fresh, quick, labeled, segmenter_path, monkeypatch):
+        found = self.calibrate(
+            fresh, labeled, segmenter_path, monkeypatch, lambda path, is_sick: 0.5 * is_sick + hash_of_name(path) / 2
+        )
+        assert found.weaknesses == ()
+        assert found.detection.auroc == roc_auc_score(labeled.images.is_sick, [
+            0.5 * is_sick + hash_of_name(path) / 2
+            for path, is_sick in zip(labeled.images.path, labeled.images.is_sick, strict=True)
+        ])  # fmt: skip
+        assert "Not fit" not in found.description
+
+
+class TestPatients:
+    def test_a_patient_counts_once_by_the_lowest_score(self, fresh, quick, labeled, segmenter_path):
+        """20 sick images of 10 patients: 10 independent ones, which show less."""
+        images = labeled.images.assign(patient=[f"P{number // 2}" for number in range(len(labeled.images))])
+        sick = images[images.is_sick]
+        assert len(sick) == 2 * sick.patient.nunique() or sick.patient.nunique() == 11
+        found = calibrate(fresh, labeled._replace(images=images), TARGET, segmenter=segmenter_path)
+        (rule,) = found.thresholds.values()
+        assert rule.unit == "patients"
+        assert rule.n_sick <= sick.patient.nunique()
+        assert "At most 30 % of sick patients are expected below the threshold" in found.description
+
+    def test_too_few_patients(self, fresh, quick, labeled, segmenter_path):
+        images = labeled.images.assign(patient="one")
+        with pytest.raises(ScreeningError, match=r"18 normal images and 1 sick patients"):
+            calibrate(fresh, labeled._replace(images=images), TARGET, segmenter=segmenter_path)
 
 
 class TestInterrupted:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from anomalib_cxr import ChestPhantom
+from anomalib_cxr.data.datamodules.base import RoiDataModule
 from anomalib_cxr.errors import DatasetError, ScreeningError
 from anomalib_cxr.screening.calibration_data import (
     data_settings,
@@ -63,6 +64,16 @@ class TestDataModule:
         found = [labeled_by_datamodule(settings, parts).images.path for parts in (["val"], ["val", "test"])]
         assert sorted(found[0]) == sorted(found[1])
 
+    def test_patients_where_the_module_knows_them(self, data, labeled, monkeypatch):
+        def with_patients(datamodule):
+            samples = RoiDataModule.make_samples(datamodule)
+            return samples.assign(patient=range(len(samples)))
+
+        assert "patient" not in labeled.images
+        monkeypatch.setattr(ChestPhantom, "make_samples", with_patients)
+        found = labeled_by_datamodule(data, ("val", "test")).images
+        assert found.patient.nunique() == len(found)
+
     def test_a_data_module_of_anomalib(self, tmp_path, images):
         """It knows neither lungs nor people."""
         for number, path in enumerate((*images[:12], *images[60:66])):
@@ -97,6 +108,18 @@ class TestTable:
         assert found.hospital.tolist() == ["a", "b", ""]
         assert found.sex.tolist() == ["M", "F", ""]
         assert found.age.isna().tolist() == [False, True, True]
+
+    def test_patients(self, table, images):
+        rows = [f"{images[0].name},normal,A", f"{images[60].name},sick, A "]
+        assert labeled_by_table(table(rows, "image,label,patient")).images.patient.tolist() == ["A", "A"]
+        assert "patient" not in labeled_by_table(table([f"{images[0].name},normal"])).images
+
+    def test_a_patient_missing(self, table, images, tmp_path):
+        rows = [f"{images[0].name},normal,A", f"{images[60].name},sick, ", f"{images[61].name},sick"]
+        with pytest.raises(DatasetError) as error:
+            labeled_by_table(table(rows, "image,label,patient"))
+        without = [tmp_path / image.name for image in images[60:62]]
+        assert error.value.offenders == {"no patient, in a table with patients": without}
 
     def test_absolute_paths(self, table, images):
         assert list(labeled_by_table(table([f"{images[5]},normal"])).images.path) == [Path(images[5])]

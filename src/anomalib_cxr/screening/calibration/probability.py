@@ -10,33 +10,34 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field, model_validator
 from scipy.special import expit, logit
 
 from anomalib_cxr.evaluation.metrics.intervals import wilson_interval
 
+from .fields import InnerShare, Positive, RecordPart, Share
+
 BINS = 10
 """Largest number of bins of a reliability curve."""
 _FOLDS = 5
+_ROUNDING = 1e-9
 _LEAST_IN_BIN = 10
 
 
-class ProbabilityCurve(BaseModel):
+class ProbabilityCurve(RecordPart):
     """Probability of disease as a logistic function of the score, at the stated prevalence.
 
     Attributes:
-        slope: Slope of the log odds.
+        slope: Slope of the log odds, at least 0: no higher score means a lower probability.
         intercept: Intercept of the log odds, at the share of sick images in the calibration.
         share: Share of sick images in the calibration, in (0, 1).
         prevalence: Share of sick people among those who are screened, in (0, 1).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    slope: float
+    slope: float = Field(ge=0)
     intercept: float
-    share: float
-    prevalence: float
+    share: InnerShare
+    prevalence: InnerShare
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Return the probability of disease, its odds moved to the prevalence [2].
@@ -51,7 +52,7 @@ class ProbabilityCurve(BaseModel):
         return np.asarray(expit(self.intercept + self.slope * scores + prior_shift))
 
 
-class ReliabilityBin(BaseModel):
+class ReliabilityBin(RecordPart):
     """Images of similar predicted probability, and the observed share of sick ones among them.
 
     Attributes:
@@ -62,13 +63,17 @@ class ReliabilityBin(BaseModel):
         n: Number of images.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    predicted: Share
+    observed: Share
+    low: Share
+    high: Share
+    n: Positive
 
-    predicted: float
-    observed: float
-    low: float
-    high: float
-    n: int
+    @model_validator(mode="after")
+    def _check_interval(self) -> ReliabilityBin:
+        if not self.low - _ROUNDING <= self.observed <= self.high + _ROUNDING:
+            raise ValueError(f"a share of {self.observed} outside of its interval, {self.low} to {self.high}")
+        return self
 
 
 def p_values(scores: np.ndarray, healthy: np.ndarray) -> np.ndarray:
@@ -100,7 +105,7 @@ def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) 
         prevalence: Share of sick people among those who are screened, in (0, 1).
 
     Returns:
-        The fitted curve.
+        The fitted curve. Where the probability would fall with the score, the best curve that does not is constant.
 
     Example:
         >>> scores = np.linspace(0, 1, 100)
@@ -109,12 +114,10 @@ def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) 
         True
     """
     fitted = _regression().fit(scores[:, None], is_sick)
-    return ProbabilityCurve(
-        slope=float(fitted.coef_[0, 0]),
-        intercept=float(fitted.intercept_[0]),
-        share=float(is_sick.mean()),
-        prevalence=prevalence,
-    )
+    slope, intercept, share = float(fitted.coef_[0, 0]), float(fitted.intercept_[0]), float(is_sick.mean())
+    if slope <= 0:
+        slope, intercept = 0.0, float(logit(share))
+    return ProbabilityCurve(slope=slope, intercept=intercept, share=share, prevalence=prevalence)
 
 
 def reliability(is_sick: np.ndarray, scores: np.ndarray) -> list[ReliabilityBin]:
@@ -138,7 +141,9 @@ def reliability(is_sick: np.ndarray, scores: np.ndarray) -> list[ReliabilityBin]
 
 
 def _bin(predicted: np.ndarray, is_sick: np.ndarray) -> ReliabilityBin:
-    low, high = wilson_interval(int(is_sick.sum()), len(is_sick))
+    low, high = np.clip(
+        wilson_interval(int(is_sick.sum()), len(is_sick)), 0, 1
+    ).tolist()  # the last digits may leave it
     return ReliabilityBin(
         predicted=float(predicted.mean()), observed=float(is_sick.mean()), low=low, high=high, n=len(is_sick)
     )

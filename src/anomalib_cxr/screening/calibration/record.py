@@ -4,67 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 
 from anomalib_cxr.deploy.runtime import graph_of, hash_of, hash_of_model, read_threshold
-from anomalib_cxr.errors import ScreeningError, SettingError
+from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH
 from anomalib_cxr.utils.files import atomic_path
 
+from .detection import Detection
+from .fields import Count, Digest, Positive, RecordPart
+from .groups import Grouping, group_name, may_be_group
 from .probability import ProbabilityCurve, ReliabilityBin
 from .threshold import CalibratedThreshold
 
 RECORD, INPUT_CHECK = "screening.json", "input_check.npz"
 CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 """Files that a calibration writes beside those of the model and the record."""
-EVERYONE = ""
-"""Name of the group where one threshold holds for all."""
-AGE_LIMITS = (18, 40, 60)
-"""First years of the age groups after the youngest."""
-
-Grouping = Literal["none", "hospital", "sex", "age"]
+_ROUNDING = 1e-9
+_DIGEST = "digest"  # the identity, beside the fields that it is the hash of
+_Age = Annotated[float, Field(ge=0, le=150)]
 
 
-@dataclass(frozen=True)
-class CalibrationTarget:
-    """Guarantee and prevalence to calibrate for.
-
-    Args:
-        sensitivity: Sensitivity to guarantee, in (0, 1).
-        confidence: Confidence level of the guarantee, in (0, 1).
-        prevalence: Share of sick people among those who are screened, in (0, 1).
-        grouping: One threshold for all, or one for each hospital, sex or age group.
-
-    Raises:
-        SettingError: If a number is not between 0 and 1.
-    """
-
-    sensitivity: float = 0.99
-    confidence: float = 0.95
-    prevalence: float = 0.05
-    grouping: Grouping = "none"
-
-    def __post_init__(self) -> None:
-        shares = {"sensitivity": self.sensitivity, "confidence": self.confidence, "prevalence": self.prevalence}
-        wrong = {name: share for name, share in shares.items() if not 0 < share < 1}
-        if wrong:
-            raise SettingError(
-                ", ".join(f"{name} = {share}" for name, share in wrong.items()),
-                "numbers between 0 and 1",
-                "no finite number of images shows a sensitivity or a confidence of 1: choose a number below 1",
-            )
-
-    def __str__(self) -> str:
-        return f"a sensitivity of {self.sensitivity:g} with a confidence of {self.confidence:g}"
-
-
-class ImageCounts(BaseModel):
+class ImageCounts(RecordPart):
     """Numbers of calibration images; refused ones are not among the normal and the sick ones.
 
     Attributes:
@@ -74,15 +40,13 @@ class ImageCounts(BaseModel):
         refused_sick: Sick images that it refused. They would be read, so they are no misses.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    normal: int
-    sick: int
-    refused_normal: int
-    refused_sick: int
+    normal: Positive
+    sick: Positive
+    refused_normal: Count
+    refused_sick: Count
 
 
-class ValidatedRange(BaseModel):
+class ValidatedRange(RecordPart):
     """Range of the calibration images; X-rays outside it are refused.
 
     Attributes:
@@ -91,14 +55,18 @@ class ValidatedRange(BaseModel):
         least_side: Shorter side of the smallest image in pixels, at most 256.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    sources: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    ages: tuple[_Age, _Age] | None
+    least_side: Positive
 
-    sources: tuple[str, ...]
-    ages: tuple[float, float] | None
-    least_side: int
+    @model_validator(mode="after")
+    def _check_order(self) -> ValidatedRange:
+        if self.ages is not None and self.ages[0] > self.ages[1]:
+            raise ValueError(f"ages from {self.ages[0]} to {self.ages[1]} years")
+        return self
 
 
-class Calibration(BaseModel):
+class Calibration(RecordPart):
     """Record of a calibration: all that screening needs beside the model.
 
     Attributes:
@@ -106,6 +74,7 @@ class Calibration(BaseModel):
         files: SHA-256 of each of the `CALIBRATED_FILES`.
         grouping: Attribute that the groups of the thresholds go by.
         thresholds: Threshold with its guarantee by group; of `EVERYONE` where there is one for all.
+        detection: AUROC of the calibration images.
         probability: Probability of disease by score.
         reliability: Reliability curve of the probability.
         healthy: Scores of the healthy calibration images, sorted.
@@ -120,25 +89,64 @@ class Calibration(BaseModel):
         git: Revision of the checkout and whether it was changed; None outside one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     notice: str = NOTICE
-    model: str
-    files: dict[str, str]
+    model: Digest
+    files: dict[str, Digest]
     grouping: Grouping
     thresholds: dict[str, CalibratedThreshold] = Field(min_length=1)
+    detection: Detection
     probability: ProbabilityCurve
     reliability: tuple[ReliabilityBin, ...]
-    healthy: tuple[float, ...]
+    healthy: tuple[float, ...] = Field(min_length=1)
     counts: ImageCounts
     validated: ValidatedRange
     data: Any
     sixteen_bit_white: int | None = Field(default=None, ge=255, le=65535)
-    seed: int
+    seed: Count
     date: str
     versions: dict[str, str]
     git: dict[str, Any] | None
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Calibration:
+        """Refuse parts of which each is possible, and not all of them together."""
+        counts, groups = self.counts, list(self.thresholds.values())
+        n_images = counts.normal + counts.sick
+        n_sick, n_sick_groups = counts.sick, sum(group.n_sick for group in groups)
+        rules = {
+            f"files other than {', '.join(CALIBRATED_FILES)}": set(self.files) == set(CALIBRATED_FILES),
+            f"groups that grouping {self.grouping!r} does not have": all(
+                may_be_group(self.grouping, group) for group in self.thresholds
+            ),
+            "groups with different guarantees": len({(g.sensitivity, g.confidence, g.unit) for g in groups}) == 1,
+            "other normal images in the groups than in counts": sum(g.n_normal for g in groups) == counts.normal,
+            "other sick images in the groups than in counts": (
+                n_sick_groups == n_sick if groups[0].unit == "images" else n_sick_groups <= n_sick
+            ),
+            "other healthy scores than normal images": len(self.healthy) == counts.normal,
+            "healthy scores that are not sorted": list(self.healthy) == sorted(self.healthy),
+            "other images in reliability than in counts": sum(part.n for part in self.reliability) in {0, n_images},
+            "another share of sick images than in counts": abs(self.probability.share - n_sick / n_images) < _ROUNDING,
+        }
+        broken = [name for name, holds in rules.items() if not holds]
+        if broken:
+            raise ValueError("; ".join(broken))
+        return self
+
+    @property
+    def weaknesses(self) -> tuple[str, ...]:
+        """Reasons why this model is not to screen: it does not tell sick from normal calibration images, or frees none.
+
+        A calibration with one is written only if that was forced.
+        """
+        freed = sum(group.n_normal_below for group in self.thresholds.values())
+        found = {
+            f"AUROC {self.detection}, not shown to be better than chance": not self.detection.is_shown,
+            "its probability of disease does not rise with the score": self.probability.slope <= 0,
+            f"none of {self.counts.normal} normal images is below the threshold": freed == 0,
+        }
+        return tuple(reason for reason, holds in found.items() if holds)
 
     @property
     def identity(self) -> str:
@@ -195,56 +203,42 @@ class Calibration(BaseModel):
         )
         groups = (
             f"{f'{name}: ' if name else ''}threshold {group.threshold:g}. {group.guarantee} In the calibration, "
-            f"{group.n_sick_below} of {group.n_sick} sick images and {group.n_normal_below} of {group.n_normal} normal "
-            f"images were below it; the lower bound on the sensitivity is {100 * group.lower_bound:.1f} %."
+            f"{group.n_sick_below} of {group.n_sick} sick {group.unit} and {group.n_normal_below} of {group.n_normal} "
+            f"normal images were below it; the lower bound on the sensitivity is {100 * group.lower_bound:.1f} %."
             for name, group in self.thresholds.items()
         )
-        return "\n".join([used, *groups, BELOW_THRESHOLD_NOTICE])
-
-
-def group_name(grouping: Grouping, hospital: str, sex: str, age: float | None) -> str:
-    """Return the name of a person's group.
-
-    Args:
-        grouping: Attribute that the groups go by.
-        hospital: Name of the hospital; empty where unknown.
-        sex: `M`, `F`, or empty.
-        age: Age in years, or None.
-
-    Returns:
-        The group; `unknown` where the attribute is.
-
-    Example:
-        >>> group_name("age", "shenzhen", "F", 40), group_name("age", "", "", None), group_name("none", "a", "M", 1)
-        ('40 to 59 years', 'unknown', '')
-    """
-    if grouping == "none":
-        return EVERYONE
-    if grouping == "age":
-        return "unknown" if age is None else _age_group(age)
-    return (hospital if grouping == "hospital" else sex) or "unknown"
-
-
-def _age_group(age: float) -> str:
-    place = int(np.searchsorted(AGE_LIMITS, age, side="right"))
-    bounds = (0, *AGE_LIMITS, None)
-    low, high = bounds[place], bounds[place + 1]
-    return f"{low} years and over" if high is None else f"{low} to {high - 1} years"
+        forced = [f"Not fit to screen, calibrated by --force: {reason}." for reason in self.weaknesses]
+        return "\n".join([*forced, used, f"AUROC {self.detection}.", *groups, BELOW_THRESHOLD_NOTICE])
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> None:
-    """Write `screening.json`, whole or not at all.
+    """Write `screening.json` with its own digest, whole or not at all.
 
     Args:
         calibration: The record.
         folder: Folder of the model.
     """
+    content = {**calibration.model_dump(mode="json"), _DIGEST: calibration.identity}
     with atomic_path(folder / RECORD) as unfinished:
-        unfinished.write_text(calibration.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _parse(text: str) -> Calibration:
+    """Parse the content of `screening.json`.
+
+    Raises:
+        ValueError: If it is no record, a number is out of its range, or the digest is not that of the rest.
+    """
+    content = json.loads(text)
+    digest = content.pop(_DIGEST, None) if isinstance(content, dict) else None
+    calibration = Calibration.model_validate_json(json.dumps(content))
+    if digest != calibration.identity:
+        raise ValueError(f"its digest is {digest}, that of its content is {calibration.identity}: it was changed")
+    return calibration
 
 
 def read_calibration(folder: Path) -> Calibration:
-    """Read `screening.json`, and check that it belongs to the files beside it.
+    """Read `screening.json`, and check its digest, and that it belongs to the files beside it.
 
     Args:
         folder: Folder of the model, or its `model.xml`.
@@ -262,8 +256,8 @@ def read_calibration(folder: Path) -> Calibration:
     if missing:
         raise ScreeningError(f"no {', '.join(missing)} in {graph.parent}", "a calibrated model", calibrate)
     try:
-        calibration = Calibration.model_validate_json(record.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
+        calibration = _parse(record.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # among them pydantic's and those of text that is no JSON
         raise ScreeningError(f"{record}: {error}", "the record of a calibration", f"{calibrate} anew") from error
     differ = [name for name in CALIBRATED_FILES if hash_of([graph.parent / name]) != calibration.files.get(name)]
     if hash_of_model(graph) != calibration.model or read_threshold(graph) != np.float32(calibration.label_threshold):

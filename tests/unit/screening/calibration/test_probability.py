@@ -67,6 +67,12 @@ class TestProbability:
         assert np.isfinite(found).all()
         assert found[0] < 0.05 < found[1] < 0.95 < found[2]
 
+    def test_never_falls_with_the_score(self):
+        """Of curves that do not fall, the constant one is the most likely for scores that are upside down."""
+        is_sick = np.arange(100) < 30
+        curve = fit_probability(is_sick, np.linspace(0, 1, 100), 0.05)
+        np.testing.assert_allclose(curve(np.array([0.0, 0.4, 1.0])), 0.05)
+
 
 class TestReliability:
     def test_true_probabilities_are_in_the_intervals(self):

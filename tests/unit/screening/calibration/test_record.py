@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 
 import pytest
 
 from anomalib_cxr.deploy.runtime import hash_of, hash_of_model, read_threshold, write_threshold
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.calibration.record import group_name, read_calibration, write_calibration
+from anomalib_cxr.screening.calibration.groups import group_name
+from anomalib_cxr.screening.calibration.record import read_calibration, write_calibration
 
 
 class TestGroups:
@@ -87,15 +89,72 @@ class TestFile:
         assert {"anomalib", "torch"} <= set(found["versions"])
 
     @pytest.mark.parametrize(
-        "damage", [{"format": 2}, {"unknown": 1}, {"thresholds": {}}, {"model": None}, {"healthy": "many"}]
+        ("place", "value", "named"),
+        [
+            ("format", 1, "format"),
+            ("unknown", 1, "unknown"),
+            ("model", None, "model"),
+            ("model", "0" * 63, "model"),
+            ("files", {}, "files other than lungs.xml"),
+            ("grouping", "sex", "groups that grouping 'sex' does not have"),
+            ("thresholds", {}, "thresholds"),
+            ("thresholds//threshold", 1.5, "threshold"),
+            ("thresholds//threshold", math.nan, "threshold"),
+            ("thresholds//threshold", "0.5", "threshold"),
+            ("thresholds//sensitivity", 0.999, "but the counts show"),
+            ("thresholds//lower_bound", 0.999, "but the counts show"),
+            ("thresholds//n_sick_below", 99, "more images below"),
+            ("thresholds//n_normal", 1000, "other normal images in the groups"),
+            ("detection/low", 0.9999, "outside of its interval"),
+            ("probability/prevalence", 0, "prevalence"),
+            ("probability/prevalence", 2, "prevalence"),
+            ("probability/slope", math.nan, "slope"),
+            ("probability/slope", -14.0, "slope"),
+            ("probability/share", 0.9, "another share of sick images"),
+            ("healthy", [], "healthy"),
+            ("healthy", "many", "healthy"),
+            ("healthy", [0.5], "other healthy scores than normal images"),
+            ("counts/sick", -1, "sick"),
+            ("validated/sources", [], "sources"),
+            ("validated/ages", [60.0, 30.0], "ages from 60"),
+            ("validated/least_side", 0, "least_side"),
+        ],
     )
-    def test_something_else(self, model, damage):
-        file = model / "screening.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), **damage}))
-        with pytest.raises(ScreeningError, match=rf"screening.json: (.*\n)+.*{next(iter(damage))}"):
-            read_calibration(model)
+    def test_a_value_out_of_its_range(self, model, place, value, named):
+        """Whoever writes it also renews the digest: the values themselves are refused."""
+        with pytest.raises(ScreeningError, match=rf"screening.json: (.*\n)*.*{named}"):
+            self.read_changed(model, place, value)
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+    @pytest.mark.parametrize(
+        ("place", "value"),
+        [("probability/prevalence", 0.2), ("thresholds//threshold", 0.99), ("seed", 9), ("digest", "")],
+    )
+    def test_a_value_in_its_range_that_was_changed(self, model, place, value):
+        with pytest.raises(ScreeningError, match=r"screening.json: its digest is .*: it was changed"):
+            self.read_changed(model, place, value, renew=False)
+
+    def read_changed(self, model, place, value, *, renew=True):
+        file = model / "screening.json"
+        content = json.loads(file.read_text())
+        *folders, name = place.split("/")
+        part = content
+        for folder in folders:
+            part = part[folder]
+        part[name] = value
+        if renew:
+            del content["digest"]
+            canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+            content["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
+        file.write_text(json.dumps(content))
+        return read_calibration(model)
+
+    def test_rewritten_with_the_same_content(self, model, calibration):
+        """Order and layout of the file decide nothing."""
+        file = model / "screening.json"
+        file.write_text(json.dumps(dict(reversed(json.loads(file.read_text()).items()))))
+        assert read_calibration(model) == calibration
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000])
     def test_no_json(self, model, content):
         (model / "screening.json").write_bytes(content)
         with pytest.raises(ScreeningError, match=r"screening.json: (.*\n)+.*the record of a calibration"):

@@ -118,6 +118,38 @@ class TestThreshold:
         assert found.n_normal_below == (np.linspace(0, 0.5, 11) < found.threshold).sum()
 
 
+class TestPatients:
+    """Images of one patient are not independent."""
+
+    @pytest.mark.parametrize("n_images", [1, 5])
+    def test_guarantee_holds_in_repeated_draws_of_patients(self, n_images):
+        """Scores of a patient: one for all of their images, or one each, in halves; a miss is any image below."""
+        sensitivity, confidence, repeats, n = 0.9, 0.9, 1000, 30
+        rng = np.random.default_rng(n_images)
+        patients = np.repeat(np.arange(n), n_images)
+        failures = 0
+        for _ in range(repeats):
+            sick = np.sqrt(rng.random(n))[patients]
+            is_sick, scores = with_sick(sick)
+            ids = np.array([*patients.astype(str), "x", "y"])
+            found = calibrate_threshold(is_sick, scores, sensitivity, confidence, patients=ids)
+            assert (found.unit, found.n_sick) == ("patients", n)
+            failures += 1 - found.threshold**2 < sensitivity
+        assert failures / repeats <= 1 - confidence + 4 * np.sqrt(confidence * (1 - confidence) / repeats)
+
+    def test_thirty_spellings_of_one_patient_are_one(self):
+        is_sick, scores = with_sick(np.full(30, 0.9))
+        with pytest.raises(ScreeningError, match="1 sick patients"):
+            calibrate_threshold(is_sick, scores, 0.9, 0.9, patients=np.full(32, "one"))
+
+    def test_by_the_lowest_of_their_sick_images(self):
+        is_sick = np.array([True, True, True, True, False])
+        patients = np.array(["a", "a", "b", "b", "a"])
+        found = calibrate_threshold(is_sick, np.array([0.9, 0.5, 0.6, 0.8, 0.1]), 0.5, 0.6, patients=patients)
+        assert (found.threshold, found.n_sick, found.n_normal_below) == (0.5, 2, 1)
+        assert found.guarantee.startswith("At most 50 % of sick patients are expected")
+
+
 class TestRefused:
     @pytest.mark.parametrize(("n", "needed"), [(0, 299), (298, 299)])
     def test_too_few(self, n, needed):
@@ -132,4 +164,4 @@ class TestRefused:
 @pytest.mark.parametrize(("sensitivity", "share"), [(0.9, "10"), (0.95, "5"), (0.99, "1"), (0.995, "0.5")])
 def test_guarantee_as_a_sentence(sensitivity, share):
     found = calibrate_threshold(*with_sick(np.ones(700)), sensitivity, 0.95)
-    assert found.guarantee == f"At most {share} % of sick people are expected below the threshold, at 95 % confidence."
+    assert found.guarantee == f"At most {share} % of sick images are expected below the threshold, at 95 % confidence."

@@ -21,7 +21,7 @@ from scipy.special import expit, logit
 from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.errors import DatasetError, ScreeningError
 from anomalib_cxr.screening.calibration.record import read_calibration
-from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold
+from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, lower_bound
 from anomalib_cxr.screening.case import Decision, Verdict
 from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.pipeline import screener as screener_module
@@ -68,7 +68,7 @@ class TestRows:
             )
             assert (case.threshold, case.guarantee) == (
                 calibration.thresholds[""].threshold,
-                "At most 30 % of sick people are expected below the threshold, at 80 % confidence.",
+                "At most 30 % of sick images are expected below the threshold, at 80 % confidence.",
             )
             assert (case.decision is Decision.BELOW_THRESHOLD) == (case.score < case.threshold)
             assert "of healthy images score as high. Most unusual: " in case.findings
@@ -191,13 +191,13 @@ class TestRefused:
 
 
 def rule(threshold):
-    numbers = {"n_sick": 9, "n_sick_below": 0, "n_normal": 9, "n_normal_below": 0}
-    return CalibratedThreshold(threshold=threshold, sensitivity=0.9, confidence=0.9, lower_bound=0.9, **numbers)
+    numbers = {"n_sick": 9, "n_sick_below": 0, "n_normal": 9, "n_normal_below": 0, "unit": "images"}
+    bound = lower_bound(9, 0, 0.9)
+    return CalibratedThreshold(threshold=threshold, sensitivity=0.7, confidence=0.9, lower_bound=bound, **numbers)
 
 
 def test_the_threshold_of_the_own_group(screener, images):
-    score = next(case.score for case in cases_of(screener, images[:3]) if case.score is not None)
-    groups = {"F": rule(0.0), "M": rule(score + 0.1)}
+    score, groups = 0.5, {"F": rule(0.0), "M": rule(0.6)}
     screener.calibration = screener.calibration.model_copy(update={"grouping": "sex", "thresholds": groups})
     (result,) = next(screener.pipeline(images[:1]))
     for sex, decision in {"F": Decision.TO_READ, "M": Decision.BELOW_THRESHOLD, "": Decision.TO_READ}.items():
