@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
+import numpy as np
 from fastapi import Depends, Query, Request, Response
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -44,12 +45,15 @@ def percent(share: float | None) -> str:
     Example:
         >>> [percent(share) for share in (0.8731, 0.0412, 0.0001, 0.0, 1.0)]
         ['87 %', '4.1 %', '< 0.1 %', '0 %', '100 %']
+        >>> [percent(share) for share in (0.963, 0.9999)]  # certain is only what is
+        ['96.3 %', '> 99.9 %']
     """
     if share is None:
         return MISSING
-    if 0 < share < 0.001:  # noqa: PLR2004
-        return "< 0.1 %"
-    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"  # noqa: PLR2004
+    rare = min(share, 1 - share)
+    if 0 < rare < 0.001:  # noqa: PLR2004
+        return "< 0.1 %" if rare == share else "> 99.9 %"
+    return f"{100 * share:.1f} %" if 0 < rare < 0.09 else f"{100 * share:.0f} %"  # noqa: PLR2004
 
 
 def number(value: float | None) -> str:
@@ -68,20 +72,27 @@ def number(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2g}"
 
 
-def score(value: float | None) -> str:
-    """Format a score or a threshold, which may be close to each other, with four decimals.
+def score(value: float | None, other: float | None = None) -> str:
+    """Format a score or a threshold with four decimals, or as many more as it takes to tell the two apart.
 
     Args:
         value: The score, or None.
+        other: The threshold that it is compared with; for the threshold the score.
 
     Returns:
         The score; a dash for None.
 
     Example:
-        >>> score(0.5)
-        '0.5000'
+        >>> score(0.5), score(0.499998, 0.500004), score(0.500004, 0.499998)
+        ('0.5000', '0.499998', '0.500004')
     """
-    return MISSING if value is None else f"{value:.4f}"
+    if value is None:
+        return MISSING
+    pair = [np.float32(each) for each in (value, value if other is None else other)]  # as they are compared
+    decimals = 4
+    while pair[0] != pair[1] and f"{pair[0]:.{decimals}f}" == f"{pair[1]:.{decimals}f}":
+        decimals += 1
+    return f"{pair[0]:.{decimals}f}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +163,16 @@ FilterParameter = Annotated[WorklistFilter, Depends(_worklist_filter)]
 WorklistParameter = Annotated[Worklist, Depends(_worklist)]
 
 
+def _utc(time: str) -> str:
+    """Shorten a time in ISO 8601, UTC, to minutes.
+
+    Example:
+        >>> _utc("2026-01-31T10:00:59+00:00")
+        '2026-01-31 10:00 UTC'
+    """
+    return f"{time[:16].replace('T', ' ')} UTC"
+
+
 def _file_name(path: str) -> str:
     return PurePath(path).name
 
@@ -164,7 +185,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "score": score, "file_name": _file_name}
+    environment.filters |= {"percent": percent, "number": number, "score": score, "file_name": _file_name, "utc": _utc}
     return environment
 
 

@@ -21,6 +21,8 @@ from anomalib_cxr.utils.files import private_file, private_folder
 DATABASE = "worklist.sqlite"
 COLUMNS = tuple(field.name for field in fields(Case))
 """Columns of the table `cases` beside `id`."""
+SEARCH_TEXT = "search_text"
+"""Column of :func:`anomalib_cxr.screening.worklist.search.search_text`."""
 SORT_KEYS = (
     f"CASE decision WHEN '{Decision.TO_READ.value}' THEN 2 WHEN '{Decision.REFUSED.value}' THEN 0 ELSE 1 END",
     "COALESCE(raw_score, 9e999)",  # a score that is no number is to be read, and read first
@@ -29,13 +31,14 @@ SORT_KEYS = (
 """Expressions by which cases are ordered, each falling: to be read, below the threshold, refused; each by its score."""
 CURRENT = "superseded = ''"
 """Condition of the cases whose content is the one that their path has in the worklist."""
-_FORMAT = 4  # to be raised when older code cannot read the file
+_FORMAT = 5  # to be raised when older code cannot read the file
 _TEXTS = ("str", "Decision")  # types of the fields whose columns hold text
 _RANK = ", ".join(SORT_KEYS)
 _SCHEMA = f"""
 CREATE TABLE cases (
     id INTEGER PRIMARY KEY,
     {", ".join(f"{field.name} {'TEXT NOT NULL' if field.type in _TEXTS else 'NUMERIC'}" for field in fields(Case))},
+    {SEARCH_TEXT} TEXT NOT NULL,
     UNIQUE (path, content)
 );
 CREATE INDEX by_rank ON cases ({_RANK}) WHERE {CURRENT};

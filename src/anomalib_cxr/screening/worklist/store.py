@@ -19,7 +19,8 @@ from anomalib_cxr.screening.case import Case, Decision, VerdictRecord
 from anomalib_cxr.screening.fingerprint import FileFingerprint
 from anomalib_cxr.utils.path_text import path_as_text
 
-from .database import COLUMNS, CURRENT, SORT_KEYS, WorklistDatabase
+from .database import COLUMNS, CURRENT, SEARCH_TEXT, SORT_KEYS, WorklistDatabase
+from .search import search_key, search_text
 from .verdicts import VERDICT_COLUMNS, VerdictStore, verdict_of
 
 UPLOADS = "uploads"
@@ -27,9 +28,10 @@ UPLOADS = "uploads"
 _SELECT = f"SELECT id, {', '.join(COLUMNS)} FROM cases"
 _RANK = ", ".join(SORT_KEYS)
 _FALLING = f"ORDER BY {', '.join(f'{key} DESC' for key in SORT_KEYS)}"
+_WRITTEN = (*COLUMNS, SEARCH_TEXT)
 _UPSERT = f"""
-INSERT INTO cases ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
-ON CONFLICT (path, content) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS)}
+INSERT INTO cases ({", ".join(_WRITTEN)}) VALUES ({", ".join("?" * len(_WRITTEN))})
+ON CONFLICT (path, content) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _WRITTEN)}
 """
 _SUPERSEDE = f"UPDATE cases SET superseded = ? WHERE path = ? AND content <> ? AND {CURRENT}"
 _FINGERPRINT = FileFingerprint._fields
@@ -41,7 +43,7 @@ class CaseQuery:
 
     Args:
         decision: Only cases with this decision; None for all.
-        search: Only cases with this text in their path or UIDs; empty for all.
+        search: Only cases with this text in their path or UIDs, in any letter case and normal form; empty for all.
     """
 
     decision: Decision | None = None
@@ -54,9 +56,8 @@ class CaseQuery:
             parts.append("decision = ?")
             values.append(self.decision.value)
         if self.search:
-            escaped = self.search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-            parts.append("(path LIKE ? ESCAPE '\\' OR study_uid LIKE ? ESCAPE '\\' OR sop_uid LIKE ? ESCAPE '\\')")
-            values += [f"%{escaped}%"] * 3
+            parts.append(f"INSTR({SEARCH_TEXT}, ?)")
+            values.append(search_key(self.search))
         return " AND ".join(parts), values
 
 
@@ -124,7 +125,8 @@ class Worklist(VerdictStore):
                 known = case.calibration if known is None else known
                 if case.calibration != known:
                     raise self._other_calibration(known, case.calibration)
-                connection.execute(_UPSERT, [getattr(value, "value", value) for value in astuple(case)])
+                row = [getattr(value, "value", value) for value in astuple(case)]
+                connection.execute(_UPSERT, [*row, search_text(case)])
                 connection.execute(_SUPERSEDE, [time, case.path, case.content])
 
     def recorded(self) -> dict[str, RecordedFile]:

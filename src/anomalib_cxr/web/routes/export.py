@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -18,20 +18,28 @@ from anomalib_cxr.web.rendering import WorklistParameter, percent, render_page
 
 COLUMNS = (
     *("case", "path", "study_uid", "sop_uid", "decision", "probability", "score", "threshold", "p_value"),
-    *("verdict", "note", "reader", "given", "model"),
+    *("verdict", "note", "reader", "given", "model", "content", "superseded"),
 )
+_CHUNK = 2**16  # bytes
 router = APIRouter()
 
 
 @router.get("/verdicts.csv")
 def send_verdicts(worklist: WorklistParameter) -> Response:
-    """Return all verdicts as CSV, one a row.
+    """Return all verdicts as CSV, one a row, as they are at one moment.
 
     Args:
         worklist: The worklist.
     """
-    headers = {"Content-Disposition": 'attachment; filename="verdicts.csv"'}
-    return StreamingResponse(_lines(worklist), media_type="text/csv; charset=utf-8", headers=headers)
+    # Written before it is sent: a slow browser holds no connection to the database, and a failure is told as such.
+    file = TemporaryFile("w+", dir=worklist.folder, newline="", encoding="utf-8")  # noqa: SIM115  # `_chunks` closes it
+    try:
+        _write(worklist, file)
+    except BaseException:
+        file.close()
+        raise
+    headers = {"Content-Disposition": 'attachment; filename="verdicts.csv"', "Content-Length": str(file.tell())}
+    return StreamingResponse(_chunks(file), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/agreement")
@@ -75,10 +83,18 @@ def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> str:
     )
 
 
-def _lines(worklist: Worklist) -> Iterator[str]:
-    yield _line(COLUMNS)
+def _write(worklist: Worklist, file: IO[str]) -> None:
+    table = csv.writer(file)
+    table.writerow(COLUMNS)
     for record, case in worklist.verdicts_with_cases():
-        yield _line(map(escape_csv_formula, _cells(record, case)))
+        table.writerow(map(escape_csv_formula, _cells(record, case)))
+
+
+def _chunks(file: IO[str]) -> Iterator[str]:
+    with file:
+        file.seek(0)
+        while chunk := file.read(_CHUNK):
+            yield chunk
 
 
 def _cells(record: VerdictRecord, case: Case) -> list[Any]:
@@ -86,10 +102,5 @@ def _cells(record: VerdictRecord, case: Case) -> list[Any]:
         *(record.case_id, case.path, case.study_uid, case.sop_uid, case.decision_text),
         *(case.probability, case.score, case.threshold, case.p_value),
         *(record.verdict.value, record.note, record.reader, record.given_at, case.model),
+        *(case.content, case.superseded),
     ]
-
-
-def _line(cells: Iterable[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerow(cells)
-    return text.getvalue()

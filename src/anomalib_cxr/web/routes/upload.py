@@ -17,7 +17,7 @@ from starlette.datastructures import UploadFile
 
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
-from anomalib_cxr.utils.files import atomic_path
+from anomalib_cxr.utils.files import atomic_path, private_folder
 from anomalib_cxr.web.forms import UPLOAD, Form
 from anomalib_cxr.web.screening_process import ScreeningProcess
 
@@ -94,15 +94,15 @@ def remove_unfinished(worklist: Worklist) -> None:
 def _screen_one(worklist: Worklist, screen: Callable[[Path], None], upload: UploadFile) -> int:
     """Store and screen an upload; return the number of its case. The file is removed where it becomes none."""
     folder = worklist.folder.resolve() / UPLOADS
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     name = secrets.token_hex(16)
     suffix = PurePosixPath(upload.filename or "").suffix.lower()
     path = folder / f"{name}{suffix if suffix in SUFFIXES else ''}"
     lock = folder / f".{name}.lock"  # until there is a case: by it a later server knows what a killed one left
     number = None
     try:
-        with FileLock(lock):
-            with upload.file as source, atomic_path(path) as unfinished, unfinished.open("wb") as target:
+        with FileLock(lock, mode=0o600):
+            with upload.file as source, atomic_path(path, private=True) as unfinished, unfinished.open("wb") as target:
                 shutil.copyfileobj(source, target, 1024**2)
             screen(path)
             number = worklist.number_of(path)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.background import BackgroundTask
+from starlette.datastructures import UploadFile
 
 from anomalib_cxr.errors import ChangedCaseError, CxrError
 from anomalib_cxr.screening.case import Case, Verdict
@@ -29,7 +31,10 @@ MAX_NOTE, MAX_NAME = 2000, 100
 READER = "reader"
 """Name of the cookie that remembers the reader's name until the browser is closed."""
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
+MAX_WRITERS = 4
+"""Number of verdicts that wait at a time for a locked worklist; the threads of other pages are not theirs."""
 router = APIRouter()
+_writers = CapacityLimiter(MAX_WRITERS)
 
 
 def _case(number: Number, worklist: WorklistParameter) -> Case:
@@ -81,6 +86,8 @@ def show_case(
         "saved": last_verdict(worklist, saved),
         "with_picture": picture or not case.why,
         "history": worklist.verdicts(number)[::-1],
+        "earlier": [(other, earlier, worklist.verdicts(other)[::-1]) for other, earlier in worklist.earlier(number)],
+        "current": worklist.number_of(case.file) if case.superseded else None,
         "verdicts": list(Verdict),
         "reader": unquote(request.cookies.get(READER, "")),
         "max_note": MAX_NOTE,
@@ -116,22 +123,50 @@ async def send_image(
         return PlainTextResponse(str(error), status_code=404)
 
 
-@router.post("/case/{number}/verdict", dependencies=[Depends(_case)])
-def save_verdict(number: Number, worklist: WorklistParameter, worklist_filter: FilterParameter, form: Form) -> Response:
+@router.post("/case/{number}/verdict")
+async def save_verdict(
+    request: Request,
+    number: Number,
+    case: CaseParameter,
+    worklist: WorklistParameter,
+    worklist_filter: FilterParameter,
+    form: Form,
+) -> Response:
     """Save a verdict.
 
     Args:
+        request: The request.
         number: Number of the case.
+        case: The case.
         worklist: The worklist.
         worklist_filter: Selection of cases that the case is one of.
         form: Fields `verdict`, `reader`, `note`, and `content` of the case that the page showed.
 
     Returns:
-        Redirect to the next case, or to the table after the last one.
+        Redirect to the next case, or to the table after the last one; a page of status 409 if the case has another
+        X-ray by now.
 
     Raises:
-        HTTPException: If a field is missing or too long, or the case has another X-ray by now.
+        HTTPException: If a field is missing or too long.
     """
+    verdict, reader, note = _checked_fields(form)
+    write = partial(worklist.give_verdict, number, verdict, reader, note, content=text_field(form, "content"))
+    try:
+        await to_thread.run_sync(write, limiter=_writers)
+    except ChangedCaseError:
+        current = await to_thread.run_sync(worklist.number_of, case.file) or number
+        address = worklist_filter.address(f"/case/{current}")
+        values = {"number": number, "current": current, "address": address, "verdict": verdict.value, "note": note}
+        return render_page(request, "changed", values, 409)
+    _, following = await to_thread.run_sync(worklist.neighbors, number, worklist_filter.query)
+    path = "/" if following is None else f"/case/{following}"
+    answer = RedirectResponse(worklist_filter.address(path, saved=number), status_code=303)
+    answer.set_cookie(READER, quote(reader), httponly=True, samesite="strict")
+    return answer
+
+
+def _checked_fields(form: dict[str, str | UploadFile]) -> tuple[Verdict, str, str]:
+    """Return verdict, reader and note."""
     verdict, reader = text_field(form, "verdict"), text_field(form, "reader")
     note = text_field(form, "note", lines=True)
     if verdict not in {known.value for known in Verdict}:
@@ -142,14 +177,4 @@ def save_verdict(number: Number, worklist: WorklistParameter, worklist_filter: F
             f"A verdict needs the reader's name (at most {MAX_NAME} characters) and may have a note (at most "
             f"{MAX_NOTE}). Nothing was saved. Go back and correct the form.",
         )
-    _, following = worklist.neighbors(number, worklist_filter.query)
-    try:
-        worklist.give_verdict(number, Verdict(verdict), reader, note, content=str(form.get("content", "")))
-    except ChangedCaseError as error:
-        raise HTTPException(
-            409, "The X-ray was replaced since the page was opened. Nothing was saved. Open the case again."
-        ) from error
-    path = "/" if following is None else f"/case/{following}"
-    answer = RedirectResponse(worklist_filter.address(path, saved=number), status_code=303)
-    answer.set_cookie(READER, quote(reader), httponly=True, samesite="strict")
-    return answer
+    return Verdict(verdict), reader, note

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,6 +294,20 @@ class TestQueries:
         assert names(worklist.find(CaseQuery(search=search))) == expected
         assert worklist.count(CaseQuery(search=search)) == len(expected)
 
+    @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+    @pytest.mark.parametrize("spell", [str, str.upper, str.lower, str.casefold])
+    @pytest.mark.parametrize(
+        ("name", "search"),
+        [("Müller Zoë", "ü"), ("Jörg", "jörg"), ("ŁÓDŹ", "łódź"), ("Straße 5", "straße"), ("ΑΣΘΕΝΗΣ", "ασθεν")],
+    )
+    def test_search_in_any_spelling(self, tmp_path, case_of, form, spell, name, search):
+        worklist = Worklist(tmp_path, create=True)
+        stored = [unicodedata.normalize(stored_as, name) + f" {stored_as}" for stored_as in ("NFC", "NFD")]
+        worklist.add([case_of(each, 0.5) for each in (*stored, "Muller Zoe Jorg LODZ")])
+        query = CaseQuery(search=unicodedata.normalize(form, spell(search)))
+        assert names(worklist.find(query)) == stored
+        assert worklist.count(query) == 2
+
     def test_search_in_a_decision(self, worklist):
         assert names(worklist.find(CaseQuery(Decision.REFUSED, "e.png"))) == ["e"]
         assert names(worklist.find(CaseQuery(Decision.TO_READ, "e.png"))) == []
@@ -364,7 +379,7 @@ class TestRefused:
     def test_of_a_newer_version(self, worklist, create):
         with sqlite3.connect(worklist.file) as database:
             database.execute("PRAGMA user_version = 99")
-        with pytest.raises(ScreeningError, match=r"format 99\n.*format 4"):
+        with pytest.raises(ScreeningError, match=r"format 99\n.*format 5"):
             Worklist(worklist.folder, create=create)
 
     @pytest.mark.parametrize("create", [True, False])

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import sqlite3
+from contextlib import ExitStack, closing
+from dataclasses import replace
 
+import httpx
 import pytest
 
+from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import Case, Decision, Verdict
+from anomalib_cxr.web.app import create_app
 
 
 def table(client):
@@ -35,6 +41,55 @@ def test_all_verdicts_with_their_cases(client, worklist):
     assert rows[0]["decision"] == "to be read"
     assert rows[1]["decision"] == "refused: not a chest <X-ray>"
     assert rows[1]["probability"] == ""
+
+
+def test_a_verdict_on_an_xray_that_was_replaced_keeps_its_own_case(client, worklist):
+    former = worklist.case(1)
+    client.give(1, "abnormal", "", "Ada")
+    worklist.add([replace(former, content="0" * 64, score=0.2)])
+    client.give(5, "normal", "", "Bo")
+    first, second = table(client)
+    assert (first["case"], first["content"], float(first["score"])) == ("1", former.content, former.score)
+    assert first["superseded"]
+    assert (second["case"], second["content"], float(second["score"])) == ("5", "0" * 64, 0.2)
+    assert second["superseded"] == ""
+
+
+def test_is_a_snapshot_from_whichever_threads_it_is_sent(worklist, listening):
+    """Verdicts and another screening come while it is sent, to several browsers at once."""
+    rows = [(1 + number % 3, "normal", "x" * 300, "Ada", "2026-01-31T10:00:00+00:00") for number in range(3000)]
+    with closing(sqlite3.connect(worklist.file)) as database, database:
+        database.executemany(
+            "INSERT INTO verdicts (case_id, verdict, note, reader, given) VALUES (?, ?, ?, ?, ?)", rows
+        )
+    with listening(create_app(worklist)) as port, ExitStack() as stack:
+        client = stack.enter_context(httpx.Client(base_url=f"http://localhost:{port}", timeout=60))
+        answers = [stack.enter_context(client.stream("GET", "/verdicts.csv")) for _ in range(8)]
+        chunks = [answer.iter_text() for answer in answers]
+        begun = [next(each) for each in chunks]
+        worklist.add([replace(worklist.case(1), content="0" * 64)])
+        worklist.give_verdict(2, Verdict.UNSURE, "Bo", content=worklist.case(2).content)
+        texts = [start + "".join(rest) for start, rest in zip(begun, chunks, strict=True)]
+        assert [int(answer.headers["Content-Length"]) for answer in answers] == [len(text.encode()) for text in texts]
+        later = client.get("/verdicts.csv").text
+    rows = list(csv.DictReader(io.StringIO(texts[0], newline="")))
+    assert texts == texts[:1] * 8
+    assert [row["reader"] for row in rows] == ["Ada"] * 3000
+    assert {row["superseded"] for row in rows} == {""}
+    assert [row["reader"] for row in csv.DictReader(io.StringIO(later, newline=""))] == ["Ada"] * 3000 + ["Bo"]
+
+
+def test_that_fails_is_told_in_place_of_half_a_table(client, worklist, monkeypatch):
+    client.give(1)
+
+    def fail():
+        yield from ()
+        raise ScreeningError("a disk", "another", "change it")
+
+    monkeypatch.setattr(worklist, "verdicts_with_cases", fail)
+    answer = client.get("/verdicts.csv")
+    assert answer.status_code == 503
+    assert "cannot be used" in answer.text
 
 
 def test_empty(client):

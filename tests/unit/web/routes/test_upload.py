@@ -46,6 +46,7 @@ def test_is_screened_and_its_viewer_opens(sender, worklist, folder):
     assert (answer.status_code, answer.headers["Location"]) == (303, "/case/5?decision=all")
     (file,) = folder.iterdir()
     assert file.read_bytes() == png(204)
+    assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
     assert worklist.case(5).path == str(file)
     assert "80 %" in sender.get("/case/5").text
     assert sender.get("/case/5/xray.png").status_code == 200

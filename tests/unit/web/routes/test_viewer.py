@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
+from PIL import Image
+from tests.unit.web.conftest import HEIGHT, WIDTH, content_of, csrf_of, draw_case, rescreened
 
-from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Verdict
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, Verdict
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.web.app import create_app
 
 CASE_AND_QUERY = "/case/{}?decision=all&saved={}"
 
@@ -80,6 +88,8 @@ class TestVerdict:
             ({"verdict": ""}, "normal, abnormal or unsure"),
             ({"reader": "  "}, "reader's name"),
             ({"reader": "x" * 101}, "reader's name"),
+            ({"reader": "Ada\0"}, "U+0000"),
+            ({"note": "Ada\0"}, "U+0000"),
             ({"note": "x" * 2001}, "at most 2000"),
         ],
     )
@@ -103,6 +113,149 @@ class TestVerdict:
         assert answer.status_code == 503
         assert "nothing was saved" in answer.text
         worklist.file.write_bytes(content)
+
+
+@pytest.fixture
+def replace_file(worklist):
+    """Put the X-ray of another patient into the file of a case, and screen it again."""
+
+    def replace_file(number):
+        case = worklist.case(number)
+        Image.new("L", (WIDTH, HEIGHT), 99).save(case.file)
+        worklist.add([rescreened(case)])
+        return worklist.number_of(case.file)
+
+    return replace_file
+
+
+class TestAnotherXray:
+    """Between the opening of a page and its verdict."""
+
+    def give_late(self, client, number, change):
+        page = client.get(f"/case/{number}?decision=all").text
+        change()
+        form = {
+            "csrf": csrf_of(page),
+            "content": content_of(page),
+            "verdict": "normal",
+            "reader": "Ada",
+            "note": "seen",
+        }
+        return client.post(f"/case/{number}/verdict?decision=all", data=form, follow_redirects=False)
+
+    def test_in_the_same_file_is_given_no_verdict(self, client, worklist, replace_file):
+        answer = self.give_late(client, 1, lambda: replace_file(1))
+        assert answer.status_code == 409
+        assert "Not saved" in answer.text
+        assert "seen" in answer.text  # the note is not lost
+        assert 'href="/case/5?decision=all"' in answer.text
+        assert worklist.verdicts() == []
+
+    def test_with_the_same_number_in_a_list_made_anew_is_given_no_verdict(self, client, worklist, tmp_path):
+        def make_anew():
+            for file in worklist.folder.glob("worklist.sqlite*"):
+                file.unlink()
+            others = [draw_case(worklist.folder, f"other{index}", 0.5 + index / 10) for index in range(3)]
+            Image.new("L", (WIDTH, HEIGHT), 99).save(others[0].file)
+            Worklist(worklist.folder, create=True).add([rescreened(others[0]), *others[1:]])
+
+        answer = self.give_late(client, 1, make_anew)
+        assert answer.status_code == 409
+        assert worklist.verdicts() == []
+
+    def test_in_files_that_were_exchanged_is_given_no_verdict(self, client, worklist):
+        def exchange():
+            first, second = worklist.case(1), worklist.case(2)
+            Image.new("L", (WIDTH, HEIGHT), 99).save(second.file)  # the two phantoms of the fixture are alike
+            worklist.add([rescreened(second)])
+            between = first.file.with_name("between.png")
+            first.file.rename(between)
+            second.file.rename(first.file)
+            between.rename(second.file)
+            worklist.add([rescreened(first), rescreened(second)])
+
+        assert self.give_late(client, 1, exchange).status_code == 409
+        assert worklist.verdicts() == []
+
+    def test_without_the_content_is_given_no_verdict(self, client, worklist):
+        answer = client.submit("/case/1/verdict", "/case/1", verdict="normal", reader="Ada")
+        assert answer.status_code == 409
+        assert worklist.verdicts() == []
+
+    def test_keeps_the_verdicts_of_the_former_one_as_history(self, client, worklist, replace_file):
+        client.give(1, "abnormal", "of the former X-ray", "Bo")
+        assert replace_file(1) == 5
+        text = client.get("/case/5?decision=all").text
+        latest, former = text.split("Another X-ray was in this file until")
+        assert "Verdicts so far" not in latest
+        assert "of the former X-ray" in former
+        assert 'href="/case/1?decision=all"' in former
+        assert client.get("/?decision=all").text.count("of the former X-ray") == 0
+        assert worklist.latest_verdicts([5]) == {}
+
+    def test_former_one_takes_no_verdict_and_leads_to_the_new_one(self, client, replace_file):
+        client.give(1, "abnormal", "of the former X-ray", "Bo")
+        replace_file(1)
+        text = client.get("/case/1?decision=all").text
+        assert "Replaced: no verdict" in text
+        assert 'id="verdict"' not in text
+        assert 'href="/case/5?decision=all"' in text
+        assert "of the former X-ray" in text
+        assert "has changed since" in client.get("/case/1/xray.png").text
+
+
+class TestFigures:
+    def test_score_and_threshold_show_their_order(self, client, worklist):
+        """The threshold of a tutorial, and a score just below it: four decimals are alike."""
+        close = draw_case(worklist.folder, "close", 0.2, score=0.499998, threshold=0.500004)
+        worklist.add([close])
+        assert close.decision is Decision.BELOW_THRESHOLD
+        text = client.get("/case/5?decision=all").text
+        assert "<dt>Score</dt><dd>0.499998</dd>" in text
+        assert "<dt>Threshold</dt><dd>0.500004</dd>" in text
+        assert ">0.499998<" in client.get("/?decision=all").text
+
+    @pytest.mark.parametrize(("probability", "shown"), [(0.99996, "&gt; 99.9 %"), (0.9649, "96.5 %"), (1.0, "100 %")])
+    def test_certain_is_only_what_is(self, client, worklist, probability, shown):
+        worklist.add([draw_case(worklist.folder, "sure", probability)])
+        assert f"<dd>{shown}</dd>" in client.get("/case/5").text
+
+
+class TestLockedWorklist:
+    @pytest.fixture
+    def patient(self, browse, worklist):
+        """A client of a page that waits a moment for a lock."""
+        return browse(Worklist(worklist.folder, wait=0.2))
+
+    def test_verdict_is_refused_and_pages_go_on(self, patient, worklist):
+        form = {"csrf": csrf_of(patient.get("/case/1").text), "content": worklist.case(1).content}
+        form |= {"verdict": "normal", "reader": "Ada"}
+        with closing(sqlite3.connect(worklist.file)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            answer = patient.post("/case/1/verdict", data=form)
+            assert answer.status_code == 503
+            assert "locked by another program" in answer.text
+            assert patient.get("/").status_code == patient.get("/case/1").status_code == 200
+        assert patient.post("/case/1/verdict", data=form).status_code == 200
+        assert len(worklist.verdicts(1)) == 1
+
+    def test_many_verdicts_that_wait_hold_no_page(self, worklist, listening):
+        app = create_app(Worklist(worklist.folder, wait=3))
+        with listening(app) as port, httpx.Client(base_url=f"http://localhost:{port}", timeout=300) as client:
+            form = {"csrf": csrf_of(client.get("/case/1").text), "content": worklist.case(1).content}
+            form |= {"verdict": "normal", "reader": "Ada"}
+            with closing(sqlite3.connect(worklist.file)) as other, ThreadPoolExecutor(45) as threads:
+                other.execute("BEGIN IMMEDIATE")
+                waiting = [threads.submit(client.post, "/case/1/verdict", data=form) for _ in range(45)]
+                wait(waiting, return_when=FIRST_COMPLETED)
+                n_before = sum(each.done() for each in waiting)
+                assert client.get("/").status_code == 200
+                assert sum(each.done() for each in waiting) < 45
+                assert 1 <= n_before < 45
+                other.rollback()
+                codes = [each.result().status_code for each in waiting]
+        assert set(codes) == {303, 503}
+        assert len(worklist.verdicts(1)) == codes.count(303)
 
 
 class TestPictures:
