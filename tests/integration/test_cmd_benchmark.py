@@ -13,6 +13,7 @@ import yaml
 from anomalib_cxr.benchmark.plan.grid import Grid
 from anomalib_cxr.benchmark.plan.resolve import resolve_grid
 from anomalib_cxr.cli import _parser, main
+from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.sources.split_table import read_split_table
 
 pytestmark = pytest.mark.slow
@@ -141,7 +142,11 @@ class TestConfigurations:
     """The large grids: all of each resolves, and its first and last system and data run at a size that a test bears."""
 
     @pytest.fixture
-    def small_data(self, side_by_side_root, nih_root, detection_data):
+    def small_data(self, side_by_side_root, nih_root, detection_data, tmp_path, request):
+        if request.node.callspec.params["file"].stem == "hospitals":  # LungAtlas trains on those of one hospital alone
+            for prefix in ("CHNCXR", "MCUCXR"):
+                write_phantoms(tmp_path / "two" / prefix, prefix=prefix, n_normal=64, n_sick=4, size=32)
+            side_by_side_root = tmp_path / "two"
         nih = {"root": str(nih_root), "n_train": 20, "n_val": 2, "n_test": 4}
         official = {"root": str(side_by_side_root)}
         by_table = {"montgomery_shenzhen_detection": detection_data}

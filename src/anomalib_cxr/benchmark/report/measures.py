@@ -14,6 +14,7 @@ from anomalib_cxr.evaluation.metrics.combine import combine
 from anomalib_cxr.evaluation.metrics.delong import paired_delong
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import ADJUSTED_AUROC, evaluate_adjusted
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, HOSPITAL_AUROC, POOLED, evaluate_scores
+from anomalib_cxr.evaluation.metrics.transferred import DRIFT, evaluate_transferred
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, count_labels, no_roc_reason
 
 from .results import BEST, LAST, TEST, UNSHIFTED, VAL, Results, RunResult
@@ -42,7 +43,8 @@ def measure_runs(results: Results) -> pd.DataFrame:
         - `protocol`: `dissertation`, the highest AUROC of all epochs on validation; or `honest`, on test images that
           were not used to choose weights.
         - `group` to `note`: see :func:`anomalib_cxr.evaluation.metrics.screening_metrics.evaluate_scores`, and
-          :func:`anomalib_cxr.evaluation.metrics.exposure_adjusted.evaluate_adjusted` where exposure was measured.
+          :func:`anomalib_cxr.evaluation.metrics.exposure_adjusted.evaluate_adjusted` where exposure was measured, and
+          :func:`anomalib_cxr.evaluation.metrics.transferred.evaluate_transferred` where test is not validation.
           Shifted images have AUROC only.
     """
     tables = [
@@ -71,11 +73,19 @@ def _dissertation_protocol(result: RunResult) -> pd.DataFrame:
 def _honest_protocol(result: RunResult) -> Iterator[pd.DataFrame]:
     """Yield all metrics of the test images, and AUROC of the shifted ones."""
     for weights in (BEST, LAST):
-        for table in (evaluate_scores(result.select(TEST, weights)), *_adjusted(result, weights)):
+        tested, further = evaluate_scores(result.select(TEST, weights)), _adjusted(result, weights)
+        for table in (tested, *further, *_transferred(result, weights)):
             yield table.assign(protocol=HONEST, weights=weights, subset=TEST, shift=UNSHIFTED)
     for shift in sorted(set(result.scores["shift"]) - {UNSHIFTED}):
         table = evaluate_scores(result.select(TEST, BEST, shift), [AUROC, HOSPITAL_AUROC])
         yield table.assign(protocol=HONEST, weights=BEST, subset=TEST, shift=shift)
+
+
+def _transferred(result: RunResult, weights: str) -> Iterator[pd.DataFrame]:
+    """Yield the rates of thresholds chosen on validation, where that is not the test set."""
+    validated, tested = result.select(VAL, weights), result.select(TEST, weights)
+    if not validated.empty and not tested.image.isin(validated.image).any():
+        yield evaluate_transferred(validated, tested)
 
 
 def _adjusted(result: RunResult, weights: str) -> Iterator[pd.DataFrame]:
@@ -137,7 +147,7 @@ def mean_over_runs(rows: pd.DataFrame) -> RunMean | None:
         low, high = float(known.low.iloc[0]), float(known.high.iloc[0])
     else:  # an unknown variance of any run leaves no interval
         combined = combine(known.value.tolist(), known.variance.tolist())
-        is_auroc = known.metric.iloc[0] in {AUROC, ADJUSTED_AUROC}
+        is_auroc = known.metric.iloc[0] in {AUROC, ADJUSTED_AUROC, DRIFT}
         # The log odds of another rate, near 0 or 1, have no bounds.
         low, high = combined.auroc_interval if is_auroc else combined.difference_interval
         low = max(low, 0.0)  # this order keeps NaN

@@ -18,6 +18,7 @@ from anomalib_cxr.evaluation.metrics.screening_metrics import (
     POOLED,
     SPECIFICITIES,
 )
+from anomalib_cxr.evaluation.metrics.transferred import DRIFT, TRANSFERRED
 
 from .measures import DISSERTATION, HONEST, SIGNIFICANT, mean_over_runs, select, undirected_auroc
 from .results import BEST, LAST, TEST, UNSHIFTED, Results, RunResult
@@ -154,12 +155,18 @@ def _span(counts: pd.Series) -> str:
 
 
 def _operating_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
-    """Tabulate average precision, and specificity at fixed sensitivities, on the pooled test set."""
+    """Tabulate average precision, specificity at fixed sensitivities, and rates of thresholds chosen on validation."""
     here = select(measured, data=data, shift=UNSHIFTED, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED)
     columns = {"average precision": _cells(here, metric=AVERAGE_PRECISION)} | {
         f"specificity at {100 * wanted:.0f} % sensitivity": _cells(here, metric=name)
         for name, wanted in SPECIFICITIES.items()
     }
+    if not select(here, metric=DRIFT).empty:
+        columns |= {
+            f"{rate} of the threshold for {100 * target:.0f} % on validation": _cells(here, metric=name)
+            for name, (rate, target) in TRANSFERRED.items()
+        }
+        columns["normal test over normal validation images, AUROC"] = _cells(here, metric=DRIFT)
     share = (here.n_sick / (here.n_sick + here.n_normal)).mean()
     chance = f" A random score has an average precision of {share:.2f}." if len(here) else ""
     caption = f"Protocol (b) on {data}, pooled test set: {CELL}.{chance}"

@@ -27,7 +27,7 @@ from anomalib_cxr.data.datasets.verification import (
 from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
 from anomalib_cxr.data.sources.samples import check_normal_images, make_samples, select_sources
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
-from anomalib_cxr.data.sources.splits import Protocol, assign_splits, describe_splits
+from anomalib_cxr.data.sources.splits import HOSPITAL, Protocol, assign_splits, describe_splits, leave_hospital_out
 from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, SixteenBitWhite, check_settings
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,9 @@ class RoiDataModule(AnomalibDataModule):
     Args:
         root: Folder with the data, in a layout of :mod:`anomalib_cxr.data.sources.layouts`.
         sources: Hospitals to use; None for all.
-        protocol: `holdout` (train, validation and test disjoint), `dissertation` (validation is the test set), or
-            `table` (splits from `split_table`).
+        protocol: `holdout` (train, validation and test disjoint), `dissertation` (validation is the test set),
+            `hospital` (test on the hospital `test_source`, train and validate on the others), or `table` (splits from
+            `split_table`).
         masks: `required`: train on images with a lung mask only, as target `lungs` needs it; `optional`: train on all
             normal images; `predict`: as `required`, after a segmenter has predicted the missing masks.
         on_error: Action on files that cannot be used: `raise` an error that names all of them, or `skip` them.
@@ -60,6 +61,7 @@ class RoiDataModule(AnomalibDataModule):
         seed: Seed of the splits, or column of `split_table`.
         split_table: CSV file for protocol `table`, see
             :func:`anomalib_cxr.data.sources.split_table.read_split_table`.
+        test_source: Hospital to test on, with protocol `hospital` only.
         segmenter: File of the lung segmenter, with masks `predict` only; None for that of the package.
         predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Its masks are used for
             images without a true mask, whatever `masks` is.
@@ -73,7 +75,8 @@ class RoiDataModule(AnomalibDataModule):
         cache_gigabytes: Bound on all caches in that folder; the least recently used are deleted first.
 
     Raises:
-        SettingError: If a setting is outside its range, or `split_table` is missing or unused, or `segmenter` unused.
+        SettingError: If a setting is outside its range, `split_table` or `test_source` is missing or unused, or
+            `segmenter` is unused.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -96,7 +99,7 @@ class RoiDataModule(AnomalibDataModule):
         self,
         root: Path | str,
         sources: tuple[str, ...] | None = None,
-        protocol: Literal[Protocol, "table"] = "holdout",
+        protocol: Literal[Protocol, "hospital", "table"] = "holdout",
         masks: Masks = "required",
         on_error: OnError = "raise",
         train_batch_size: PositiveInt = 32,
@@ -108,6 +111,7 @@ class RoiDataModule(AnomalibDataModule):
         augmentations: Transform | None = None,
         seed: NonNegativeInt = 0,
         split_table: Path | str | None = None,
+        test_source: str | None = None,
         segmenter: Path | str | None = None,
         predicted_masks: Path | str | None = None,
         sixteen_bit_white: SixteenBitWhite | None = None,
@@ -118,6 +122,8 @@ class RoiDataModule(AnomalibDataModule):
         conflicts = {}
         if (protocol == TABLE) != (split_table is not None):
             conflicts["split_table"] = split_table, "a CSV file with protocol: table, null without"
+        if (protocol == HOSPITAL) != (test_source is not None):
+            conflicts["test_source"] = test_source, "a hospital with protocol: hospital, null without"
         if segmenter is not None and masks != "predict":
             expected = "a file of `anomalib-cxr segment train` or null with masks: predict, null without"
             conflicts["segmenter"] = segmenter, expected
@@ -141,6 +147,7 @@ class RoiDataModule(AnomalibDataModule):
         self.masks = masks
         self.on_error = on_error
         self.split_table = split_table
+        self.test_source = test_source
         self.segmenter = segmenter
         self.predicted_masks = self.root / DEFAULT_FOLDER if predicted_masks is None else Path(predicted_masks)
         self.sixteen_bit_white = sixteen_bit_white
@@ -191,6 +198,8 @@ class RoiDataModule(AnomalibDataModule):
         if self.protocol == TABLE:
             return self._split_by_table(samples)
         samples = self.verify(samples)
+        if self.protocol == HOSPITAL:
+            return leave_hospital_out(samples, str(self.test_source), self.seed, require_masks=self.needs_masks)
         return assign_splits(samples, self.protocol, self.seed, require_masks=self.needs_masks)
 
     def _split_by_table(self, samples: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from anomalib_cxr.data.sources.splits import PROTOCOLS
 from anomalib_cxr.errors import DatasetError, refuse_settings
 from anomalib_cxr.utils.settings import PositiveInt, Range, check_settings
 
-from .base import PLACE, TABLE, Masks, RoiDataModule
+from .base import PLACE, Masks, RoiDataModule
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class NihChestXray14(RoiDataModule):
             batch sizes.
 
     Raises:
-        SettingError: If a setting is outside its range, a finding is unknown, or the protocol is `table`.
+        SettingError: If a setting is outside its range, a finding is unknown, or the protocol is `table` or `hospital`.
 
     Example:
         >>> datamodule = NihChestXray14(root="datasets/nih_chest_xray14", findings=("Pneumonia",), n_test=None)
@@ -81,8 +81,8 @@ class NihChestXray14(RoiDataModule):
     ) -> None:
         check_settings(NihChestXray14.__init__, locals(), PLACE)
         super().__init__(root=root, sources=None, masks=masks, **kwargs)
-        if self.protocol == TABLE:  # splits are by patient: no table of images
-            refuse_settings({"protocol": TABLE}, {"protocol": f"one of {', '.join(PROTOCOLS)}"}, PLACE)
+        if self.protocol not in PROTOCOLS:  # splits are by patient: no table of images; there is one hospital
+            refuse_settings({"protocol": self.protocol}, {"protocol": f"one of {', '.join(PROTOCOLS)}"}, PLACE)
         self.draw = draw
         self.n_train = n_train
         self.n_val = n_val

@@ -16,10 +16,16 @@ Protocol = Literal["holdout", "dissertation"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 SPLITS = ("train", "val", "test", "unused")
 
+HOSPITAL: Literal["hospital"] = "hospital"
+"""Name of the protocol that tests on one hospital and trains on the others."""
+
 VALIDATION_SHARE = 0.1
 """Share of the normal images for validation, in all protocols; of the patients in sets that are split by patient."""
 TEST_SHARE = 0.2
 """Share of the normal images for test, in `holdout`; of the patients in sets that are split by patient."""
+
+HOSPITAL_VALIDATION_SHARE = 0.05
+"""Share of the normal images for validation in `hospital`: few, since the sick ones there set the threshold."""
 
 _Rows = npt.NDArray[np.intp]
 
@@ -125,6 +131,73 @@ def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, requi
         for split, rows in _split_hospital(protocol, *groups):
             samples.loc[rows, "split"] = split
     return samples
+
+
+def leave_hospital_out(samples: pd.DataFrame, test_source: str, seed: int, *, require_masks: bool) -> pd.DataFrame:
+    """Test on one hospital, and train and validate on the others.
+
+    All images of that hospital test. Of each other hospital's normal images one in twenty validates and the rest
+    trains; all sick ones validate, so that a threshold for a sensitivity is set without the hospital that takes over
+    the model. The split of a hospital depends on the seed and on its files' names only.
+
+    Args:
+        samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
+        test_source: Hospital to test on.
+        seed: Seed, at least 0.
+        require_masks: True if training needs lung masks. Normal images without one then stay unused.
+
+    Returns:
+        A copy with the column `split` filled, sorted by file name.
+
+    Raises:
+        DatasetError: If the hospital or another one is missing, or if one of them lacks images of a label.
+
+    Example:
+        >>> samples = pd.DataFrame({
+        ...     "image_path": [f"{prefix}_{i:04d}_{i % 2}.png" for prefix in "ab" for i in range(40)],
+        ...     "label_index": [0, 1] * 40,
+        ...     "roi_mask_paths": [("mask.png",)] * 80,
+        ...     "source": ["a"] * 40 + ["b"] * 40,
+        ... })
+        >>> print(describe_splits(leave_hospital_out(samples, "b", seed=0, require_masks=True)))
+        a: train 19 normal; val 1 normal + 20 sick; test 0; unused 0
+        b: train 0; val 0; test 20 normal + 20 sick; unused 0
+    """
+    samples = samples.assign(split="unused").sort_values("image_path", key=file_names, ignore_index=True)
+    normal = samples.label_index == 0
+    trainable = normal & (samples.roi_mask_paths.map(len) > 0) if require_masks else normal
+    tested = samples.source == test_source
+    _check_hospitals(samples, test_source, trainable)
+    samples.loc[tested, "split"] = "test"
+    samples.loc[~tested & ~normal, "split"] = "val"
+    for source, rows in samples[~tested & trainable].groupby("source"):
+        shuffled = np.random.default_rng([seed, *str(source).encode()]).permutation(rows.index)
+        n_val = count_of_share(len(shuffled), HOSPITAL_VALIDATION_SHARE)
+        samples.loc[shuffled[:n_val], "split"] = "val"
+        samples.loc[shuffled[n_val:], "split"] = "train"
+    return samples
+
+
+def _check_hospitals(samples: pd.DataFrame, test_source: str, trainable: pd.Series[bool]) -> None:
+    """Refuse hospitals with too few images for one of each label in each split."""
+    sick = samples.label_index == 1
+    shortages = [] if (samples.source == test_source).any() else [f"none of {test_source}"]
+    if (samples.source == test_source).all():
+        shortages.append(f"none of another hospital than {test_source}")
+    for source, rows in samples.groupby("source"):
+        usable = ~sick if source == test_source else trainable
+        n_normal, least = int(usable[rows.index].sum()), 1 if source == test_source else 2
+        if n_normal < least or not sick[rows.index].any():
+            shortages.append(
+                f"{source} has {n_normal} normal and {sick[rows.index].sum()} sick, needed are {least} and 1"
+            )
+    if shortages:
+        raise DatasetError(
+            f"too few images for protocol {HOSPITAL!r}: {'; '.join(shortages)}",
+            "two hospitals or more, one of them named by test_source, each with sick images and normal ones (with a "
+            "lung mask to train on where masks are required)",
+            "add images or lung masks, choose another test_source, or another protocol",
+        )
 
 
 def hold_out(samples: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:

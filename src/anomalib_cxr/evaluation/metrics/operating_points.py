@@ -79,9 +79,8 @@ def operating_point(is_sick: np.ndarray, scores: np.ndarray, sensitivity: float,
         raise SettingError(f"sensitivity = {sensitivity}", "in (0, 1]", "give the target sensitivity, such as 0.95")
     check_scores(is_sick, scores[None])
     normal, sick = scores[~is_sick], scores[is_sick]
+    threshold, catches_all = threshold_at(sick, sensitivity)
     needed = _needed(len(sick), sensitivity)
-
-    threshold = float(np.sort(sick)[-needed])
     at_threshold = rates_at(is_sick, scores, threshold)
     resampled = np.concatenate(
         [
@@ -90,10 +89,36 @@ def operating_point(is_sick: np.ndarray, scores: np.ndarray, sensitivity: float,
         ]
     )
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    catches_all, wilson = needed == len(sick), at_threshold.specificity
+    wilson = at_threshold.specificity
     low = 0.0 if catches_all else min(float(low), wilson.low)
     specificity = Estimate(wilson.value, low, max(float(high), wilson.high))
     return OperatingPoint(threshold, at_threshold.sensitivity.value, specificity, catches_all)
+
+
+class Threshold(NamedTuple):
+    """Highest threshold that reaches a target sensitivity."""
+
+    threshold: float
+    catches_all: bool
+    """True if there are too few sick images to miss any."""
+
+
+def threshold_at(sick: np.ndarray, sensitivity: float) -> Threshold:
+    """Choose the highest threshold that reaches a target sensitivity.
+
+    Args:
+        sick: Finite scores of sick images, `(N,)`, N >= 1.
+        sensitivity: Target sensitivity, in (0, 1].
+
+    Returns:
+        The threshold.
+
+    Example:
+        >>> threshold_at(np.arange(20.0), 0.9)
+        Threshold(threshold=2.0, catches_all=False)
+    """
+    needed = _needed(len(sick), sensitivity)
+    return Threshold(float(np.sort(sick)[-needed]), needed == len(sick))
 
 
 class Rates(NamedTuple):

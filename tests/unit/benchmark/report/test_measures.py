@@ -101,6 +101,24 @@ class TestHonest:
         assert list(table.columns) == METRIC_COLUMNS
 
 
+class TestTransferred:
+    def test_the_threshold_is_that_of_validation(self, benchmark_folder):
+        """90 % of four sick validation images are all four: from 2.5 on."""
+        validated = score_rows(LABELS, NORMAL + SICK, subset="val")
+        tested = score_rows(LABELS, [0.0, 1.0, 2.5, 9.0, 1.0, 2.4, 2.6, 9.0])
+        written = benchmark_folder(["a"])
+        written.done("a", pd.concat([validated, tested]))
+        place = {"protocol": HONEST, "weights": BEST, "group": POOLED}
+        assert row(measured(written), metric="transferred_sensitivity_90", **place).value == 0.5
+        assert row(measured(written), metric="transferred_specificity_90", **place).value == 0.5
+
+    def test_not_where_test_is_validation(self, benchmark_folder):
+        validated = score_rows(LABELS, NORMAL + SICK, subset="val")
+        written = benchmark_folder(["a"])
+        written.done("a", pd.concat([validated, validated.assign(subset="test")]))
+        assert not measured(written).metric.str.startswith("transferred").any()
+
+
 class TestDissertation:
     def test_is_the_highest_auroc_of_all_epochs(self, table, drawn):
         part = drawn[(drawn.subset == "val") & (drawn.weights == BEST)]

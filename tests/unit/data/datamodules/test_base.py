@@ -290,6 +290,21 @@ class TestPredictedMasks:
             RoiDataModule(phantom_root, masks="required", segmenter="lungs.pt")
 
 
+class TestHospitalLeftOut:
+    def test_one_hospital_is_tested_only(self, side_by_side_root):
+        datamodule = fitted(side_by_side_root, protocol="hospital", test_source="montgomery")
+        assert set(datamodule.test_data.samples.source) == {"montgomery"}
+        assert len(datamodule.test_data) == 15
+        for subset in (datamodule.train_data, datamodule.val_data):
+            assert set(subset.samples.source) == {"shenzhen"}
+        assert datamodule.train_data.samples.label_index.sum() == 0
+
+    @pytest.mark.parametrize("settings", [{"protocol": "hospital"}, {"test_source": "montgomery"}])
+    def test_the_hospital_goes_with_the_protocol(self, phantom_root, settings):
+        with pytest.raises(SettingError, match=r"test_source = (?s:.*)a hospital with protocol: hospital, null"):
+            RoiDataModule(phantom_root, **settings)
+
+
 class TestBatches:
     @pytest.mark.parametrize("num_workers", [0, 2])
     def test_batches_of_all_sets(self, phantom_root, num_workers):

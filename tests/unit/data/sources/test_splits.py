@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from anomalib_cxr.data.sources.samples import make_samples
-from anomalib_cxr.data.sources.splits import assign_splits, describe_splits, hold_out
+from anomalib_cxr.data.sources.splits import assign_splits, describe_splits, hold_out, leave_hospital_out
 from anomalib_cxr.errors import DatasetError
 
 
@@ -230,3 +230,44 @@ class TestRealImages:
             "montgomery: train 46 normal; val 6 normal + 6 sick; test 13 normal + 37 sick; unused 0",
             "shenzhen: train 195 normal; val 28 normal + 28 sick; test 56 normal + 259 sick; unused 0",
         ]
+
+
+class TestHospitalLeftOut:
+    samples = leave_hospital_out(TWO, "montgomery", 0, require_masks=True)
+
+    def test_counts(self):
+        """Montgomery's 100 test; of Shenzhen's 200 normal ones with masks a twentieth validates, with all 150 sick."""
+        assert counts(self.samples, "train") == (190, 0, 0)
+        assert counts(self.samples, "val") == (10, 0, 150)
+        assert counts(self.samples, "test") == (60, 0, 40)
+        assert counts(self.samples, "unused") == (0, 30, 0)
+
+    def test_nothing_of_the_tested_hospital_trains_or_validates(self):
+        assert set(self.samples.source[self.samples.split == "test"]) == {"montgomery"}
+        assert set(self.samples.source[self.samples.split != "test"]) == {"shenzhen"}
+
+    def test_the_seed_draws_what_validates(self):
+        again, other = (leave_hospital_out(TWO[::-1], "montgomery", seed, require_masks=True) for seed in (0, 1))
+        assert all_names(again) == all_names(self.samples)
+        assert names(other, "val") != names(self.samples, "val")
+        assert names(other, "test") == names(self.samples, "test")
+
+    def test_images_without_masks_train_where_none_are_required(self):
+        samples = leave_hospital_out(TWO, "montgomery", 0, require_masks=False)
+        assert len(names(samples, "train")) == 230 - 12  # the half of 11.5 to the even number
+        assert not names(samples, "unused")
+
+    @pytest.mark.parametrize(
+        ("samples", "found"),
+        [
+            (TWO, "none of jsrt"),
+            (table(jsrt=(9, 0, 9)), "none of another hospital than jsrt"),
+            (
+                table(jsrt=(0, 1, 0), a=(1, 9, 1), b=(9, 0, 0)),
+                "a has 1 normal and 1 sick, needed are 2 and 1; b has 9 normal and 0 sick, needed are 2 and 1; jsrt",
+            ),
+        ],
+    )
+    def test_too_few_images(self, samples, found):
+        with pytest.raises(DatasetError, match=f"too few images for protocol 'hospital': {found}"):
+            leave_hospital_out(samples, "jsrt", 0, require_masks=True)
