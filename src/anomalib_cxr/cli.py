@@ -6,6 +6,7 @@ A verb imports what it needs when it runs, so that `--help` and `--version` answ
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -248,7 +249,7 @@ def screen(
 ) -> None:
     """Screen X-rays with a calibrated model into a worklist; resumes an interrupted screening.
 
-    Writes worklist.csv, worklist.json and a heatmap for each X-ray. For research, not a medical device.
+    Writes worklist.csv, worklist.json, left_out.csv and a heatmap for each X-ray. For research, not a medical device.
 
     Args:
         xrays: X-ray files, folders and DICOMDIR files.
@@ -265,23 +266,27 @@ def screen(
         require_extra("highdicom", "dicom")
     if engine == "ray":
         require_extra("ray", "ray")
+    from anomalib_cxr.screening.pipeline.inputs import describe_left_out, find_inputs  # noqa: PLC0415
     from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415
         Screener,
         ScreenerSettings,
         describe_screening,
-        find_inputs,
     )
     from anomalib_cxr.screening.pipeline.screener import screen as screen_into  # noqa: PLC0415
+    from anomalib_cxr.screening.worklist.tables import LEFT_OUT  # noqa: PLC0415
 
-    files = find_inputs(xrays, worklist)
+    files, left_out = find_inputs(xrays)
     screener = Screener(ScreenerSettings(model, worklist, device, hospital, any_source, dicom))
     if engine == "ray":
         from anomalib_cxr.screening.pipeline.ray_engine import RayEngine  # noqa: PLC0415  # an extra that not everyone has
 
-        screened = screen_into(files, worklist, screener.calibration, RayEngine(screener.settings), names=names)
+        run: Any = RayEngine(screener.settings)
     else:
-        screened = screen_into(files, worklist, screener.calibration, screener.cases, names=names)
+        run = screener.cases
+    screened = screen_into(files, worklist, screener.calibration, run, names=names, left_out=left_out)
     logger.info("%s", describe_screening(screened, screener.calibration))
+    if left_out:
+        logger.warning("%s\n  all of them: %s", describe_left_out(left_out), worklist / LEFT_OUT)
     logger.info("Worklist: %s", worklist)
 
 
@@ -318,6 +323,8 @@ def serve(
     run_server(opened, screen_one, host=host, port=port, token=token)
 
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as shells have it."""
 Verb = Callable[..., None]
 VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "init": init,
@@ -375,3 +382,5 @@ def main(args: Sequence[str] | None = None) -> None:
         verb(**arguments)
     except CxrError as error:
         parser.exit(1, f"anomalib-cxr {' '.join(words)}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(INTERRUPTED, f"anomalib-cxr {' '.join(words)}: interrupted\n")

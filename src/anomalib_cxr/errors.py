@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from .utils.path_text import path_as_text
+
 _MAX_LISTED = 100  # offending files of a kind in a message: a hundred thousand must not flood a terminal
 
 
@@ -107,7 +109,7 @@ class RadiographError(CxrError):
     def __init__(self, path: Path | str, reason: str, expected: str, next_step: str) -> None:
         self.path = Path(path)
         self.reason = reason
-        super().__init__(f"{self.path}: {reason}", expected, next_step)
+        super().__init__(f"{path_as_text(self.path)}: {reason}", expected, next_step)
 
 
 def list_offenders(offenders: Mapping[str, Sequence[Path]]) -> str:
@@ -135,7 +137,7 @@ def list_offenders(offenders: Mapping[str, Sequence[Path]]) -> str:
 def _lines(paths: Sequence[Path]) -> list[str]:
     """Return a line for each file up to the limit, and one with the number of the others."""
     rest = len(paths) - _MAX_LISTED
-    return [*map(str, paths[:_MAX_LISTED]), *([f"and {rest} more"] if rest > 0 else [])]
+    return [*map(path_as_text, paths[:_MAX_LISTED]), *([f"and {rest} more"] if rest > 0 else [])]
 
 
 class DatasetError(CxrError):

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from anomalib_cxr.data.reading.discovery import dicomdir_files
+from anomalib_cxr.data.reading.dicomdir import dicomdir_files
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 
 SMALL = ["--n_normal", 3, "--n_sick", 2, "--size", 32]

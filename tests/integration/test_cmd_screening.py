@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -254,6 +255,25 @@ class TestUploads:
             shutil.copy(model / name, tmp_path)
         with pytest.raises(ScreeningError, match="anomalib-cxr calibrate"):
             ScreeningProcess(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_whole_list(place, model, interrupted, command):
+    (place / "many").mkdir()
+    image = (place / "archive" / "CXR_png" / "PHANTOM_0000_0.png").read_bytes()
+    for number in range(2000):
+        (place / "many" / f"{number}.png").write_bytes(image)
+    database = place / "stopped" / "worklist.sqlite"
+    words = ["screen", "many", "--model", model, "--worklist", "stopped", "--any_source"]
+    seen = lambda: database.exists() and len(list((place / "stopped").glob("heatmaps/*.png"))) > 20  # noqa: E731
+    code, output = interrupted(place, "anomalib-cxr", *words, seen=seen, by=signal.SIGINT)
+    assert code == 130
+    assert output.endswith("anomalib-cxr screen: interrupted\n")
+    assert "Traceback" not in output
+    rows = rows_of(place / "stopped")
+    assert 8 <= len(rows) < 2000
+    ((written,),) = sqlite3.connect(database).execute("SELECT COUNT(*) FROM cases")
+    assert len(rows) == written
 
 
 @pytest.mark.slow

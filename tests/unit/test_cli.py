@@ -40,6 +40,21 @@ def test_wrong_words_get_a_short_answer(capsys, words):
     assert "--help" in output.splitlines()[1]
 
 
+@pytest.mark.parametrize("words", [["screen", ""], ["screen", "x", "--model", " "], ["calibrate", "--table", ""]])
+def test_an_empty_path_is_not_the_current_folder(capsys, words):
+    code, output = said(capsys, *words)
+    assert code == 2
+    assert "an empty path, expected a file or a folder" in output
+
+
+def test_ctrl_c_is_one_line(capsys, monkeypatch, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anomalib_cxr.utils.examples.copy_examples", interrupt)
+    assert said(capsys, "init", tmp_path) == (130, "anomalib-cxr init: interrupted\n")
+
+
 def test_init(capsys, tmp_path):
     main(["init", str(tmp_path / "mine")])
     assert (tmp_path / "mine" / "configs" / "quickstart.yaml").is_file()

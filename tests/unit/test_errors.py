@@ -8,6 +8,7 @@ import pytest
 
 from anomalib_cxr import errors
 from anomalib_cxr.errors import (
+    ChangedCaseError,
     CxrError,
     DatasetError,
     DivergenceError,
@@ -29,6 +30,7 @@ KINDS = (
     ScoreError,
     ScreeningError,
     SegmenterError,
+    ChangedCaseError,
 )
 
 

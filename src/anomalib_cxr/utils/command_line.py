@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from argparse import SUPPRESS, Action
+from argparse import SUPPRESS, Action, ArgumentTypeError
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -82,14 +82,37 @@ def verb_parser(verb: Callable[..., None], positional: Mapping[str, Mapping[str,
         required = parameter.default is parameter.empty
         settings: dict[str, Any] = {"help": documented[name]} | ({} if required else {"default": parameter.default})
         if name in positional:
-            parser.add_argument(name, type=Path, **positional[name], **settings)
+            parser.add_argument(name, type=given_path, **positional[name], **settings)
         elif isinstance(parameter.default, bool):
             parser.add_argument(f"--{name}", action=ActionYesNo, **settings)
         elif isinstance(parameter.default, tuple):
             parser.add_argument(f"--{name}", type=_separated(get_args(types[name])[0]), **settings)
         else:
-            parser.add_argument(f"--{name}", type=types[name], required=required, **settings)
+            is_path = Path in {types[name], *get_args(types[name])}
+            parser.add_argument(f"--{name}", type=given_path if is_path else types[name], required=required, **settings)
     return parser
+
+
+class EmptyPathError(ArgumentTypeError, ValueError):
+    """An empty path; of the two types argparse shows the message of one, and jsonargparse that of the other."""
+
+
+def given_path(text: Any) -> Path:
+    """Return a path that was given; an empty one, as of a variable that is not set, would be the current folder.
+
+    Args:
+        text: Text of the path.
+
+    Raises:
+        EmptyPathError: If the text is empty.
+
+    Example:
+        >>> given_path("archive")
+        PosixPath('archive')
+    """
+    if not str(text).strip():
+        raise EmptyPathError("an empty path, expected a file or a folder")
+    return Path(text)
 
 
 def _separated(item: Any) -> Callable[[Any], tuple[Any, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
-from anomalib_cxr.data.reading.discovery import radiograph_files
+from anomalib_cxr.data.reading.discovery import list_radiographs
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import DatasetError
 from anomalib_cxr.utils.settings import check_settings
@@ -23,8 +22,6 @@ from anomalib_cxr.utils.settings import check_settings
 from .dataclasses import RoiImageBatch, RoiImageItem
 from .image_cache import ImageCache, split_off_resize
 from .verification import OnError, SamplePaths, SampleTensors, read_sample, verify_radiographs
-
-logger = logging.getLogger(__name__)
 
 
 class RoiDataset(AnomalibDataset):
@@ -176,13 +173,11 @@ class RadiographFolder(Dataset[RoiImageItem]):
 def _find_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    paths, skipped = radiograph_files(path)
+    paths = list_radiographs(path)
     if not paths:
         raise DatasetError(
             f"no radiograph in {path}" if path.exists() else f"no file or folder {path}",
             "a radiograph or a folder of radiographs",
             "correct data.init_args.path",
         )
-    if skipped:
-        logger.info("%s: skipped %d files that are no images", path, skipped)
     return paths

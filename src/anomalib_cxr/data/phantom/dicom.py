@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 from rich.progress import track
 
-from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files
+from anomalib_cxr.data.reading.dicomdir import DICOMDIR, dicomdir_files
 from anomalib_cxr.data.reading.metadata import ClinicalReading, read_clinical_reading
 from anomalib_cxr.errors import DatasetError
 from anomalib_cxr.utils.files import atomic_folder

@@ -1,113 +1,183 @@
-"""Discovery of X-ray files in folders and DICOMDIRs."""
+"""Search of folders for radiographs: what is found, and by name whatever is left out."""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
+from anomalib_cxr.errors import RadiographError
+from anomalib_cxr.utils.path_text import path_as_text
 
-from anomalib_cxr.errors import DatasetError
-
-from .dicom_file import as_radiograph_error, load_dicom
+from .dicom_file import is_dicom
+from .dicomdir import DICOMDIR
+from .picture import is_picture
+from .written import MARKER
 
 logger = logging.getLogger(__name__)
 
-DICOMDIR = "DICOMDIR"
-_IMAGE = "IMAGE"
-_LEVELS = frozenset({"PATIENT", "STUDY", "SERIES"})  # types of records without a file
+HIDDEN = "hidden: the name begins with a dot"
+DOCUMENT = "text, table or document, not an image by its content"
+INDEX = "DICOMDIR: the files that it lists are searched themselves"
+REPEATED = "link to what is listed under another name"
+DANGLING = "link to nothing"
+SPECIAL = "neither a file nor a folder"
+WRITTEN = "written by anomalib_cxr, such as heatmaps of an earlier screening"
+_NAMED = 3  # files of a kind that the log names
 # fmt: off
-_OTHER_SUFFIXES = frozenset({
+_DOCUMENTS = frozenset({
     ".cfg", ".csv", ".db", ".doc", ".docx", ".htm", ".html", ".ini", ".json", ".log", ".md", ".pdf", ".rtf",
-    ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml",
+    ".sqlite", ".sqlite-shm", ".sqlite-wal", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml",
 })
 # fmt: on
 
 
-def dicomdir_files(path: Path | str) -> list[Path]:
-    """List the image files of a DICOMDIR.
+class FoundFiles(NamedTuple):
+    """Result of a search."""
 
-    Records of other types, such as reports and presentation states, are skipped, and so are records that are marked as
-    no longer in use.
+    files: list[Path]
+    """Files that may be radiographs, sorted."""
+    left_out: dict[str, list[Path]]
+    """Files and folders that were left out, by the reason."""
+
+
+class _Place(NamedTuple):
+    """A file or a folder under the name that the user knows, and under its real one."""
+
+    path: Path
+    real: str
+
+
+def find_radiographs(folder: Path) -> FoundFiles:
+    """Search a folder and its subfolders for files that may be radiographs.
+
+    Links to files and folders are followed, each target once. Files with the suffix of a document, such as `.txt`, are
+    judged by their content, all others are taken.
 
     Args:
-        path: The DICOMDIR.
+        folder: The folder.
 
     Returns:
-        The files, absolute, in the order of their records.
-
-    Raises:
-        RadiographError: The DICOMDIR is missing or damaged, or the file is not a DICOMDIR.
-        DatasetError: Listed files are missing or outside its folder; the error names all of them.
+        The files below the folder as it was given, and what was left out: what is hidden, linked twice, locked, no
+        image or written by this package. Of a folder that is left out its content is not listed.
 
     Example:
-        >>> from pydicom.data import get_testdata_file
-        >>> files = dicomdir_files(get_testdata_file("DICOMDIR"))
-        >>> len(files), files[0].name
-        (31, '6154')
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as name:
+        ...     for file in ("chest.png", "notes.txt", ".hidden"):
+        ...         Path(name, file).write_text("text")
+        ...     found = find_radiographs(Path(name))
+        4
+        4
+        4
+        >>> [file.name for file in found.files], {reason[:6]: len(paths) for reason, paths in found.left_out.items()}
+        (['chest.png'], {'hidden': 1, 'text, ': 1})
     """
-    path = Path(path).absolute()
-    with as_radiograph_error(path, "damaged DICOMDIR"):
-        records = [record for record in _records(path) if record.DirectoryRecordType not in _LEVELS]
-        listed = {_file(path.parent, record): record.DirectoryRecordType for record in records}
-        files = [file for file, kind in listed.items() if kind == _IMAGE]
-        home = path.parent.resolve()
-        offenders = {
-            "outside the folder": [file for file in files if not file.resolve().is_relative_to(home)],
-            "missing": [file for file in files if not file.is_file()],
-        }
-    offenders = {reason: paths for reason, paths in offenders.items() if paths}
-    if offenders:
-        raise DatasetError(
-            f"{path}: files in its list that cannot be used",
-            "a DICOMDIR beside the files that it lists",
-            "copy the whole disc or folder again, or name the folder in place of its DICOMDIR",
-            offenders,
-        )
-    if len(files) < len(listed):
-        logger.info("%s: passed over %d files that are no images", path, len(listed) - len(files))
-    return files
+    search = _Search()
+    search.run(folder)
+    return FoundFiles(
+        sorted(search.found.values()), {reason: sorted(paths) for reason, paths in sorted(search.left_out.items())}
+    )
 
 
-def _records(path: Path) -> list[Dataset]:
-    """Return the records in use, in depth-first order of their tree.
-
-    The tree is followed by its offsets, because pydicom reads a truncated list without an error.
-    """
-    dataset = load_dicom(path)
-    by_offset = {record.seq_item_tell: record for record in dataset.DirectoryRecordSequence}
-    visited: dict[int, Dataset] = {}
-    offsets = [dataset.OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity]
-    while offsets:
-        offset = offsets.pop()
-        if not offset:  # the end of a level
-            continue
-        if offset in visited or offset not in by_offset:
-            raise ValueError(f"record at byte {offset} is {'listed twice' if offset in visited else 'lost'}")
-        record = visited[offset] = by_offset[offset]
-        offsets += [record.OffsetOfTheNextDirectoryRecord, record.OffsetOfReferencedLowerLevelDirectoryEntity]
-    return [record for record in visited.values() if record.RecordInUseFlag]
-
-
-def _file(folder: Path, record: Dataset) -> Path:
-    parts = record.ReferencedFileID
-    return folder.joinpath(*(parts if isinstance(parts, MultiValue) else [parts]))
-
-
-def radiograph_files(folder: Path) -> tuple[list[Path], int]:
-    """List the files in a folder and its subfolders that may be radiographs, judged by their names only.
+def list_radiographs(folder: Path) -> list[Path]:
+    """Search a folder as :func:`find_radiographs` does, and log what is left out.
 
     Args:
-        folder: The folder. Hidden files, texts and tables by their suffix, and a `DICOMDIR` are skipped.
+        folder: The folder.
 
     Returns:
-        The files, sorted, and the number of skipped files, hidden ones not counted.
+        The files, sorted.
     """
-    files = [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
-    paths = [file for file in files if file.suffix.lower() not in _OTHER_SUFFIXES and file.name != DICOMDIR]
-    return paths, len(files) - len(paths)
+    found = find_radiographs(folder)
+    for reason, paths in found.left_out.items():
+        named = ", ".join(map(path_as_text, paths[:_NAMED])) + ", ..." * (len(paths) > _NAMED)
+        logger.info("%s: left out %d (%s): %s", path_as_text(folder), len(paths), reason, named)
+    return found.files
+
+
+class _Search:
+    """Search by a list of folders to go and not by recursion: folders may be nested more deeply than Python calls."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Path] = {}  # by the real path
+        self.left_out: dict[str, list[Path]] = {}
+        self._searched: set[str] = set()  # real paths of folders
+        self._folders: list[_Place] = []
+        self._links: list[Path] = []
+
+    def run(self, folder: Path) -> None:
+        self._folders.append(_Place(folder, os.path.realpath(folder)))
+        while self._folders or self._links:
+            if self._folders:
+                self._search(self._folders.pop())
+            else:  # last of all, so that what is also there without a link is listed by its own name
+                self._follow(self._links.pop())
+
+    def _leave_out(self, reason: str, path: Path) -> None:
+        self.left_out.setdefault(reason, []).append(path)
+
+    def _search(self, folder: _Place) -> None:
+        if folder.real in self._searched:
+            self._leave_out(REPEATED, folder.path)
+            return
+        self._searched.add(folder.real)
+        try:
+            entries = list(_entries(folder.path))
+        except OSError as error:
+            self._leave_out(f"folder that cannot be opened: {error.strerror}", folder.path)
+            return
+        if any(entry.name == MARKER for entry in entries):
+            self._leave_out(WRITTEN, folder.path)
+            return
+        for entry in entries:
+            self._sort_in(entry, _Place(folder.path / entry.name, os.path.join(folder.real, entry.name)))  # noqa: PTH118
+
+    def _sort_in(self, entry: os.DirEntry[str], place: _Place) -> None:
+        if entry.name.startswith("."):
+            self._leave_out(HIDDEN, place.path)
+        elif entry.is_symlink():
+            self._links.append(place.path)
+        elif entry.is_dir(follow_symlinks=False):
+            self._folders.append(place)
+        elif entry.is_file(follow_symlinks=False):
+            self._take(place)
+        else:
+            self._leave_out(SPECIAL, place.path)
+
+    def _follow(self, link: Path) -> None:
+        target = _Place(link, os.path.realpath(link))
+        if os.path.isdir(target.real):  # noqa: PTH112
+            self._folders.append(target)
+        elif os.path.isfile(target.real):  # noqa: PTH113
+            self._take(target)
+        else:
+            self._leave_out(SPECIAL if os.path.exists(target.real) else DANGLING, link)  # noqa: PTH110
+
+    def _take(self, file: _Place) -> None:
+        if file.real in self.found:
+            self._leave_out(REPEATED, file.path)
+        elif file.path.name.upper() == DICOMDIR:
+            self._leave_out(INDEX, file.path)
+        elif file.path.suffix.lower() in _DOCUMENTS and not _is_image(file.path):
+            self._leave_out(DOCUMENT, file.path)
+        else:
+            self.found[file.real] = file.path
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from entries
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether a file is an image by its first bytes; one that cannot be opened may be."""
+    try:
+        return is_dicom(path) or is_picture(path)
+    except RadiographError:
+        with suppress(OSError):
+            return path.stat().st_size > 0
+        return True

@@ -23,14 +23,40 @@ from .dicom_codecs import jpeg_frame
 from .gray import GrayLevels, Samples, oriented, oriented_size, to_levels
 from .limits import too_large
 from .tiff import open_tiff, tiff_orientation, tiff_samples
+from .written import refuse_written
 
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP")
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of either byte order, classic and big
+_HEAD = 18  # bytes by which a picture is recognized
+_BMP_HEADERS = tuple(struct.pack("<I", length) for length in (12, 40, 52, 56, 64, 108, 124))
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY_MODES = {"1": 1.0, "L": 255.0} | dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N", "I"))
 _JPEG_HEAD = 2**20  # bytes before the frame, such as EXIF and color profiles
 _MAX_MESSAGE = 200  # characters kept of a library's message
+
+
+def is_picture(source: ImageSource) -> bool:
+    """Return whether a file begins as a PNG, JPEG, TIFF or BMP file does.
+
+    Args:
+        source: The file, or its content.
+
+    Returns:
+        True for one of these; the rest of the file may be damaged.
+
+    Raises:
+        RadiographError: The file is missing, empty, or cannot be opened.
+
+    Example:
+        >>> from .content import FileContent
+        >>> is_picture(FileContent(Path("report.doc"), b"BMI of the patient: 23"))
+        False
+    """
+    with open_source(source) as file:
+        head = file.read(_HEAD)
+    is_bmp = head[:2] == b"BM" and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS
+    return is_bmp or head[:3] == b"\xff\xd8\xff" or head[:4] in _TIFF or head[:8] == _PNG
 
 
 def picture_size(source: ImageSource) -> tuple[int, int]:
@@ -71,7 +97,8 @@ def read_picture(source: ImageSource, sixteen_bit_white: int | None = None) -> G
         The gray levels and white.
 
     Raises:
-        RadiographError: The file cannot be read, has several frames, or has values outside its range.
+        RadiographError: The file cannot be read, has several frames, has values outside its range, or was written by
+            this package, as heatmaps are.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -88,6 +115,7 @@ def read_picture(source: ImageSource, sixteen_bit_white: int | None = None) -> G
                 samples, orientation = tiff_samples(page), tiff_orientation(page)
         else:
             with Image.open(file, formats=PILLOW_FORMATS) as image:
+                refuse_written(path, image.info)
                 _check_single(path, image)
                 orientation = _orientation(file, image)
                 samples = _samples(file, image)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anomalib_cxr.data.reading.discovery import radiograph_files
+from anomalib_cxr.data.reading.discovery import list_radiographs
 from anomalib_cxr.errors import DatasetError
 
 from .layouts import describe_folder
@@ -114,9 +114,7 @@ def match_masks(images: pd.DataFrame, root: Path, folders: Sequence[Path], setti
 def _radiographs(folder: Path, excluded: Sequence[Path]) -> list[Path]:
     if not folder.is_dir():
         return []
-    paths, skipped = radiograph_files(folder)
-    if skipped:
-        logger.info("%s: skipped %d files that are no images", folder, skipped)
+    paths = list_radiographs(folder)
     inside = [other for other in excluded if other.is_relative_to(folder)]
     return [path for path in paths if not any(path.is_relative_to(other) for other in inside)]
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import binary_erosion, gaussian_filter, zoom
 
+from anomalib_cxr.data.reading.written import png_mark
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.utils.files import atomic_path
 
@@ -86,7 +87,7 @@ def draw_heatmap(xray: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> np.nd
 
 
 def write_png(image: np.ndarray, path: Path) -> None:
-    """Write an image as 8-bit PNG, whole or not at all.
+    """Write an image as 8-bit PNG, whole or not at all, marked as no X-ray.
 
     Args:
         image: `(h, w)` or `(h, w, 3)`, uint8 or in [0, 1].
@@ -94,7 +95,7 @@ def write_png(image: np.ndarray, path: Path) -> None:
     """
     levels = image if image.dtype == np.uint8 else np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
     with atomic_path(path) as unfinished:
-        Image.fromarray(levels).save(unfinished, format="PNG", compress_level=3)
+        Image.fromarray(levels).save(unfinished, format="PNG", compress_level=3, pnginfo=png_mark())
 
 
 def _resize(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:

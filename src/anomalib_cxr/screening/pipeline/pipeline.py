@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,16 +16,18 @@ import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
-from anomalib_cxr.data.reading.content import FileContent, read_content
+from anomalib_cxr.data.reading.content import MAX_BYTES, FileContent, read_content
 from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, is_dicom, load_dicom
+from anomalib_cxr.data.reading.limits import MAX_PIXELS as MAX_IMAGE_PIXELS
 from anomalib_cxr.data.reading.metadata import Header, read_header
-from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.data.reading.radiograph import image_size, read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.screening.calibration.record import ValidatedRange
 from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, FileFingerprint, fingerprint_of
 from anomalib_cxr.segmentation.deployed import ExportedSegmenter, downsample
 from anomalib_cxr.segmentation.postprocessing import suppress_outside_lungs
+from anomalib_cxr.utils.budget import Budget
 
 from .input_check import InputCheck
 
@@ -32,6 +35,8 @@ DISPLAY_SIDE = 512
 """Longer side of an X-ray for display in pixels, at most."""
 MAX_BATCH = 8
 """Number of images in a batch, at most."""
+WORKERS = 4
+"""Number of files that are decoded at the same time, at most; as many decoded ones wait for their batch."""
 MAX_PIXELS = 20_000_000
 """Number of pixels at which a batch is full, whatever its number of images; it bounds the memory."""
 
@@ -114,6 +119,7 @@ class ScreeningPipeline:
         self.any_source = any_source
         self.sixteen_bit_white = sixteen_bit_white
         self.keep_datasets = keep_datasets
+        self._bytes, self._pixels = Budget(MAX_BYTES), Budget(MAX_IMAGE_PIXELS)
 
     def __call__(self, files: Iterable[Path]) -> Iterator[list[ImageResult]]:
         """Run the pipeline; files are decoded ahead and in parallel.
@@ -128,8 +134,12 @@ class ScreeningPipeline:
             yield self._process(batch)
 
     def _decode_ahead(self, files: Iterable[Path]) -> Iterator[_DecodedFile]:
-        """Decode files in threads, in order, no more ahead than there are threads: originals take 80 MB each."""
-        workers = os.cpu_count() or 1
+        """Decode files in threads, in order, no more ahead than there are threads.
+
+        The memory depends on neither the number of processors nor that of files: all files that are read at the same
+        time have no more bytes, and all that are decoded no more pixels, than the largest one that is accepted.
+        """
+        workers = min(WORKERS, os.cpu_count() or 1)
         waiting: deque[Future[_DecodedFile]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             for file in files:
@@ -141,6 +151,10 @@ class ScreeningPipeline:
 
     def _decode(self, path: Path) -> _DecodedFile:
         """Read a file once: header, pixels and hash are those of the same bytes."""
+        with self._bytes.reserve(_size_of(path)):
+            return self._decode_content(path)
+
+    def _decode_content(self, path: Path) -> _DecodedFile:
         result = ImageResult(path)
         try:
             content = read_content(path)
@@ -149,7 +163,8 @@ class ScreeningPipeline:
             result = replace(result, header=header, refusals=self._outside_range(header))
             if result.refusals:
                 return result, None
-            radiograph = read_radiograph(content, self.sixteen_bit_white)
+            with self._pixels.reserve(math.prod(image_size(content))):
+                radiograph = read_radiograph(content, self.sixteen_bit_white)
             result = replace(result, dataset=_dataset_of(content) if self.keep_datasets else None)
         except RadiographError as error:
             return replace(result, refusals=(f"not readable as a frontal X-ray: {error.reason}",)), None
@@ -190,6 +205,13 @@ class ScreeningPipeline:
                     results[place], score=float(score), raw_score=float(raw_score), label=bool(label), heat=heat
                 )
         return results
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return 0
 
 
 def _dataset_of(content: FileContent) -> Dataset | None:

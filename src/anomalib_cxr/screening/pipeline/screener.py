@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,16 +12,16 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.progress import Progress
 
-from anomalib_cxr.data.reading.discovery import DICOMDIR, dicomdir_files, radiograph_files
 from anomalib_cxr.data.reading.metadata import Header
+from anomalib_cxr.data.reading.written import mark_folder
 from anomalib_cxr.deploy.runtime import ExportedModel, graph_of
-from anomalib_cxr.errors import DatasetError, ScreeningError, require_extra
+from anomalib_cxr.errors import ScreeningError, require_extra
 from anomalib_cxr.screening.calibration.probability import p_values
 from anomalib_cxr.screening.calibration.record import INPUT_CHECK, Calibration, read_calibration
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision
 from anomalib_cxr.screening.fingerprint import fingerprint_of
-from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
-from anomalib_cxr.screening.worklist.tables import write_tables
+from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.screening.worklist.tables import write_left_out, write_tables
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter
 from anomalib_cxr.utils.path_text import path_as_text
 
@@ -30,45 +29,7 @@ from .explanation import describe, draw_heatmap, write_png
 from .input_check import InputCheck
 from .pipeline import ImageResult, ScreeningPipeline
 
-logger = logging.getLogger(__name__)
 HEATMAPS, LAYERS, OBJECTS = "heatmaps", "layers", "dicom"
-
-
-def find_inputs(inputs: Sequence[Path], output: Path) -> list[Path]:
-    """Find the files to screen.
-
-    Args:
-        inputs: Files, folders that are searched with their subfolders, and DICOMDIR files.
-        output: Folder of the worklist, whose images are no inputs.
-
-    Returns:
-        Absolute paths, each once, in the order of the inputs, those of a folder sorted.
-
-    Raises:
-        DatasetError: If an input does not exist, or there is nothing to screen.
-    """
-    missing = [path for path in inputs if not path.exists()]
-    if missing:
-        raise DatasetError("inputs that do not exist", "files or folders", "correct them", {"no such path": missing})
-    own, uploads = output.resolve(), output.resolve() / UPLOADS
-    candidates = dict.fromkeys(file.resolve() for path in inputs for file in _files_of(path))
-    files = [file for file in candidates if own not in file.parents or uploads in file.parents]
-    if not files:
-        raise DatasetError(
-            f"no radiograph in {', '.join(map(str, inputs))}",
-            "PNG, JPEG, TIFF, BMP or DICOM files",
-            "correct the inputs",
-        )
-    return files
-
-
-def _files_of(path: Path) -> list[Path]:
-    if path.is_file():
-        return dicomdir_files(path) if path.name == DICOMDIR else [path]
-    files, n_skipped = radiograph_files(path)
-    if n_skipped:
-        logger.info("%s: skipped %d files that are no images", path, n_skipped)
-    return files
 
 
 @dataclass(frozen=True)
@@ -177,6 +138,8 @@ class Screener:
             **facts,
         )
         heatmap = draw_heatmap(result.display, result.heat, result.lungs)
+        for folder in (HEATMAPS, LAYERS, *([OBJECTS] if self.settings.dicom else [])):
+            mark_folder(self.settings.output / folder)
         write_png(heatmap, self.settings.output / case.heatmap)
         write_png(result.heat, self.settings.output / f"{case.layers}-heat.png")
         write_png(result.lungs, self.settings.output / f"{case.layers}-lungs.png")
@@ -207,7 +170,13 @@ Engine = Callable[[Sequence[Path]], Iterator[list[Case]]]
 
 
 def screen(
-    files: Sequence[Path], output: Path, calibration: Calibration, engine: Engine, *, names: bool = False
+    files: Sequence[Path],
+    output: Path,
+    calibration: Calibration,
+    engine: Engine,
+    *,
+    names: bool = False,
+    left_out: Mapping[str, Sequence[Path]] | None = None,
 ) -> Worklist:
     """Screen files into a worklist; an interrupted screening is continued.
 
@@ -217,6 +186,7 @@ def screen(
         calibration: Calibration of the model.
         engine: Engine that screens the files.
         names: Write patients' names and IDs into the tables.
+        left_out: Files and folders of the inputs that are not screened, by the reason; they are listed in a table.
 
     Returns:
         The worklist.
@@ -229,6 +199,7 @@ def screen(
         with FileLock(output / LOCK, timeout=0):
             worklist = Worklist(output, create=True)
             refuse_other_calibration(worklist, calibration)
+            write_left_out(output, left_out or {})
             try:
                 remaining = unscreened(files, worklist)
                 with Progress() as progress:

@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case
 from anomalib_cxr.utils.files import atomic_path
+from anomalib_cxr.utils.path_text import path_as_text
 
 from .store import Worklist
 
 if TYPE_CHECKING:  # the page of a worklist is served without OpenVINO
     from anomalib_cxr.screening.calibration.record import Calibration
 
-CSV, JSON = "worklist.csv", "worklist.json"
+CSV, JSON, LEFT_OUT = "worklist.csv", "worklist.json", "left_out.csv"
 _COLUMNS = (
     *("path", "study_uid", "sop_uid", "decision", "score", "raw_score", "threshold", "guarantee", "probability"),
     *("p_value", "findings", "subgroup", "source", "heatmap", "screened", "model"),
 )
 _NAMES = ("patient_id", "patient_name")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # first characters of a cell that a spreadsheet would compute
+_FORMULA = re.compile(r"""^(?=[=+\-@\t\r\n])|[;|\t](?=[\s"']*[=+\-@])""")
+"""Start of what a spreadsheet would compute: of a cell, and of a part behind another separator that it may have."""
 
 
 def escape_csv_formula(cell: Any) -> Any:
     """Escape a cell that a spreadsheet would compute; a note may begin with an equals sign.
 
+    Where the decimal sign is a comma, spreadsheets separate cells by semicolons: parts behind one are escaped, too.
+
     Args:
         cell: Any value.
 
     Returns:
-        The value; with a leading apostrophe where it begins like a formula.
+        The value; with an apostrophe before what begins like a formula.
 
     Example:
-        >>> escape_csv_formula("=1+1"), escape_csv_formula("a=b"), escape_csv_formula(-0.5)
-        ("'=1+1", 'a=b', -0.5)
+        >>> [escape_csv_formula(cell) for cell in ("=1+1", "a;=1+1", "a=b", -0.5)]
+        ["'=1+1", "a;'=1+1", 'a=b', -0.5]
     """
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    return _FORMULA.sub(lambda match: f"{match[0]}'", cell) if isinstance(cell, str) else cell
 
 
 def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = False) -> None:
@@ -56,6 +62,21 @@ def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = 
             table.writerow({name: escape_csv_formula(value) for name, value in row.items()})
     with atomic_path(worklist.folder / JSON) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         _write_json(worklist, calibration, columns, file)
+
+
+def write_left_out(folder: Path, left_out: Mapping[str, Sequence[Path]]) -> None:
+    """Write the table of the files and folders that were not screened, `left_out.csv`.
+
+    Args:
+        folder: Folder of the worklist.
+        left_out: Files and folders by the reason.
+    """
+    with atomic_path(folder / LEFT_OUT) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "reason"])
+        table.writerows(
+            [escape_csv_formula(path_as_text(path)), reason] for reason, paths in left_out.items() for path in paths
+        )
 
 
 def _rows(worklist: Worklist, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pydicom.fileset import FileSet
 from anomalib_cxr.data.phantom import dicom as phantom_dicom
 from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
-from anomalib_cxr.data.reading.discovery import dicomdir_files
+from anomalib_cxr.data.reading.dicomdir import dicomdir_files
 from anomalib_cxr.data.reading.metadata import read_clinical_reading, read_header
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import DatasetError

@@ -18,21 +18,16 @@ import pytest
 from PIL import Image
 from scipy.special import expit, logit
 
+from anomalib_cxr.data.reading.discovery import DOCUMENT, HIDDEN, WRITTEN
 from anomalib_cxr.deploy.runtime import ExportedModel
-from anomalib_cxr.errors import DatasetError, ScreeningError
+from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.calibration.record import read_calibration
 from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, lower_bound
 from anomalib_cxr.screening.case import Decision, Verdict
 from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.pipeline import screener as screener_module
-from anomalib_cxr.screening.pipeline.screener import (
-    LOCK,
-    Screener,
-    ScreenerSettings,
-    find_inputs,
-    screen,
-    unscreened,
-)
+from anomalib_cxr.screening.pipeline.inputs import find_inputs
+from anomalib_cxr.screening.pipeline.screener import LOCK, Screener, ScreenerSettings, screen, unscreened
 from anomalib_cxr.screening.worklist.store import Worklist
 
 pytestmark = pytest.mark.slow
@@ -92,7 +87,7 @@ class TestPictures:
     def test_of_each_scored_one(self, cases, screener, scorer, lungs, stack):
         out = screener.settings.output
         scored = [case for case in cases if case.score is not None]
-        assert len(list((out / "heatmaps").iterdir())) == len({case.heatmap for case in scored}) == len(scored)
+        assert len(list((out / "heatmaps").glob("*.png"))) == len({case.heatmap for case in scored}) == len(scored)
         for case in scored[:3]:
             assert np.asarray(Image.open(out / case.heatmap)).shape == (64, 64, 3)
             heat, outline = (np.asarray(Image.open(out / f"{case.layers}-{kind}.png")) for kind in ("heat", "lungs"))
@@ -212,61 +207,6 @@ def test_a_score_that_is_no_number_is_never_below_the_threshold(screener, images
 
 
 @pytest.fixture
-def tree(images, dicoms, tmp_path):
-    """Pictures and a DICOM folder in a folder, with a text beside them."""
-    folder = tmp_path / "in"
-    (folder / "deep" / "er").mkdir(parents=True)
-    shutil.copy(images[0], folder / "b.png")
-    shutil.copy(images[1], folder / "deep" / "er" / "a.png")
-    shutil.copytree(dicoms[0].parents[3], folder / "DICOM")
-    (folder / "notes.txt").write_text("no picture")
-    return folder
-
-
-def names(files, folder):
-    return [file.relative_to(folder.resolve()).as_posix() for file in files]
-
-
-def test_folders_with_all_in_them(tree, tmp_path):
-    found = find_inputs([tree], tmp_path / "out")
-    slices = [f"DICOM/PT00000{number}/ST000000/SE000000/IM000000" for number in (0, 1)]
-    assert names(found, tree) == [*slices, "b.png", "deep/er/a.png"]
-    assert all(file.is_absolute() for file in found)
-
-
-def test_dicomdir(tree, tmp_path):
-    found = find_inputs([tree / "DICOM" / "DICOMDIR"], tmp_path / "out")
-    assert [name.split("/")[1] for name in names(found, tree)] == ["PT000000", "PT000001"]
-
-
-def test_each_once_in_the_order_of_the_inputs(tree, tmp_path, monkeypatch):
-    monkeypatch.chdir(tree)
-    given = [tree / "deep", tree / "b.png", tree / "deep" / "er" / "a.png", tree.relative_to(tree) / "b.png"]
-    assert names(find_inputs(given, tmp_path / "out"), tree) == ["deep/er/a.png", "b.png"]
-
-
-def test_pictures_of_the_worklist_are_no_inputs(tree):
-    output = tree / "out"
-    for place in ("heatmaps", "layers", "uploads"):
-        (output / place).mkdir(parents=True)
-        shutil.copy(tree / "b.png", output / place / "x.png")
-    assert names(find_inputs([tree / "out", tree / "b.png"], output), tree) == ["out/uploads/x.png", "b.png"]
-
-
-def test_all_missing_ones_at_once(tree, tmp_path):
-    given = [tmp_path / "none", tree, tmp_path / "neither.png"]
-    with pytest.raises(DatasetError, match="inputs that do not exist") as error:
-        find_inputs(given, tmp_path / "out")
-    assert error.value.offenders == {"no such path": [given[0], given[2]]}
-
-
-def test_nothing_to_screen(tmp_path):
-    (tmp_path / "in").mkdir()
-    with pytest.raises(DatasetError, match=r"no radiograph in .*in\n.*PNG"):
-        find_inputs([tmp_path / "in"], tmp_path / "out")
-
-
-@pytest.fixture
 def files(images, tmp_path):
     """Copies of twenty phantoms, and a file that is no image."""
     folder = tmp_path / "in"
@@ -375,6 +315,47 @@ class TestWhole:
         worklist = run(files[:3])
         os.utime(files[1], ns=(1, 1))
         assert unscreened(files[:4], worklist) == [files[1], files[3]]
+
+
+class TestNames:
+    def test_of_other_encodings_have_their_row(self, run, files):
+        odd = files[0].rename(files[0].with_name(os.fsdecode(b"M\xfcller.png")))
+        worklist = run([odd, files[1]])
+        assert len(tables(worklist.folder)) == 2
+        case = worklist.case(worklist.number_of(odd))
+        assert (case.path, case.file) == (f"{odd.parent}/M\\xfcller.png", odd)
+        assert case.score is not None
+        assert not unscreened([odd], worklist)
+
+    def test_are_those_that_the_user_knows(self, run, files, tmp_path):
+        (tmp_path / "study").symlink_to(files[0].parent)
+        found, _ = find_inputs([tmp_path / "study"])
+        worklist = run(found[:2])
+        assert sorted(tables(worklist.folder)) == [f"{tmp_path}/study/{file.name}" for file in files[:2]]
+
+    def test_of_what_was_left_out_are_in_a_table(self, run, files):
+        run(files[:1], left_out={"link to nothing": [files[1]]})
+        left_out = (files[0].parents[1] / "out" / "left_out.csv").read_text()
+        assert left_out == f"path,reason\n{files[1]},link to nothing\n"
+
+
+class TestOwnImages:
+    def test_of_an_earlier_list_are_not_screened(self, run, files):
+        folder = run(files[:3]).folder
+        found = find_inputs([folder.parent])
+        assert found.files == files
+        assert found.left_out == {
+            WRITTEN: [folder / "heatmaps", folder / "layers"],
+            HIDDEN: sorted(folder.glob(".*")),
+            DOCUMENT: sorted(path for path in folder.iterdir() if path.suffix and not path.name.startswith(".")),
+        }
+
+    def test_that_were_moved_are_refused(self, run, files):
+        worklist = run(files[:1])
+        heatmap = worklist.folder / worklist.case(1).heatmap
+        moved = Path(shutil.copy(heatmap, files[0].parent))
+        worklist = run([moved])
+        assert "written by anomalib_cxr" in worklist.case(worklist.number_of(moved)).why
 
 
 class TestInterrupted:

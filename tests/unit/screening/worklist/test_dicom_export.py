@@ -16,7 +16,7 @@ from pydicom.uid import UID
 
 from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
-from anomalib_cxr.data.reading.discovery import dicomdir_files
+from anomalib_cxr.data.reading.dicomdir import dicomdir_files
 from anomalib_cxr.data.reading.metadata import read_header
 from anomalib_cxr.errors import MissingExtraError, ScreeningError
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision

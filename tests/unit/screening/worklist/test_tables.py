@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision
 from anomalib_cxr.screening.worklist import tables
 from anomalib_cxr.screening.worklist.store import Worklist
-from anomalib_cxr.screening.worklist.tables import escape_csv_formula, write_tables
+from anomalib_cxr.screening.worklist.tables import escape_csv_formula, write_left_out, write_tables
 
 
 @pytest.fixture
@@ -123,6 +125,23 @@ def test_formulas_become_text(start):
     assert escape_csv_formula(f"{start}1+1") == f"'{start}1+1"
 
 
-@pytest.mark.parametrize("cell", ["", "a=1", " =1", "1-2", -0.5, 3, None])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", " =1+1", '"=1+1'])
+def test_no_part_is_a_formula_where_another_separator_holds(tmp_path, separator, formula):
+    """Split as a spreadsheet does whose separator is not the comma, and which does not know the quotes."""
+    write_left_out(tmp_path, {"hidden": [Path(f"/xrays/a{separator}{formula}.png")]})
+    parts = (tmp_path / "left_out.csv").read_text().splitlines()[1].split(separator)
+    assert len(parts) == 2
+    assert not [part for part in parts if part.strip(' "')[:1] in ("=", "+", "-", "@")]
+
+
+def test_left_out_files_by_their_reason(tmp_path):
+    write_left_out(tmp_path, {"hidden": [Path("/a/.b.png")], "link to nothing": [Path(os.fsdecode(b"/M\xfcller"))]})
+    with (tmp_path / "left_out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["path", "reason"], ["/a/.b.png", "hidden"], ["/M\\xfcller", "link to nothing"]]
+
+
+@pytest.mark.parametrize("cell", ["", "a=1", " =1", "1-2", "a; b", "a;b-c", "/x;y/z=1.png", -0.5, 3, None])
 def test_all_else_stays(cell):
     assert escape_csv_formula(cell) == cell
