@@ -11,9 +11,12 @@ from typing import Annotated, Any, TypeAlias
 import pandas as pd
 from torch.utils.data import DataLoader
 
+from anomalib_cxr.data.datasets.near_copies import ImageHashes, warn_of_near_copies
+from anomalib_cxr.data.datasets.verification import sample_paths
 from anomalib_cxr.data.sources.folder_files import find_labeled, match_masks
-from anomalib_cxr.data.sources.folder_samples import check_enough, complete_samples
+from anomalib_cxr.data.sources.folder_samples import check_enough, complete_samples, warn_of_views
 from anomalib_cxr.data.sources.folder_table import read_table
+from anomalib_cxr.data.sources.identical_files import find_copies, join_patients
 from anomalib_cxr.data.sources.patient_splits import check_patients, split_by_patient, splits_table
 from anomalib_cxr.data.sources.samples import with_predicted_masks
 from anomalib_cxr.data.sources.splits import TEST_SHARE, VALIDATION_SHARE
@@ -113,6 +116,7 @@ class ChestXrayFolder(RoiDataModule):
         self.normal_split_ratio = normal_split_ratio
         self.val_split_ratio = val_split_ratio
         self.least_train = least_train
+        self._hashes = ImageHashes()
 
     def list_samples(self) -> pd.DataFrame:
         """Return the samples table with predicted masks.
@@ -168,12 +172,17 @@ class ChestXrayFolder(RoiDataModule):
         samples = self.list_samples()
         check_enough(samples, self.least_train)
         check_patients(samples)
-        usable: pd.DataFrame = self.verify(samples).copy()
+        copies = find_copies(samples)
+        usable: pd.DataFrame = self.verify(samples, self._hashes.hash_and_size).copy()
         if not usable.label_index.any():
             logger.warning("No abnormal X-rays are given: the model is trained, and no test is possible.")
         if usable.split.eq("").any():
-            usable["split"] = split_by_patient(usable, self._shares(usable), self.seed)
+            joined = usable.assign(patient=join_patients(usable, copies))
+            usable["split"] = split_by_patient(joined, self._shares(usable), self.seed)
         check_enough(usable, self.least_train)
+        warn_of_views(usable)
+        files = list(sample_paths(usable, self.sixteen_bit_white))
+        warn_of_near_copies(usable, self._hashes.of(files, self._open_cache()))
         return usable
 
     def _shares(self, samples: pd.DataFrame) -> dict[str, float]:

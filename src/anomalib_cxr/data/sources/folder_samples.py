@@ -111,6 +111,27 @@ def relative_name(path: Path | str, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
+def warn_of_views(samples: pd.DataFrame) -> None:
+    """Warn of a single view, and of views that are tested but were not trained on.
+
+    Args:
+        samples: A samples table with the columns `view` and `split`.
+    """
+    known = samples[(samples["view"] != "") & (samples.split != "unused")]
+    training = known.split == "train"
+    trained = sorted(known["view"][training].unique())
+    others = known[~training & ~known["view"].isin(trained)]
+    if trained and len(others):
+        logger.warning(
+            "%d X-rays of the view %s validate or test, and only %s trained: their scores are not to be compared.",
+            len(others),
+            " and ".join(sorted(others["view"].unique())),
+            " and ".join(trained),
+        )
+    elif len(trained) == 1:
+        logger.warning("All X-rays of a known view are %s: the model is for this view only.", trained[0])
+
+
 def check_enough(samples: pd.DataFrame, least_train: int) -> None:
     """Refuse too few healthy X-rays to train on, and splits that cannot be validated or tested.
 

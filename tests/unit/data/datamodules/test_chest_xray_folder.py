@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +204,33 @@ class TestBadInput:
             sets = tables(fitted(root, **BOTH, on_error="skip"))
         assert sum(map(len, sets)) == 34
         assert all(path.name in caplog.text for path in broken)
+
+    def test_copies_with_two_labels(self, root):
+        shutil.copy(root / "healthy/0/h0.png", root / "sick/copy.png")
+        with pytest.raises(DatasetError, match="2 X-rays that are copies of each other with two labels"):
+            fitted(root, **BOTH)
+
+    def test_copies_stay_in_one_split(self, root, caplog):
+        for number in range(30):
+            shutil.copy(root / f"healthy/{number % 3}/h{number}.png", root / f"healthy/copy{number}.png")
+        sets = tables(fitted(root, **BOTH))
+        numbers = [
+            {int(re.search(r"\d+$", Path(path).stem)[0]) for path in table.image_path if "healthy" in path}
+            for table in sets
+        ]
+        assert sum(map(len, numbers)) == 30
+        assert "nearly identical" not in caplog.text
+
+    def test_near_copies_in_two_splits_are_named(self, root, caplog):
+        Image.open(root / "healthy/0/h0.png").resize((64, 64), Image.Resampling.BICUBIC).save(root / "healthy/near.png")
+        names = {"healthy/near.png": "test", "healthy/0/h0.png": "train", "healthy/1/h1.png": "val"}
+        rows = [f"{name},healthy,{split}" for name, split in names.items()]
+        rows += [f"sick/s{number}.png,sick,{('val', 'test')[number]}" for number in range(2)]
+        (root / "own.csv").write_text("\n".join(["image,label,split", *rows]))
+        with caplog.at_level(logging.WARNING):
+            fitted(None, table=root / "own.csv", least_train=1)
+        assert "1 pairs of nearly identical X-rays" in caplog.text
+        assert f"{root}/healthy/0/h0.png (train, normal) and {root}/healthy/near.png (test, normal)" in caplog.text
 
     @pytest.mark.parametrize(
         ("settings", "found"),

@@ -10,7 +10,7 @@ from anomalib import TaskType
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from anomalib_cxr.data.sources.folder_samples import check_enough, complete_samples, relative_name
+from anomalib_cxr.data.sources.folder_samples import check_enough, complete_samples, relative_name, warn_of_views
 from anomalib_cxr.errors import DatasetError
 
 
@@ -84,6 +84,24 @@ def test_task_by_masks_of_all_abnormal(tmp_path):
 def test_relative_name(tmp_path):
     assert relative_name(tmp_path / "a/b.png", tmp_path) == "a/b.png"
     assert relative_name("/elsewhere/b.png", tmp_path) == "/elsewhere/b.png"
+
+
+class TestViews:
+    def warned(self, caplog, views, splits):
+        with caplog.at_level(logging.WARNING):
+            warn_of_views(pd.DataFrame({"view": views, "split": splits}))
+        return caplog.text
+
+    def test_one_view_only(self, caplog):
+        assert "All X-rays of a known view are AP" in self.warned(caplog, ["AP", "", "AP"], ["train", "train", "test"])
+
+    def test_a_view_that_was_not_trained(self, caplog):
+        text = self.warned(caplog, ["PA", "AP", "AP", "AP"], ["train", "val", "test", "unused"])
+        assert "2 X-rays of the view AP validate or test, and only PA trained" in text
+
+    @pytest.mark.parametrize("views", [["PA", "AP", "PA", "AP"], ["", "", "", ""]])
+    def test_nothing_to_warn_of(self, caplog, views):
+        assert self.warned(caplog, views, ["train", "train", "val", "test"]) == ""
 
 
 class TestEnough:
