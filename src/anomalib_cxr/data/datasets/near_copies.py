@@ -27,10 +27,10 @@ MAX_DISTANCE = 24
 """Bits by which the hashes of near copies differ at most.
 
 Measured on 3 288 X-rays of three hospitals (5.4 million pairs): as JPEG of quality 40, at half the size, or with noise
-an X-ray differs from itself by 12 at most, with a gamma of 0.7 by 22 in 95 % of the cases, with 1 % cut off each side by
-28; cut off by 3 %, by 58 in the median, which is not found. Two X-rays differ by 40 at least, but for one pair of a
-patient, which is the same image twice. The number of pairs falls to 0.4 with each 4 bits: among 100 000 X-rays, some
-tens of pairs are to be expected by chance.
+an X-ray differs from itself by 12 at most; with a gamma of 0.7 by 22 and with 1 % cut off each side by 28, in 95 % of
+the cases; with 3 % cut off by 58 in the median, which is not found. Two X-rays differ by 40 at least, but for one pair
+of a patient, which is the same image twice. With each 4 bits less, pairs become 0.4 times as many: among 100 000 X-rays
+some tens of pairs are to be expected by chance.
 """
 _SIDE, _FREQUENCIES = 64, 16
 _N_BITS = _FREQUENCIES**2 - 1
