@@ -214,8 +214,8 @@ def calibrate(
         data_settings,
         ensure_exported,
         labeled_by_datamodule,
-        labeled_by_table,
     )
+    from anomalib_cxr.screening.calibration_table import labeled_by_table  # noqa: PLC0415
 
     target = CalibrationTarget(sensitivity, confidence, prevalence, by)
     data = data or (None if table else data_settings(model))

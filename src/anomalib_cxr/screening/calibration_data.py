@@ -1,4 +1,4 @@
-"""Model and labeled X-rays of a calibration: a training or an export, and a data module or a table."""
+"""Model and labeled X-rays of a calibration: a training or an export, and a data module."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ import yaml
 from anomalib.data import AnomalibDataModule
 from jsonargparse import ArgumentParser
 
-from anomalib_cxr.data.datasets.verification import verify_radiographs
-from anomalib_cxr.data.sources.folder_table import LABELS
 from anomalib_cxr.deploy.runtime import GRAPH
-from anomalib_cxr.errors import DatasetError, ScreeningError
+from anomalib_cxr.errors import ScreeningError
 
 CHECKPOINT = Path("weights/lightning/model.ckpt")
 SETTINGS = Path("report/model.yaml")
@@ -23,7 +21,6 @@ CONFIG = Path("config.yaml")
 EXPORT = Path("weights/openvino")
 
 Part = Literal["val", "test"]
-_COLUMNS = ("image", "label")
 
 
 def ensure_exported(model: Path) -> Path:
@@ -127,71 +124,3 @@ def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) ->
     references = [Path(path) for path in training.image_path]
     white = getattr(datamodule, "sixteen_bit_white", None)
     return LabeledImages(images.reset_index(drop=True), references, masks, white)
-
-
-def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> LabeledImages:
-    """Return the images of a table, with its healthy ones as references.
-
-    Args:
-        table: CSV file with the columns `image` (path relative to the table), `label` (normal or sick), and where known
-            `patient`, `hospital`, `sex` (a word that begins with M or F) and `age` (years). None of the images may have
-            been used for training the model.
-        sixteen_bit_white: White of 16-bit images, as the model learned them.
-
-    Returns:
-        The labeled images.
-
-    Raises:
-        DatasetError: If the table cannot be read, a column or a file is missing, a label is invalid, or a file is no
-            X-ray.
-    """
-    rows = _read(table)
-    paths = [table.parent / image for image in rows.image]
-    labels = [LABELS.get(label.strip().lower()) for label in rows.label]
-    missing = [path for path in paths if not path.is_file()]
-    unknown = [path for path, label in zip(paths, labels, strict=True) if label is None]
-    twice = [path for path, repeated in zip(paths, rows.image.duplicated(), strict=True) if repeated]
-    anonymous = [path for path, patient in zip(paths, rows.get("patient", []), strict=False) if not patient.strip()]
-    offenders = {
-        "no such file": missing,
-        "label neither normal nor sick": unknown,
-        "named twice": twice,
-        "no patient, in a table with patients": anonymous,
-    }
-    if any(offenders.values()) or not paths:
-        raise DatasetError(
-            f"{table}: {sum(map(len, offenders.values()))} of {len(paths)} rows that cannot be used",
-            "a row for each image, with its path and `normal` or `sick`",
-            "correct the table",
-            {reason: files for reason, files in offenders.items() if files},
-        )
-    verify_radiographs(paths, sixteen_bit_white)
-    images = pd.DataFrame(
-        {
-            "path": paths,
-            "is_sick": pd.array(labels, dtype=bool),
-            "hospital": rows.get("hospital", ""),
-            "sex": rows["sex"].str.strip().str.upper().str[:1] if "sex" in rows else "",
-            "age": pd.to_numeric(rows["age"], errors="coerce") if "age" in rows else float("nan"),
-            **({"patient": rows["patient"].str.strip()} if "patient" in rows else {}),
-        }
-    )
-    healthy = list(images.path[~images.is_sick])
-    return LabeledImages(images, healthy, [()] * len(healthy), sixteen_bit_white)
-
-
-def _read(table: Path) -> pd.DataFrame:
-    try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"{table}: {error}", f"a CSV file with the columns {', '.join(_COLUMNS)}", "correct --table"
-        ) from error
-    missing = [name for name in _COLUMNS if name not in rows]
-    if missing:
-        raise DatasetError(
-            f"{table} without {', '.join(missing)}; it has {', '.join(map(str, rows.columns))}",
-            f"the columns {', '.join(_COLUMNS)}",
-            "add them",
-        )
-    return rows

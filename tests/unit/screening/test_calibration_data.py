@@ -1,36 +1,20 @@
-"""Labeled images by a data module and by a table."""
+"""Models, and labeled images by a data module."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from anomalib_cxr import ChestPhantom
 from anomalib_cxr.data.datamodules.base import RoiDataModule
-from anomalib_cxr.errors import DatasetError, ScreeningError
+from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.calibration_data import (
     data_settings,
     ensure_exported,
     labeled_by_datamodule,
-    labeled_by_table,
 )
-
-
-@pytest.fixture
-def table(tmp_path, images):
-    """Write a table of rows in the folder of the phantoms' images."""
-
-    def write(rows, columns="image,label", name="labels.csv"):
-        path = tmp_path / name
-        path.write_text("\n".join([columns, *rows, ""]))
-        return path
-
-    for image in (*images[:3], *images[60:63]):
-        (tmp_path / image.name).symlink_to(image)
-    return write
 
 
 class TestDataModule:
@@ -86,83 +70,6 @@ class TestDataModule:
         assert len(found.references) + len(found.images) == 18
         assert set(found.masks) == {()}
         assert (set(found.images.sex), found.images.age.isna().all()) == ({""}, True)
-
-
-class TestTable:
-    def test_rows(self, table, images, tmp_path):
-        names = [image.name for image in (*images[:3], *images[60:63])]
-        rows = [
-            f"{name},{label}"
-            for name, label in zip(names, ["normal", " Healthy ", "0", "sick", "1", "ABNORMAL"], strict=True)
-        ]
-        found = labeled_by_table(table(rows))
-        assert list(found.images.path) == [tmp_path / name for name in names]
-        assert found.images.is_sick.tolist() == [False] * 3 + [True] * 3
-        assert found.references == [tmp_path / name for name in names[:3]]
-        assert found.masks == [()] * 3
-        assert (set(found.images.sex), set(found.images.hospital), found.images.age.isna().all()) == ({""}, {""}, True)
-
-    def test_people(self, table, images):
-        rows = [f"{images[0].name},normal,a,m,40", f"{images[60].name},sick,b, F ,", f"{images[61].name},sick,,,old"]
-        found = labeled_by_table(table(rows, "image,label,hospital,sex,age")).images
-        assert found.hospital.tolist() == ["a", "b", ""]
-        assert found.sex.tolist() == ["M", "F", ""]
-        assert found.age.isna().tolist() == [False, True, True]
-
-    def test_patients(self, table, images):
-        rows = [f"{images[0].name},normal,A", f"{images[60].name},sick, A "]
-        assert labeled_by_table(table(rows, "image,label,patient")).images.patient.tolist() == ["A", "A"]
-        assert "patient" not in labeled_by_table(table([f"{images[0].name},normal"])).images
-
-    def test_a_patient_missing(self, table, images, tmp_path):
-        rows = [f"{images[0].name},normal,A", f"{images[60].name},sick, ", f"{images[61].name},sick"]
-        with pytest.raises(DatasetError) as error:
-            labeled_by_table(table(rows, "image,label,patient"))
-        without = [tmp_path / image.name for image in images[60:62]]
-        assert error.value.offenders == {"no patient, in a table with patients": without}
-
-    def test_absolute_paths(self, table, images):
-        assert list(labeled_by_table(table([f"{images[5]},normal"])).images.path) == [Path(images[5])]
-
-    def test_all_bad_rows_at_once(self, table, images, tmp_path):
-        good, twice = images[0].name, images[60].name
-        rows = [f"{good},normal", f"{twice},sick", f"{twice},sick", "none.png,sick", ",normal", f"{images[1].name},ill"]
-        with pytest.raises(DatasetError, match="4 of 6 rows that cannot be used") as error:
-            labeled_by_table(table([*rows]))
-        assert error.value.offenders == {
-            "no such file": [tmp_path / "none.png", tmp_path],
-            "label neither normal nor sick": [tmp_path / images[1].name],
-            "named twice": [tmp_path / twice],
-        }
-
-    def test_all_that_are_no_xrays_at_once(self, table, images, tmp_path):
-        bad = [tmp_path / "x.png", tmp_path / "y.png"]
-        for path in bad:
-            path.write_bytes(b"no image")
-        with pytest.raises(DatasetError, match="2 of 3 files that are no frontal radiograph") as error:
-            labeled_by_table(table([f"{bad[0].name},normal", f"{images[0].name},normal", f"{bad[1].name},sick"]))
-        assert list(error.value.offenders.values()) == [bad]
-
-    def test_a_short_row(self, table, images, tmp_path):
-        with pytest.raises(DatasetError, match="label neither normal nor sick") as error:
-            labeled_by_table(table([f"{images[0].name},normal", images[1].name]))
-        assert error.value.offenders == {"label neither normal nor sick": [tmp_path / images[1].name]}
-
-    def test_no_rows(self, table):
-        with pytest.raises(DatasetError, match="0 of 0 rows"):
-            labeled_by_table(table([]))
-
-    def test_missing_columns(self, table):
-        with pytest.raises(DatasetError, match=r"without image, label; it has file, class\n"):
-            labeled_by_table(table(["a.png,sick"], "file,class"))
-
-    @pytest.mark.parametrize("content", [None, b"", b'image,label\n"a\n', b"\xff\xfe\x00\x80,\n"])
-    def test_no_table(self, tmp_path, content):
-        path = tmp_path / "labels.csv"
-        if content is not None:
-            path.write_bytes(content)
-        with pytest.raises(DatasetError, match=r"labels.csv.*\n.*the columns image, label|a CSV file"):
-            labeled_by_table(path)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from .dicom_text import printable
 
 _LABELED = re.compile(r"patient.?s\s+(?P<key>sex|age)\s*:(?P<value>.*)", re.IGNORECASE)
 _SEX = re.compile(r"\b(?:female|male|f|m)(?![a-z])", re.IGNORECASE)
-_AGE = re.compile(r"(?P<count>\d+)\s*(?P<unit>y|m|w|d)", re.IGNORECASE)
+_AGE = re.compile(r"(?<!\d)(?<!\d[.,])(?<!^-)(?P<count>\d+(?:[.,]\d+)?)\s*(?P<unit>y|m|w|d)", re.IGNORECASE)
 _YEARS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}
 
 
@@ -44,17 +44,18 @@ def parse_age(text: str) -> float | None:
     """Parse an age.
 
     Args:
-        text: Text with a number and the first letter of its unit: years, months, weeks or days.
+        text: Text with a number, perhaps with a decimal point or comma, and the first letter of its unit: years,
+            months, weeks or days.
 
     Returns:
         Age in years; None if the text states none.
 
     Example:
-        >>> parse_age("058Y"), parse_age("6 months"), parse_age("unknown")
-        (58.0, 0.5, None)
+        >>> parse_age("058Y"), parse_age("6 months"), parse_age("34,5 years"), parse_age("unknown")
+        (58.0, 0.5, 34.5, None)
     """
     match = _AGE.search(text)
-    return None if match is None else int(match["count"]) * _YEARS[match["unit"].lower()]
+    return None if match is None else float(match["count"].replace(",", ".")) * _YEARS[match["unit"].lower()]
 
 
 def parse_clinical_reading(text: str) -> ClinicalReading:

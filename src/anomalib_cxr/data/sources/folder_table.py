@@ -96,7 +96,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise DatasetError(
             f"{path}, which cannot be read ({error})",
             expected,
-            "correct data.init_args.table, relative to the working directory, or write the table anew",
+            "correct the path (data.init_args.table or --table), relative to the working directory, or write it anew",
         ) from error
     rows = rows.rename(columns=lambda name: str(name).strip().lower()).apply(lambda column: column.str.strip())
     missing = [column for column in REQUIRED if column not in rows]
@@ -149,10 +149,10 @@ def _age(text: str) -> object:
     if not text:
         return np.nan
     try:
-        age = float(text)
+        age: float | None = float(text.replace(",", "."))
     except ValueError:
-        age = parse_age(text) or np.nan
-    return age if 0 <= age <= OLDEST else _INVALID
+        age = parse_age(text)
+    return age if age is not None and 0 <= age <= OLDEST else _INVALID
 
 
 _PARSERS = {"view": _view, "sex": _sex, "age": _age}

@@ -1,0 +1,75 @@
+"""Labeled X-rays of a calibration, from a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from anomalib_cxr.data.datasets.verification import verify_radiographs
+from anomalib_cxr.data.sources.folder_table import read_table
+from anomalib_cxr.data.sources.identical_files import find_copies
+from anomalib_cxr.errors import DatasetError
+
+from .calibration_data import LabeledImages
+
+
+def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> LabeledImages:
+    """Return the images of a table, with its healthy ones as references.
+
+    Args:
+        table: CSV file of :func:`anomalib_cxr.data.sources.folder_table.read_table`, its paths relative to its folder:
+            `image`, `label`, and where known `patient`, `hospital`, `sex` and `age`. None of the images may have been
+            used for training the model.
+        sixteen_bit_white: White of 16-bit images, as the model learned them.
+
+    Returns:
+        The labeled images.
+
+    Raises:
+        DatasetError: If the table cannot be read, has a value that cannot be used, names an image twice by whatever
+            path, or lacks a patient, or if a file is no X-ray.
+    """
+    rows = read_table(table, table.parent)
+    paths = [Path(path) for path in rows.image_path]
+    is_sick = rows.label_index.astype(bool)
+    verify_radiographs(paths, sixteen_bit_white)
+    _refuse_copies(table, rows)
+    _refuse_anonymous(table, rows)
+    images = pd.DataFrame(
+        {
+            "path": paths,
+            "is_sick": is_sick,
+            "hospital": rows["source"].replace("unknown", "") if "source" in rows else "",
+            "sex": rows["sex"].fillna("") if "sex" in rows else "",
+            "age": rows["age"] if "age" in rows else float("nan"),
+            **({"patient": rows["patient"]} if "patient" in rows else {}),
+        }
+    )
+    masks = list(rows.roi_mask_paths[~is_sick]) if "roi_mask_paths" in rows else [()] * int((~is_sick).sum())
+    return LabeledImages(images, list(images.path[~is_sick]), masks, sixteen_bit_white)
+
+
+def _refuse_copies(table: Path, rows: pd.DataFrame) -> None:
+    """Refuse images that are in the table twice: each would count as independent in the guarantee."""
+    copies = find_copies(rows)
+    if copies:
+        raise DatasetError(
+            f"{table}: {len(copies)} of {len(rows)} images that are in it more than once",
+            "files of different content",
+            "keep one row for each image",
+            {"the same image twice": [" = ".join(same) for same in copies]},
+        )
+
+
+def _refuse_anonymous(table: Path, rows: pd.DataFrame) -> None:
+    if "patient" not in rows:
+        return
+    anonymous = list(rows.image_path[rows.patient == ""])
+    if anonymous:
+        raise DatasetError(
+            f"{table}: {len(anonymous)} of {len(rows)} images without a patient, in a table with patients",
+            "the patient of each image, or no column `patient`: then images are counted",
+            "complete the column, or leave these images out",
+            {"no patient": anonymous},
+        )
