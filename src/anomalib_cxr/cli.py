@@ -257,9 +257,10 @@ def screen(
         worklist: Folder of the worklist.
         device: OpenVINO device.
         hospital: Hospital whose threshold to use, for a calibration with one per hospital.
-        any_source: Also score X-rays from sources that the model was not calibrated on.
+        any_source: Also score X-rays from sources that the model was not calibrated on; the input check still refuses
+            what is no frontal chest X-ray.
         dicom: Also write a DICOM Secondary Capture and a structured report for each X-ray.
-        names: Include patient names and IDs in the tables.
+        names: Keep patient names and IDs in the worklist and its tables.
         engine: Run on this machine, or on a Ray cluster.
     """
     if dicom:
@@ -276,14 +277,14 @@ def screen(
     from anomalib_cxr.screening.worklist.tables import LEFT_OUT  # noqa: PLC0415
 
     files, left_out = find_inputs(xrays)
-    screener = Screener(ScreenerSettings(model, worklist, device, hospital, any_source, dicom))
+    screener = Screener(ScreenerSettings(model, worklist, device, hospital, any_source, dicom, names))
     if engine == "ray":
         from anomalib_cxr.screening.pipeline.ray_engine import RayEngine  # noqa: PLC0415  # an extra that not everyone has
 
         run: Any = RayEngine(screener.settings)
     else:
         run = screener.cases
-    screened = screen_into(files, worklist, screener.calibration, run, names=names, left_out=left_out)
+    screened = screen_into(files, screener.settings, screener.calibration, run, left_out=left_out)
     logger.info("%s", describe_screening(screened, screener.calibration))
     if left_out:
         logger.warning("%s\n  all of them: %s", describe_left_out(left_out), worklist / LEFT_OUT)

@@ -18,8 +18,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.screening.case import Case, Decision, Verdict
+from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.pipeline.explanation import draw_heatmap, write_png
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.app import create_app
@@ -49,15 +51,17 @@ class Drawn:
         write_png(lungs, self.worklist.folder / f"layers/{path.stem}-lungs.png")
         picture = draw_heatmap(read_radiograph(path)[0].numpy(), heat, lungs)
         write_png(picture, self.worklist.folder / f"heatmaps/{path.stem}.png")
-        stat = path.stat()
+        content = read_content(path)
         index = int(name.split("_")[1])
         sick = lesion.is_file()
+        score = 0.3 + 0.07 * index
         case = Case(
             str(path),
-            stat.st_size,
-            stat.st_mtime_ns,
-            Decision.TO_READ if sick else Decision.BELOW_THRESHOLD,
-            score=0.3 + 0.07 * index,
+            **fingerprint_of(content)._asdict(),
+            content=content.sha256,
+            decision=Decision.TO_READ if sick else Decision.BELOW_THRESHOLD,
+            score=score,
+            raw_score=score,
             threshold=0.5,
             guarantee="At most 10 % of sick people are expected below the threshold, at 95 % confidence.",
             probability=0.1 * index + 0.02,

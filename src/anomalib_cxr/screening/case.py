@@ -75,7 +75,7 @@ class Case:
             identity of a case, to which verdicts belong.
         changed: Time of the last change of the file's content, name or rights, in ns.
         sample: Digest of samples of the file.
-        options: Options of the screening that the row depends on.
+        options: Names of the options of the screening that the row depends on, separated by spaces.
         superseded: Time from which the path has another content in the worklist, UTC, ISO 8601; empty for a current
             case. The lists have current cases only.
     """

@@ -128,10 +128,9 @@ def _load(model: Path, output: Path, hospital: str) -> Screener:
     from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415  # OpenVINO, in this process alone
         Screener,
         ScreenerSettings,
-        refuse_other_calibration,
     )
     from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
 
     screener = Screener(ScreenerSettings(model, output, hospital=hospital))
-    refuse_other_calibration(Worklist(output), screener.calibration)
+    Worklist(output).refuse_other_calibration(screener.calibration.identity)
     return screener

@@ -9,6 +9,7 @@ from typing import Any
 from PIL.PngImagePlugin import PngInfo
 
 from anomalib_cxr.errors import RadiographError
+from anomalib_cxr.utils.files import private_file, private_folder
 
 MARKER = ".written_by_anomalib_cxr"
 """Name of the file that marks a folder whose images this package wrote; a search leaves the folder out."""
@@ -19,7 +20,7 @@ def mark_folder(folder: Path) -> None:
     """Mark a folder whose images are not to be taken for radiographs.
 
     Args:
-        folder: The folder, created where it is missing.
+        folder: The folder, created where it is missing, for its owner only.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -28,8 +29,8 @@ def mark_folder(folder: Path) -> None:
         >>> [file.name for file in folder.iterdir()]
         ['.written_by_anomalib_cxr']
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).touch()
+    private_folder(folder)
+    private_file(folder / MARKER)
 
 
 def png_mark() -> PngInfo:

@@ -87,14 +87,14 @@ def draw_heatmap(xray: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> np.nd
 
 
 def write_png(image: np.ndarray, path: Path) -> None:
-    """Write an image as 8-bit PNG, whole or not at all, marked as no X-ray.
+    """Write an image as 8-bit PNG for its owner only, whole or not at all, marked as no X-ray.
 
     Args:
         image: `(h, w)` or `(h, w, 3)`, uint8 or in [0, 1].
         path: File to write.
     """
     levels = image if image.dtype == np.uint8 else np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
-    with atomic_path(path) as unfinished:
+    with atomic_path(path, private=True) as unfinished:
         Image.fromarray(levels).save(unfinished, format="PNG", compress_level=3, pnginfo=png_mark())
 
 

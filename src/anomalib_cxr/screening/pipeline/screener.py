@@ -19,15 +19,16 @@ from anomalib_cxr.errors import ScreeningError, require_extra
 from anomalib_cxr.screening.calibration.probability import p_values
 from anomalib_cxr.screening.calibration.record import INPUT_CHECK, Calibration, read_calibration
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision
-from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import write_left_out, write_tables
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter
+from anomalib_cxr.utils.files import private_folder
 from anomalib_cxr.utils.path_text import path_as_text
 
 from .explanation import describe, draw_heatmap, write_png
 from .input_check import InputCheck
 from .pipeline import ImageResult, ScreeningPipeline
+from .resumption import row_options, unscreened
 
 HEATMAPS, LAYERS, OBJECTS = "heatmaps", "layers", "dicom"
 
@@ -43,6 +44,7 @@ class ScreenerSettings:
         hospital: Hospital whose threshold holds, where the calibration has one for each.
         any_source: Score X-rays from sources that the model was not validated on, too.
         dicom: Write a Secondary Capture and a structured report for each scored image, too.
+        names: Keep patients' names and IDs in the worklist and its tables.
     """
 
     model: Path
@@ -51,6 +53,7 @@ class ScreenerSettings:
     hospital: str = ""
     any_source: bool = False
     dicom: bool = False
+    names: bool = False
 
 
 class Screener:
@@ -114,8 +117,11 @@ class Screener:
             "model": self.calibration.model,
             "calibration": self.calibration.identity,
             "screened": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "options": row_options(self.settings, self.calibration, header.source),
             **{name: value for name, value in header._asdict().items() if name != "view_position"},
         }
+        if not self.settings.names:
+            facts |= {"patient_id": "", "patient_name": ""}
         if result.score is None or result.heat is None or result.lungs is None or result.display is None:
             return Case(decision=Decision.REFUSED, why="; ".join(result.refusals), **facts)
         group = self.calibration.group_of(self.settings.hospital, header.sex, header.age)
@@ -171,21 +177,20 @@ Engine = Callable[[Sequence[Path]], Iterator[list[Case]]]
 
 def screen(
     files: Sequence[Path],
-    output: Path,
+    settings: ScreenerSettings,
     calibration: Calibration,
     engine: Engine,
     *,
-    names: bool = False,
     left_out: Mapping[str, Sequence[Path]] | None = None,
 ) -> Worklist:
     """Screen files into a worklist; an interrupted screening is continued.
 
     Args:
-        files: Absolute paths. Files that are in the worklist and have not changed are skipped.
-        output: Folder of the worklist.
+        files: Absolute paths. Files that are in the worklist and have not changed are skipped, unless their row depends
+            on an option that was another one.
+        settings: Settings of the screener. Without `names`, those that a former screening kept are taken out.
         calibration: Calibration of the model.
-        engine: Engine that screens the files.
-        names: Write patients' names and IDs into the tables.
+        engine: Engine that screens the files with these settings.
         left_out: Files and folders of the inputs that are not screened, by the reason; they are listed in a table.
 
     Returns:
@@ -194,21 +199,24 @@ def screen(
     Raises:
         ScreeningError: If another screening or another model writes there, or the folder cannot be written.
     """
+    output = settings.output
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with FileLock(output / LOCK, timeout=0):
+        private_folder(output)
+        with FileLock(output / LOCK, timeout=0, mode=0o600):
             worklist = Worklist(output, create=True)
-            refuse_other_calibration(worklist, calibration)
+            worklist.refuse_other_calibration(calibration.identity)
+            if not settings.names:
+                worklist.forget_names()
             write_left_out(output, left_out or {})
             try:
-                remaining = unscreened(files, worklist)
+                remaining = unscreened(files, worklist, settings, calibration)
                 with Progress() as progress:
                     task = progress.add_task("Screening", total=len(remaining))
                     for cases in engine(remaining):
                         worklist.add(cases)
                         progress.advance(task, len(cases))
             finally:  # after an interruption, too, the tables have all rows of the worklist
-                write_tables(worklist, calibration, names=names)
+                write_tables(worklist, calibration, names=settings.names)
             return worklist
     except Timeout as error:
         raise ScreeningError(
@@ -220,33 +228,6 @@ def screen(
             "a folder with enough free space and the right to write",
             "free space and start again: it goes on where it stopped, no row is lost",
         ) from error
-
-
-def refuse_other_calibration(worklist: Worklist, calibration: Calibration) -> None:
-    """Refuse to mix rows of two models, or of two calibrations of one, in a worklist.
-
-    Args:
-        worklist: The worklist.
-        calibration: Calibration of the model.
-
-    Raises:
-        ScreeningError: If there are rows of another calibration.
-    """
-    worklist.refuse_other_calibration(calibration.identity)
-
-
-def unscreened(files: Iterable[Path], worklist: Worklist) -> list[Path]:
-    """Return the files that are not in the worklist, or have changed since they were screened.
-
-    Args:
-        files: Absolute paths.
-        worklist: The worklist.
-
-    Returns:
-        Those to screen, in the order given.
-    """
-    known = {path: recorded.fingerprint for path, recorded in worklist.recorded().items()}
-    return [file for file in files if known.get(path_as_text(file)) != fingerprint_of(file)]
 
 
 def describe_screening(worklist: Worklist, calibration: Calibration) -> str:

@@ -101,6 +101,6 @@ def _set_time(dataset: Dataset, screened: datetime) -> None:
 
 def _write(dataset: Dataset, folder: Path) -> Path:
     path = folder / f"{dataset.SOPInstanceUID}.dcm"
-    with atomic_path(path) as unfinished:
+    with atomic_path(path, private=True) as unfinished:
         dataset.save_as(unfinished, enforce_file_format=True)
     return path

@@ -25,6 +25,8 @@ from .verdicts import VERDICT_COLUMNS, VerdictStore, verdict_of
 
 UPLOADS = "uploads"
 """Subfolder for files that are sent from the browser."""
+DICOM, NAMES = "dicom", "names"
+"""`Case.options` of a row that was written with DICOM objects, and with the patient's name and ID."""
 _SELECT = f"SELECT id, {', '.join(COLUMNS)} FROM cases"
 _RANK = ", ".join(SORT_KEYS)
 _FALLING = f"ORDER BY {', '.join(f'{key} DESC' for key in SORT_KEYS)}"
@@ -35,6 +37,7 @@ ON CONFLICT (path, content) DO UPDATE SET {", ".join(f"{name} = excluded.{name}"
 """
 _SUPERSEDE = f"UPDATE cases SET superseded = ? WHERE path = ? AND content <> ? AND {CURRENT}"
 _FINGERPRINT = FileFingerprint._fields
+_REFUSED = Decision.REFUSED.value
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ class RecordedFile(NamedTuple):
     """Options of the screening that its row depends on."""
     source: str
     """Kind of source."""
+    subgroup: str
+    """Group whose threshold was used."""
+    is_scored: bool
+    """Whether it has a score; False where it was refused."""
 
 
 class Worklist(VerdictStore):
@@ -131,9 +138,12 @@ class Worklist(VerdictStore):
 
     def recorded(self) -> dict[str, RecordedFile]:
         """Return what is known of each file in the worklist, by its path as text."""
-        columns = ", ".join(("path", *_FINGERPRINT, "content", "options", "source"))
+        columns = f"path, content, options, source, subgroup, decision, {', '.join(_FINGERPRINT)}"
         rows = self._database.fetch(f"SELECT {columns} FROM cases WHERE {CURRENT}")
-        return {path: RecordedFile(FileFingerprint(*row[:4]), *row[4:]) for path, *row in rows}
+        return {
+            path: RecordedFile(FileFingerprint(*values), content, options, source, subgroup, decision != _REFUSED)
+            for path, content, options, source, subgroup, decision, *values in rows
+        }
 
     def refresh(self, fingerprints: Mapping[str, FileFingerprint]) -> None:
         """Store new fingerprints of files whose content is still the one that was scored.
@@ -152,7 +162,9 @@ class Worklist(VerdictStore):
         """Take patients' names and IDs out of all cases, superseded ones too."""
         with self._database.open() as connection:
             connection.execute(
-                "UPDATE cases SET patient_id = '', patient_name = '' WHERE patient_id <> '' OR patient_name <> ''"
+                "UPDATE cases SET patient_id = '', patient_name = '', options = TRIM(REPLACE(options, ?, '')) "
+                "WHERE patient_id <> '' OR patient_name <> '' OR options LIKE ?",
+                [NAMES, f"%{NAMES}%"],
             )
 
     def refuse_other_calibration(self, identity: str) -> None:

@@ -47,7 +47,7 @@ def escape_csv_formula(cell: Any) -> Any:
 
 
 def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = False) -> None:
-    """Write both tables into the folder of the worklist.
+    """Write both tables into the folder of the worklist, for their owner only.
 
     Args:
         worklist: The worklist.
@@ -55,12 +55,18 @@ def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = 
         names: Include patients' names and IDs.
     """
     columns = (*_COLUMNS, *(_NAMES if names else ()))
-    with atomic_path(worklist.folder / CSV) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(worklist.folder / CSV, private=True) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.DictWriter(file, columns)
         table.writeheader()
         for row in _rows(worklist, columns):
             table.writerow({name: escape_csv_formula(value) for name, value in row.items()})
-    with atomic_path(worklist.folder / JSON) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+    with (
+        atomic_path(worklist.folder / JSON, private=True) as unfinished,
+        unfinished.open("w", encoding="utf-8") as file,
+    ):
         _write_json(worklist, calibration, columns, file)
 
 
@@ -71,7 +77,10 @@ def write_left_out(folder: Path, left_out: Mapping[str, Sequence[Path]]) -> None
         folder: Folder of the worklist.
         left_out: Files and folders by the reason.
     """
-    with atomic_path(folder / LEFT_OUT) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(folder / LEFT_OUT, private=True) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(["path", "reason"])
         table.writerows(

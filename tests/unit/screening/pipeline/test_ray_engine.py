@@ -53,8 +53,8 @@ class TestEngine:
         monkeypatch.setattr(ray_engine, "BATCH", 5)
         files = [*images[:12], *images[70:], tmp_path / "gone.png"]
         local, by_ray = (ScreenerSettings(calibrated, tmp_path / name) for name in ("local", "ray"))
-        expected = screen(files, local.output, calibration, Screener(local).cases)
-        found = screen(files, by_ray.output, calibration, ray_engine.RayEngine(by_ray, workers=1))
+        expected = screen(files, local, calibration, Screener(local).cases)
+        found = screen(files, by_ray, calibration, ray_engine.RayEngine(by_ray, workers=1))
         assert marker.exists()
         assert found.count() == len(files)
         pairs = [[worklist.case(worklist.number_of(file)) for worklist in (found, expected)] for file in files]
