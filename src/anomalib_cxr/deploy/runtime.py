@@ -47,6 +47,7 @@ class ExportedModel:
 
     Attributes:
         sha256: Hash of the bytes that were loaded, as of :func:`hash_of_model`.
+        side: Longer side of the anomaly map in pixels, to which the model resizes X-rays; None where it follows them.
 
     Raises:
         ScreeningError: If there is no such model, it cannot be loaded, or it lacks an output.
@@ -59,6 +60,7 @@ class ExportedModel:
             self.sha256 = content.sha256
             network = content.load()
             _refuse_missing_outputs(self.graph, network)
+            self.side = _map_side(network)
             name_raw_score(network)  # for models that anomalib alone exported, too
             network.add_outputs(RAW_SCORE)
             # Without the hint, processors with bfloat16 would compute other scores. Batches are scored one at a time,
@@ -90,6 +92,11 @@ class ExportedModel:
             label=label.reshape(-1).astype(bool),
             heat=heat.reshape(len(images), *heat.shape[-2:]),
         )
+
+
+def _map_side(network: openvino.Model) -> int | None:
+    height, width = list(network.output("anomaly_map").get_partial_shape())[-2:]
+    return max(height.get_length(), width.get_length()) if height.is_static and width.is_static else None
 
 
 def _refuse_missing_outputs(graph: Path, network: openvino.Model) -> None:

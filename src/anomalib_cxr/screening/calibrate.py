@@ -35,6 +35,7 @@ from anomalib_cxr.screening.calibration.record import (
     write_calibration,
 )
 from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, calibrate_threshold, sick_needed
+from anomalib_cxr.screening.pipeline.image_quality import LEAST_SIDE
 from anomalib_cxr.screening.pipeline.input_check import fit_input_check
 from anomalib_cxr.screening.pipeline.pipeline import ImageResult, ScreeningPipeline
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
@@ -52,7 +53,6 @@ MAX_REFERENCES = 1000
 RELIABILITY = "reliability.png"
 _SEGMENTER_SIDE, _SEGMENTER_STEPS = 64, 300  # as in the models
 _UNFINISHED = ".calibrating-"
-_LEAST_SIDE = 256  # px; images of the size of the public sets are accepted although those of a calibration were larger
 
 
 def calibrate(
@@ -111,7 +111,7 @@ def calibrate(
             reliability=tuple(reliability(is_sick, scores)),
             healthy=tuple(np.sort(scores[~is_sick]).tolist()),
             counts=_counts(table),
-            validated=_validated_range(scored),
+            validated=_validated_range(scored, pipeline.model.side),
             data=data,
             sixteen_bit_white=labeled.sixteen_bit_white,
             seed=seed,
@@ -302,10 +302,12 @@ def _counts(table: pd.DataFrame) -> ImageCounts:
     )
 
 
-def _validated_range(scored: pd.DataFrame) -> ValidatedRange:
+def _validated_range(scored: pd.DataFrame, model_side: int | None) -> ValidatedRange:
+    """Return the range of the scored images; images that the model need not enlarge are always large enough."""
     ages = scored.age.dropna()
+    smallest = int(scored.least_side.min())
     return ValidatedRange(
         sources=tuple(sorted(set(scored.kind))),
         ages=(float(ages.min()), float(ages.max())) if len(ages) else None,
-        least_side=min(_LEAST_SIDE, int(scored.least_side.min())),
+        least_side=smallest if model_side is None else min(smallest, max(model_side, LEAST_SIDE)),
     )

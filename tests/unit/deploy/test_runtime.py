@@ -77,6 +77,7 @@ class TestScores:
         assert (score.shape, raw_score.shape, label.shape, heat.shape) == ((12,), (12,), (12,), (12, 64, 64))
         assert (score.dtype, raw_score.dtype, label.dtype, heat.dtype) == (np.float32, np.float32, bool, np.float32)
         assert 0 <= min(score.min(), heat.min()) <= max(score.max(), heat.max()) <= 1
+        assert ExportedModel(graph).side == 64
 
 
 class TestRawScore:

@@ -337,13 +337,14 @@ def test_no_more_references_than_needed(fresh, quick, labeled, segmenter_path, m
     assert asked == labeled.references[:5]
 
 
-def test_ages_and_sizes_of_what_passed():
+@pytest.mark.parametrize(("model_side", "least_side"), [(128, 128), (32, 64), (400, 400), (512, 400), (None, 400)])
+def test_ages_and_sizes_of_what_passed(model_side, least_side):
     table = pd.DataFrame({
         "score": [0.1, 0.2, None], "age": [30.0, 50.0, 90.0], "kind": ["picture", "DICOM DX, A", "other"],
         "least_side": [900, 400, 20],
     })  # fmt: skip
-    found = module._validated_range(table[table.score.notna()])
-    assert (found.sources, found.ages, found.least_side) == (("DICOM DX, A", "picture"), (30.0, 50.0), 256)
+    found = module._validated_range(table[table.score.notna()], model_side)
+    assert (found.sources, found.ages, found.least_side) == (("DICOM DX, A", "picture"), (30.0, 50.0), least_side)
 
 
 def test_points_and_intervals(calibration):

@@ -52,7 +52,8 @@ class ValidatedRange(RecordPart):
     Attributes:
         sources: Kinds of source, such as `picture`.
         ages: Youngest and oldest age in years; None where no age was known.
-        least_side: Shorter side of the smallest image in pixels, at most 256.
+        least_side: Shorter side in pixels that an image needs: that of the smallest calibration image, or less if the
+            model reduces all images to fewer pixels.
     """
 
     sources: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)

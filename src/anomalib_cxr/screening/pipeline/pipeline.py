@@ -29,6 +29,7 @@ from anomalib_cxr.segmentation.deployed import ExportedSegmenter, downsample
 from anomalib_cxr.segmentation.postprocessing import suppress_outside_lungs
 from anomalib_cxr.utils.budget import Budget
 
+from .image_quality import quality_refusals, reduce_for_quality
 from .input_check import InputCheck
 
 DISPLAY_SIDE = 512
@@ -83,6 +84,8 @@ class _Decoded(NamedTuple):
     """X-ray in [0, 1], `(1, H, W)`."""
     reduced: torch.Tensor
     """The same at the segmenter's size, `(1, S, S)`."""
+    fine: torch.Tensor
+    """The same at the size of the quality check, `(1, s, s)`."""
 
 
 _DecodedFile = tuple[ImageResult, _Decoded | None]  # no image where the file is refused
@@ -173,7 +176,7 @@ class ScreeningPipeline:
         if self.validated is not None and min(height, width) < self.validated.least_side:
             reason = f"too small: {width} x {height} pixels, validated from {self.validated.least_side}"
             return replace(result, refusals=(reason,)), None
-        return result, _Decoded(radiograph, self.segmenter.downsample(radiograph))
+        return result, _Decoded(radiograph, self.segmenter.downsample(radiograph), reduce_for_quality(radiograph))
 
     def _outside_range(self, header: Header) -> tuple[str, ...]:
         """Return the reasons why the header alone is outside of the validated range."""
@@ -194,7 +197,10 @@ class ScreeningPipeline:
         if decoded:
             lungs = self.segmenter(torch.stack([image.reduced for _, image in decoded]))  # (N, S, S)
             for (place, image), probability in zip(decoded, lungs, strict=True):
-                refusals = tuple(self.input_check.refusals(image.reduced, probability))
+                refusals = tuple(
+                    self.input_check.refusals(image.reduced, probability)
+                    or quality_refusals(image.radiograph, image.fine, probability)
+                )
                 results[place] = replace(results[place], lungs=suppress_outside_lungs(probability), refusals=refusals)
         accepted = [(place, image.radiograph) for place, image in decoded if not results[place].refusals]
         for _, same_size in groupby(sorted(accepted, key=_shape), key=_shape):

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from anomalib_cxr.data.reading import content as content_module
 from anomalib_cxr.data.reading.content import read_content
@@ -247,6 +247,22 @@ class TestRefused:
         assert result.refusals == ("too small: 64 x 64 pixels, validated from 65",)
         (result,) = run(pipeline_of(least_side=64), images[:1])
         assert result.refusals == ()
+
+    @pytest.mark.parametrize("any_source", [False, True])
+    def test_for_its_quality(self, pipeline_of, images, tmp_path, any_source):
+        Image.open(images[0]).filter(ImageFilter.GaussianBlur(2)).save(tmp_path / "blurred.png")
+        pipeline = pipeline_of(sources=("picture",))
+        pipeline.any_source = any_source
+        (result,) = run(pipeline, [tmp_path / "blurred.png"])
+        assert result.refusals == ("blurred: the lungs lack fine detail",)
+        assert result.score is None
+
+    def test_any_source_leaves_the_input_check_on(self, pipeline_of, images, tmp_path):
+        Image.open(images[0]).rotate(180).save(tmp_path / "turned.png")
+        pipeline = pipeline_of(sources=("DICOM DX, another",))
+        pipeline.any_source = True
+        (result,) = run(pipeline, [tmp_path / "turned.png"])
+        assert "turned by 180 degrees" in result.refusals
 
     def test_by_the_input_check(self, pipeline_of, images, tmp_path):
         Image.open(images[0]).rotate(180).save(tmp_path / "turned.png")
