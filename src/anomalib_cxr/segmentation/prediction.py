@@ -55,6 +55,7 @@ def predict_masks(
     folder: Path | str,
     segmenter: Path | str | None = None,
     sixteen_bit_white: int | None = None,
+    root: Path | None = None,
 ) -> Prediction:
     """Predict the lung masks that a folder lacks, and write them as PNG of 0 and 255 in the size of the X-ray.
 
@@ -63,11 +64,12 @@ def predict_masks(
     share a folder.
 
     Args:
-        images: X-rays in any format of :func:`anomalib_cxr.data.reading.radiograph.read_radiograph`; their names,
-            without suffix, must differ. Pass only those without a true mask.
+        images: X-rays in any format of :func:`anomalib_cxr.data.reading.radiograph.read_radiograph`; without
+            `root`, their names without suffix must differ. Pass only those without a true mask.
         folder: Folder of the masks; it is created if missing.
         segmenter: File of a trained segmenter; None for that of the package.
         sixteen_bit_white: White of 16-bit images.
+        root: As in :class:`anomalib_cxr.data.sources.mask_folder.MaskFolder`.
 
     Returns:
         Number of masks written, and the X-rays that have none.
@@ -76,8 +78,8 @@ def predict_masks(
         SegmenterError: If the file is not a segmenter, or the folder holds masks of another one.
         DatasetError: If two X-rays have the same name, or the folder cannot be written.
     """
-    chosen, masks = choose_segmenter(segmenter), MaskFolder(folder)
-    _refuse_same_names(images)
+    chosen, masks = choose_segmenter(segmenter), MaskFolder(folder, root)
+    _refuse_same_names(images, masks)
     masks.check_segmenter(chosen.file)
     try:
         if masks.missing(images):  # a complete folder need not be writable
@@ -159,14 +161,16 @@ def _predict(image: Path, masks: MaskFolder, network: LungSegmenter, white: int 
         return error.reason
     if not is_plausible(lungs):
         return NO_LUNGS
-    with atomic_path(masks.mask_path(image)) as unfinished:
+    path = masks.mask_path(image)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as unfinished:
         Image.fromarray(lungs).convert("L").save(unfinished)
     return None
 
 
-def _refuse_same_names(images: Sequence[Path | str]) -> None:
-    counts = Counter(Path(image).stem for image in images)
-    twice = [Path(image) for image in images if counts[Path(image).stem] > 1]
+def _refuse_same_names(images: Sequence[Path | str], masks: MaskFolder) -> None:
+    counts = Counter(map(masks.name_of, images))
+    twice = [Path(image) for image in images if counts[masks.name_of(image)] > 1]
     if twice:
         raise DatasetError(
             "X-rays whose predicted masks would have the same name",

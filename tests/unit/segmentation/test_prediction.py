@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -17,7 +18,7 @@ from scipy.ndimage import label
 from sklearn.metrics import f1_score
 
 from anomalib_cxr.data.sources.mask_folder import NO_LUNGS
-from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.data.sources.samples import make_samples, with_predicted_masks
 from anomalib_cxr.errors import DatasetError, SegmenterError
 from anomalib_cxr.segmentation import prediction as lung_masks
 from anomalib_cxr.segmentation.network import load_segmenter, save_segmenter
@@ -56,7 +57,7 @@ def stamps(folder, pattern="*"):
 
 
 def blacken(image):
-    Image.new("L", Image.open(image).size).save(image)
+    Image.new("L", Image.open(image).size).save(image, "PNG")
 
 
 class TestWhatIsWritten:
@@ -166,6 +167,22 @@ class TestGoingOn:
         with ThreadPoolExecutor(3) as pool:
             done = list(pool.map(lambda _: predict_masks(images, folder, segmenter_path), range(3)))
         assert sum(prediction.written for prediction in done) == COUNT
+
+
+def test_same_names_in_two_folders_with_a_root(images, folder, segmenter_path, tmp_path):
+    root = tmp_path / "own"
+    for number in range(3):
+        (root / f"{number}").mkdir(parents=True)
+        shutil.copy(images[number], root / f"{number}/IM1")
+    blacken(root / "2/IM1")
+    paths = sorted(root.rglob("IM1"))
+    assert predict_masks(paths, folder, segmenter_path, root=root) == (2, {NO_LUNGS: [root / "2/IM1"]})
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png")) == ["0/IM1.png", "1/IM1.png"]
+    assert (folder / "no_lungs.csv").read_text() == f"image,reason\n2/IM1,{NO_LUNGS}\n"
+    samples = pd.DataFrame({"image_path": map(str, paths), "roi_mask_paths": [()] * 3})
+    masks = with_predicted_masks(samples, folder, root).roi_mask_paths.tolist()
+    assert masks == [(str(folder / "0/IM1.png"),), (str(folder / "1/IM1.png"),), ()]
+    assert predict_masks(paths, folder, segmenter_path, root=root).written == 0
 
 
 class TestNoLungs:

@@ -28,6 +28,7 @@ from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
 from anomalib_cxr.data.sources.samples import check_normal_images, make_samples, select_sources
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
 from anomalib_cxr.data.sources.splits import HOSPITAL, Protocol, assign_splits, describe_splits, leave_hospital_out
+from anomalib_cxr.errors import DatasetError
 from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, SixteenBitWhite, check_settings
 
 logger = logging.getLogger(__name__)
@@ -156,6 +157,11 @@ class RoiDataModule(AnomalibDataModule):
         self.cache_gigabytes = cache_gigabytes
 
     @property
+    def mask_root(self) -> Path | None:
+        """Return the folder by which predicted masks are named, for sets with X-rays of the same name; else None."""
+        return None
+
+    @property
     def needs_masks(self) -> bool:
         """True if training uses only images with a lung mask."""
         return self.masks != "optional"
@@ -169,9 +175,8 @@ class RoiDataModule(AnomalibDataModule):
 
         samples = self.list_samples()
         without = samples[samples.roi_mask_paths.map(len) == 0]
-        prediction = predict_masks(
-            list(without.image_path), self.predicted_masks, self.segmenter, self.sixteen_bit_white
-        )
+        images, white = list(without.image_path), self.sixteen_bit_white
+        prediction = predict_masks(images, self.predicted_masks, self.segmenter, white, self.mask_root)
         logger.info("%d lung masks predicted into %s", prediction.written, self.predicted_masks)
         for reason, images in prediction.offenders.items():
             logger.warning("No lung mask for %d images: %s; such as %s", len(images), reason, images[0])
@@ -229,6 +234,33 @@ class RoiDataModule(AnomalibDataModule):
         problems = cache.fill(list(sample_paths(samples, self.sixteen_bit_white)))
         logger.info("Cache of %d decoded images: %s", len(samples), cache.directory)
         return drop_unusable(samples, problems, self.on_error)
+
+    def with_needed_masks(self, samples: pd.DataFrame) -> pd.DataFrame:
+        """Leave out training X-rays without a lung mask if masks are needed: some lungs cannot be segmented.
+
+        Args:
+            samples: A samples table, split.
+
+        Returns:
+            The other X-rays; a warning gives the number of those left out.
+
+        Raises:
+            DatasetError: If no training X-ray has a lung mask.
+        """
+        training = samples.split == "train"
+        without = training & (samples.roi_mask_paths.map(len) == 0)
+        if not self.needs_masks or not without.any():
+            return samples
+        if without.sum() == training.sum():
+            raise DatasetError(
+                f"{training.sum()} X-rays of {self.root} to train on, none of them with a lung mask",
+                f"lung masks for the images that train (masks: {self.masks})",
+                "have them predicted (data.init_args.masks: predict); or set data.init_args.masks to optional, and "
+                "where a model has a target, model.init_args.target to image",
+            )
+        logger.warning("Left out: %d of %d training X-rays, without a lung mask", without.sum(), training.sum())
+        masked: pd.DataFrame = samples[~without]
+        return masked
 
     def _open_cache(self) -> ImageCache | None:
         """Return the cache at the size of the trainer's model; None without a cache or a fixed size."""

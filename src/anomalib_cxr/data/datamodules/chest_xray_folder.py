@@ -108,7 +108,9 @@ class ChestXrayFolder(RoiDataModule):
             conflicts["mask_dir"] = mask_dir, "null without abnormal_dir; lung masks belong to lung_mask_dir"
         check_settings(ChestXrayFolder.__init__, locals(), PLACE, conflicts)
         home = Path(str(table)).parent if root is None else root
-        super().__init__(home, sources=None, protocol="holdout", masks=masks, split_table=None, **kwargs)
+        super().__init__(
+            home, sources=None, protocol="holdout", masks=masks, split_table=None, test_source=None, **kwargs
+        )
         self.table = table
         self.folders = {setting: _listed(given) for setting, given in folders.items()}
         self.mask_folders = [self.root / folder for folder in _listed(mask_dir)]
@@ -117,6 +119,11 @@ class ChestXrayFolder(RoiDataModule):
         self.val_split_ratio = val_split_ratio
         self.least_train = least_train
         self._hashes = ImageHashes()
+
+    @property
+    def mask_root(self) -> Path:
+        """Return the root: files of different folders may have the same name."""
+        return self.root
 
     def list_samples(self) -> pd.DataFrame:
         """Return the samples table with predicted masks.
@@ -127,7 +134,7 @@ class ChestXrayFolder(RoiDataModule):
         Raises:
             DatasetError: If a folder or the table cannot be used.
         """
-        return with_predicted_masks(self._index, self.predicted_masks)
+        return with_predicted_masks(self._index, self.predicted_masks, self.mask_root)
 
     @cached_property
     def _index(self) -> pd.DataFrame:
@@ -179,6 +186,7 @@ class ChestXrayFolder(RoiDataModule):
         if usable.split.eq("").any():
             joined = usable.assign(patient=join_patients(usable, copies))
             usable["split"] = split_by_patient(joined, self._shares(usable), self.seed)
+        usable = self.with_needed_masks(usable)
         check_enough(usable, self.least_train)
         warn_of_views(usable)
         files = list(sample_paths(usable, self.sixteen_bit_white))

@@ -103,7 +103,7 @@ class NihChestXray14(RoiDataModule):
             DatasetError: If the folder or its files cannot be used, or are too few.
         """
         drawn = self.list_samples()
-        usable = self.verify(self._with_needed_masks(drawn), lambda paths: intact_size(paths.image))
+        usable = self.verify(self.with_needed_masks(drawn), lambda paths: intact_size(paths.image))
         lost = {*zip(drawn.split, drawn.label, strict=True)} - {*zip(usable.split, usable.label, strict=True)}
         if lost:
             raise DatasetError(
@@ -161,23 +161,6 @@ class NihChestXray14(RoiDataModule):
         logger.warning("Left out: %s", error)
         there: pd.DataFrame = entries.drop(index=missing.index)
         return there
-
-    def _with_needed_masks(self, samples: pd.DataFrame) -> pd.DataFrame:
-        """Leave out training X-rays without a lung mask if masks are needed: some lungs cannot be segmented."""
-        training = samples.split == "train"
-        without = training & (samples.roi_mask_paths.map(len) == 0)
-        if not self.needs_masks or not without.any():
-            return samples
-        if without.sum() == training.sum():
-            raise DatasetError(
-                f"{training.sum()} X-rays of {self.root} to train on, none of them with a lung mask",
-                f"lung masks for the images that train (masks: {self.masks}), which this set does not have",
-                "have them predicted (data.init_args.masks: predict); or set data.init_args.masks to "
-                "optional and model.init_args.target to image",
-            )
-        logger.warning("Left out: %d of %d training X-rays, without a lung mask", without.sum(), training.sum())
-        masked: pd.DataFrame = samples[~without]
-        return masked
 
     def _chosen(self, entries: pd.DataFrame) -> pd.DataFrame:
         """Return the X-rays of the chosen view that are healthy or have a chosen finding."""

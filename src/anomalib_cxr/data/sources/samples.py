@@ -97,12 +97,13 @@ def make_samples(root: Path | str, predicted_masks: Path | str | None = None) ->
     return samples if predicted_masks is None else with_predicted_masks(samples, predicted_masks)
 
 
-def with_predicted_masks(samples: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
+def with_predicted_masks(samples: pd.DataFrame, folder: Path | str, root: Path | None = None) -> pd.DataFrame:
     """Add the predicted lung mask to X-rays without a true one.
 
     Args:
         samples: A table with the columns `image_path` and `roi_mask_paths` of :class:`SampleRow`.
         folder: Folder of predicted masks; it need not exist.
+        root: As in :class:`anomalib_cxr.data.sources.mask_folder.MaskFolder`.
 
     Returns:
         A copy with `roi_mask_paths` completed.
@@ -118,10 +119,10 @@ def with_predicted_masks(samples: pd.DataFrame, folder: Path | str) -> pd.DataFr
         >>> [[Path(path).name for path in paths] for paths in masks]
         [['true.png'], ['b.png'], []]
     """
-    predicted = MaskFolder(folder)
-    stems = predicted.mask_stems()
+    predicted = MaskFolder(folder, root)
+    names = predicted.mask_names()
     masks = [
-        (str(predicted.mask_path(image)),) if not paths and Path(image).stem in stems else paths
+        (str(predicted.mask_path(image)),) if not paths and predicted.name_of(image) in names else paths
         for image, paths in zip(samples.image_path, samples.roi_mask_paths, strict=True)
     ]
     completed: pd.DataFrame = samples.assign(roi_mask_paths=pd.Series(masks, index=samples.index, dtype=object))

@@ -14,7 +14,9 @@ from anomalib import TaskType
 from PIL import Image
 
 from anomalib_cxr import ChestXrayFolder
+from anomalib_cxr.data.sources.mask_folder import MaskFolder
 from anomalib_cxr.errors import DatasetError, SettingError
+from anomalib_cxr.segmentation import prediction
 
 SPLITS = ("train", "val", "test")
 SMALL = {"normal_dir": "healthy", "least_train": 1}
@@ -158,6 +160,30 @@ class TestMasks:
         datamodule = fitted(root, **BOTH, lung_mask_dir="lungs", masks="required", train_batch_size=4)
         assert datamodule.task == TaskType.CLASSIFICATION
         assert next(iter(datamodule.train_dataloader())).roi_mask.flatten(1).sum(1).tolist() == [256] * 4
+
+    def test_of_lungs_are_predicted_by_path(self, root, monkeypatch):
+        def all_but_one(images, folder, segmenter, white, mask_root):
+            masks = MaskFolder(folder, mask_root)
+            for image in images[1:]:
+                write_mask(masks.mask_path(image))
+            return prediction.Prediction(len(images) - 1, {})
+
+        monkeypatch.setattr(prediction, "predict_masks", all_but_one)
+        for number in range(3):
+            (root / f"healthy/{number}/h{number}.png").rename(root / f"healthy/{number}/same.png")
+        datamodule = ChestXrayFolder(root, **SMALL, masks="predict", seed=2)
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        samples = pd.concat(tables(datamodule)[:2])
+        masked = samples[samples.roi_mask_paths.map(len) == 1]
+        assert len(masked) == 29
+        masks = [Path(path).relative_to(root / "predicted_masks") for (path,) in masked.roi_mask_paths]
+        assert masks == [Path(f"{path}.png").relative_to(root) for path in masked.image_path]
+        assert datamodule.train_data.has_roi_masks
+
+    def test_of_lungs_required_and_none(self, root):
+        with pytest.raises(DatasetError, match=r"27 X-rays of .* to train on, none of them with a lung mask"):
+            fitted(root, **SMALL, masks="required")
 
     def test_that_do_not_fit(self, root):
         for name in ("s0", "s1", "s2", "s3", "1/h1", "2/h2"):
