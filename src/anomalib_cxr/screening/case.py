@@ -48,7 +48,7 @@ class Case:
         decision: Outcome of the screening.
         why: Reason of a refusal; empty otherwise.
         score: Anomaly score of the exported model, in [0, 1]; None where refused.
-        raw_score: Score before it is clipped to [0, 1], by which cases are ranked; None where refused.
+        raw_score: Score before it is clipped to [0, 1], by which cases are ranked; None where refused or not finite.
         threshold: Calibrated threshold of the subgroup: scores from it upwards are to be read; None where refused.
         guarantee: Share of sick people that may be below the threshold, as a sentence; empty where refused.
         probability: Probability of disease at the prevalence of the calibration, in [0, 1]; None where refused.

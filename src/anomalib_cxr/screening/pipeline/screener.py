@@ -126,13 +126,15 @@ class Screener:
             return Case(decision=Decision.REFUSED, why="; ".join(result.refusals), **facts)
         group = self.calibration.group_of(self.settings.hospital, header.sex, header.age)
         calibrated = self.calibration.thresholds[group]
-        is_below = np.float32(result.score) < np.float32(calibrated.threshold)  # a score that is NaN is read
+        # A score that is no number, also before it was clipped, is never below the threshold, and is read first.
+        raw_score = result.raw_score if result.raw_score is not None and np.isfinite(result.raw_score) else None
+        is_below = raw_score is not None and np.float32(result.score) < np.float32(calibrated.threshold)
         p_value = float(p_values(np.array([result.score]), self._healthy)[0])
         stem = hashlib.sha256(f"{facts['path']}\n{result.content}".encode()).hexdigest()[:16]  # of each content its own
         case = Case(
             decision=Decision.BELOW_THRESHOLD if is_below else Decision.TO_READ,
             score=result.score,
-            raw_score=result.raw_score,
+            raw_score=raw_score,
             threshold=calibrated.threshold,
             guarantee=calibrated.guarantee,
             probability=float(self.calibration.probability(np.array([result.score]))[0]),

@@ -200,10 +200,17 @@ def test_the_threshold_of_the_own_group(screener, images):
         assert (case.decision, case.subgroup) == (decision, sex or "F")
 
 
-def test_a_score_that_is_no_number_is_never_below_the_threshold(screener, images):
+@pytest.mark.parametrize(
+    "changes", [{"score": float("nan")}, {"raw_score": float("nan")}, {"raw_score": -float("inf")}]
+)
+def test_a_score_that_is_no_number_is_never_below_the_threshold(screener, images, changes):
+    screener.calibration = screener.calibration.model_copy(update={"thresholds": {"": rule(1.0)}})  # frees any number
     (result,) = next(screener.pipeline(images[:1]))
-    case = screener._case(replace(result, score=float("nan")))
-    assert case.decision is not Decision.BELOW_THRESHOLD
+    result = replace(result, score=0.5, raw_score=0.5)
+    assert screener._case(result).decision is Decision.BELOW_THRESHOLD
+    case = screener._case(replace(result, **changes))
+    assert case.decision is Decision.TO_READ
+    assert "raw_score" not in changes or case.raw_score is None
 
 
 @pytest.fixture

@@ -247,6 +247,11 @@ class TestOrder:
         worklist.add([case_of(name, 1.0, score=1.0, raw_score=value) for name, value in raw.items()])
         assert names(worklist.find()) == ["d", "b", "a", "c"]
 
+    def test_a_score_that_is_no_number_comes_first(self, tmp_path, case_of):
+        worklist = Worklist(tmp_path, create=True)
+        worklist.add([case_of("a", 0.9), case_of("b", 0.8, raw_score=None), case_of("c", 0.02)])
+        assert names(worklist.find()) == ["b", "a", "c"]
+
     def test_the_decision_comes_before_the_score(self, tmp_path, case_of):
         """Thresholds of groups differ."""
         worklist = Worklist(tmp_path, create=True)
