@@ -154,8 +154,7 @@ class Screener:
         if self.settings.dicom:
             from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra
 
-            source = result.dataset if case.sop_uid else None
-            write_dicom_objects(case, source, heatmap, self.settings.output / OBJECTS)
+            write_dicom_objects(case, result.dataset, heatmap, self.settings.output / OBJECTS)
         return case
 
 

@@ -20,7 +20,10 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 
 from anomalib_cxr._version import __version__
+from anomalib_cxr.data.reading.dicom_text import printable
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE, Case, Decision
+
+from .dicom_source import valid_text, valid_texts
 
 _NAME = "anomalib_cxr"
 _SCHEME = "99ANOMALIBCXR"
@@ -43,15 +46,20 @@ _MEASUREMENTS = {
 }
 
 
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
+_PATIENT = ("IssuerOfPatientID", "PatientID", "PatientName", "PatientBirthDate")
+
+
 class Origin(NamedTuple):
     """Image that the objects of a case are about, and the study that they are filed under.
 
     Attributes:
         case: The case.
-        study_uid: Study Instance UID; derived from the path where the image has none.
-        series_uid: Series Instance UID of the image; empty where there is none, as the next two.
+        study_uid: Study Instance UID; derived from the content where the image has no valid one.
+        series_uid: Series Instance UID of the image; empty where there is no valid one, as the next two.
         class_uid: SOP Class UID of the image.
         sop_uid: SOP Instance UID of the image.
+        identity: All that tells the image and its result from others.
     """
 
     case: Case
@@ -59,6 +67,7 @@ class Origin(NamedTuple):
     series_uid: str
     class_uid: str
     sop_uid: str
+    identity: tuple[str, ...]
 
     @property
     def is_dicom(self) -> bool:
@@ -66,25 +75,27 @@ class Origin(NamedTuple):
         return bool(self.series_uid and self.class_uid and self.sop_uid)
 
     def uid(self, role: str) -> UID:
-        """Return the UID of an object: the same for the same image, model and role.
+        """Return the UID of an object: the same for the same image, result and role.
 
         Args:
             role: Role of the object, such as `report`.
         """
-        return generate_uid(entropy_srcs=[self.sop_uid or self.case.path, self.case.model, role])
+        return generate_uid(entropy_srcs=[*self.identity, role])
 
     @classmethod
-    def of(cls, case: Case, source: Dataset | None) -> Origin:
+    def of(cls, case: Case, source: Dataset) -> Origin:
         """Return the origin of a case.
 
         Args:
             case: The case.
-            source: Dataset of the X-ray; None for a file that is no DICOM.
+            source: Dataset of the X-ray; empty for a file that is no DICOM.
         """
-        original = source if source is not None else Dataset()
-        keywords = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
-        study, *others = (str(original.get(keyword) or "") for keyword in keywords)
-        return cls(case, study or generate_uid(entropy_srcs=[case.path, "study"]), *others)
+        stated = [f"{keyword}: {valid_texts(source, keyword)}" for keyword in (*_UIDS, *_PATIENT)]
+        content = case.content or case.path
+        result = (case.model, case.calibration, case.options, case.subgroup, case.decision.value)
+        study, series, class_uid, sop = (valid_text(source, keyword) for keyword in _UIDS)
+        study = study or generate_uid(entropy_srcs=[content, "study"])
+        return cls(case, study, series, class_uid, sop, (*stated, content, *result))
 
 
 def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
@@ -111,6 +122,8 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
         software_versions=__version__,
         device_serial_number=origin.case.model or None,
     )
+    capture.BodyPartExamined = "CHEST"  # not paired: no laterality is needed
+    capture.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     capture.DerivationDescription = "Anomaly map as color over the X-ray"
     capture.ImageComments = NOTICE
     if origin.is_dicom:
@@ -183,7 +196,7 @@ def _group(origin: Origin, capture: Dataset) -> sr.MeasurementsAndQualitativeEva
         capture.SOPInstanceUID,
         relationship_type=sr.RelationshipTypeValues.CONTAINS,
     )
-    sentences = filter(None, (case.why, case.findings, case.guarantee))
+    sentences = filter(None, (printable(text).strip() for text in (case.why, case.findings, case.guarantee)))
     group[0].ContentSequence.extend([*map(_comment, sentences), illustration])
     return group
 

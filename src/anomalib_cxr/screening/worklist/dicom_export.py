@@ -7,19 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from anomalib_cxr.data.reading.dicom_file import no_value_warnings
 from anomalib_cxr.errors import ScreeningError, require_extra
 from anomalib_cxr.screening.case import Case
 from anomalib_cxr.utils.files import atomic_path
 
-# Attributes of patient and study are copied from the X-ray, so that an archive files the objects beside it.
-_REQUIRED = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
-)
-_OPTIONAL = ("IssuerOfPatientID", "PatientAge", "PatientIdentityRemoved", "DeidentificationMethod", "StudyDescription")
+from .dicom_source import copy_patient_and_study, copy_pixel_facts
 
 
 def write_dicom_objects(
@@ -27,13 +21,15 @@ def write_dicom_objects(
 ) -> tuple[Path, Path]:
     """Write the heatmap of a case as a Secondary Capture, and its result as a structured report.
 
-    Both are new series of the X-ray's study. Their UIDs are derived from the X-ray's SOP Instance UID (the path of a
-    file without one) and the hash of the model: the same case and model give the same files.
+    Both are new series of the X-ray's study. Their UIDs are derived from the identifiers of patient, study and image,
+    the file's content, the model and its calibration: the same case gives the same files, and files of two patients or
+    two contents never have the same names, even if their headers do. Invalid values of the X-ray's header are left
+    empty, so that archives accept the objects.
 
     Args:
         case: The case; `screened`, the date of both objects, must be set.
         source: Dataset of the X-ray, whose pixels are not needed. None for a file that is no DICOM: the patient is then
-            empty, and the UID of the study is derived from the path.
+            empty, and the UID of the study is derived from the content.
         heatmap: Heatmap over the X-ray, RGB, `(H, W, 3)`, uint8, of any size.
         folder: Folder for the files, created where it is missing.
 
@@ -61,30 +57,15 @@ def write_dicom_objects(
     from .dicom_content import Origin, make_capture, make_report  # noqa: PLC0415  # needs highdicom
 
     with no_value_warnings:
-        origin = Origin.of(case, source)
+        original = source if source is not None else Dataset()
+        origin = Origin.of(case, original)
         capture = make_capture(origin, heatmap)
         report = make_report(origin, capture)
         for dataset in (capture, report):
-            _copy_patient_and_study(dataset, source)
+            copy_patient_and_study(dataset, original)
             _set_time(dataset, datetime.fromisoformat(case.screened))
-        if source is not None and source.get("PatientOrientation"):
-            capture.PatientOrientation = source.PatientOrientation
+        copy_pixel_facts(capture, original)
         return _write(capture, Path(folder)), _write(report, Path(folder))
-
-
-def _copy_patient_and_study(dataset: Dataset, source: Dataset | None) -> None:
-    """Copy values as they are, invalid ones too: the objects must be filed beside their image."""
-    original = source if source is not None else Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in (*_REQUIRED, *_OPTIONAL):
-        value = original.get(keyword)
-        if value is not None or keyword in _REQUIRED:
-            # As text, which is then written in the character set of the object and not of the source.
-            setattr(dataset, keyword, "" if value is None else _text(value))
-
-
-def _text(value: object) -> str:
-    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
 
 
 def _set_time(dataset: Dataset, screened: datetime) -> None:
