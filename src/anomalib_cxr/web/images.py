@@ -27,6 +27,8 @@ CAPACITY = 256 * 1024**2
 MAX_CONCURRENT = 2
 """Number of images rendered at a time; decoding one takes up to a gigabyte."""
 OUTLINE = (89, 217, 242)
+_CHANGED = "The file has changed since it was screened. Screen it again to see it."
+_REPLACED = "The file has another X-ray now. That of this case cannot be shown any more."
 _EDGE_WINDOW = 5  # pixels; the edge of the lungs becomes a line of 2 px
 
 
@@ -94,7 +96,7 @@ class CaseImages:
 
             content = read_content(case.file)
             if content.sha256 != case.content:
-                raise ImageUnavailableError("The file has changed since it was screened. Screen it again to see it.")
+                raise ImageUnavailableError(_REPLACED if case.superseded else _CHANGED)
             gray = read_radiograph(content, case.sixteen_bit_white)[0].numpy()  # (H, W)
             gray = (gray * 255).round().astype(np.uint8)
             return _png(_reduced(Image.fromarray(gray), MAX_XRAY))

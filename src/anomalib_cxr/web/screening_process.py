@@ -110,7 +110,10 @@ def _serve(connection: Connection, model: Path, output: Path, hospital: str) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
     screener = None
     while True:
-        path = connection.recv()
+        try:
+            path = connection.recv()
+        except EOFError:  # the other side is done
+            return
         try:
             if screener is None:
                 screener = _load(model, output, hospital)

@@ -166,10 +166,10 @@ function keys(actions) {
 
 function viewer() {
   const click = (id) => () => byId(id)?.click();
-  const verdict = (digit) => () => document.querySelector(`#verdict [data-key="${digit}"]`).click();
+  const verdict = (digit) => () => document.querySelector(`#verdict [data-key="${digit}"]`)?.click();
   const actions = {
     j: click("next"), ArrowRight: click("next"), k: click("previous"), ArrowLeft: click("previous"),
-    1: verdict(1), 2: verdict(2), 3: verdict(3), u: click("back"), n: () => byId("note").focus(),
+    1: verdict(1), 2: verdict(2), 3: verdict(3), u: click("back"), n: () => byId("note")?.focus(),
     h: click("show-heat"), l: click("show-lungs"), i: click("invert"), r: click("reset"),
     "+": click("larger"), "=": click("larger"), "-": click("smaller"),
   };
@@ -188,7 +188,7 @@ function viewer() {
   }
   keys(actions);
   let sent = false;  // a second press before the next case is there would be a second verdict
-  byId("verdict").addEventListener("submit", (event) => {
+  byId("verdict")?.addEventListener("submit", (event) => {
     if (sent) event.preventDefault();
     sent = true;
   });
@@ -207,5 +207,5 @@ function upload() {
   });
 }
 
-if (byId("verdict")) viewer();
+if (document.body.classList.contains("viewer")) viewer();
 if (byId("upload")) upload();

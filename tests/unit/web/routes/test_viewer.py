@@ -201,7 +201,7 @@ class TestAnotherXray:
         assert 'id="verdict"' not in text
         assert 'href="/case/5?decision=all"' in text
         assert "of the former X-ray" in text
-        assert "has changed since" in client.get("/case/1/xray.png").text
+        assert "has another X-ray now" in client.get("/case/1/xray.png").text
 
 
 class TestFigures:
