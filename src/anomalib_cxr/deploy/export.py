@@ -8,12 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from anomalib.deploy.export import CompressionType
 from torch import nn
 
 _UNFINISHED = ".exporting-"
+
+
+class TrainingFacts(NamedTuple):
+    """Facts of a training that an exported graph carries."""
+
+    sixteen_bit_white: int | None = None
+    """White of 16-bit images; None for the reader's default."""
+    training_images: str = ""
+    """Hashes of the training images, as :class:`anomalib_cxr.data.reading.file_hashes.KnownImages` writes them."""
 
 
 def export_whole(export: Callable[..., Path], export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
@@ -48,7 +57,7 @@ def export_openvino(
     export: Callable[..., Path],
     export_root: Path | str,
     *args: Any,
-    sixteen_bit_white: int | None = None,
+    facts: TrainingFacts | None = None,
     **kwargs: Any,
 ) -> Path:
     """Export to OpenVINO, with operations marked to be computed in float32 (:mod:`anomalib_cxr.deploy.openvino_graph`).
@@ -59,7 +68,7 @@ def export_openvino(
         export: anomalib's `ExportMixin.to_openvino`.
         export_root: Folder of the export.
         *args: Further arguments of `export`.
-        sixteen_bit_white: White of 16-bit images in the training, noted in the graph.
+        facts: Facts of the training, noted in the graph.
         **kwargs: Further named arguments of `export`.
 
     Returns:
@@ -72,7 +81,7 @@ def export_openvino(
         half_weights = kwargs.get("compression_type") == CompressionType.FP16
         # Compressed here and not by anomalib: matrices are compared in full precision.
         model = export(folder, *args, **kwargs | ({"compression_type": None} if half_weights else {}))
-        finalize_graph(model, half_weights=half_weights, sixteen_bit_white=sixteen_bit_white)
+        finalize_graph(model, half_weights=half_weights, facts=facts)
         return model
 
     return export_whole(export_and_finalize, export_root, *args, **kwargs)

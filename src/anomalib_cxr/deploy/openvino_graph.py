@@ -17,10 +17,14 @@ from xml.etree import ElementTree as ET  # reads only files that were written he
 import openvino
 from openvino import opset13 as op
 
+from .export import TrainingFacts
+
 CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData"})
 """Operations that tolerate less than float32, in models that are to be small or fast."""
 WHITE = ["anomalib_cxr", "sixteen_bit_white"]
 """Place of the white of 16-bit images in the model's own information (`rt_info`)."""
+TRAINING_IMAGES = ["anomalib_cxr", "training_images"]
+"""Place of the hashes of the training images there."""
 RAW_SCORE = "raw_score"
 """Name of the tensor of a graph with the score before it is clamped to [0, 1]."""
 _MARK = {"name": "precise", "version": "0"}
@@ -59,19 +63,22 @@ def _is_marked(layer: ET.Element) -> bool:
     return any(attribute.get("name") == _MARK["name"] for attribute in layer.iterfind("rt_info/attribute"))
 
 
-def finalize_graph(model: Path, *, half_weights: bool = False, sixteen_bit_white: int | None = None) -> None:
-    """Share matrices, mark operations, name the raw score, and note how images were read, in place.
+def finalize_graph(model: Path, *, half_weights: bool = False, facts: TrainingFacts | None = None) -> None:
+    """Share matrices, mark operations, name the raw score, and note facts of the training, in place.
 
     Args:
         model: Its `.xml` file; the weights lie beside it.
         half_weights: Whether to store weights in half precision, and to leave the precision of convolutions open.
-        sixteen_bit_white: White of 16-bit images in the training.
+        facts: Facts of the training; None for none.
     """
+    facts = facts or TrainingFacts()
     network = openvino.Core().read_model(model)
     share_transposed(network)
     name_raw_score(network)
-    if sixteen_bit_white is not None:
-        network.set_rt_info(str(sixteen_bit_white), WHITE)
+    if facts.sixteen_bit_white is not None:
+        network.set_rt_info(str(facts.sixteen_bit_white), WHITE)
+    if facts.training_images:
+        network.set_rt_info(facts.training_images, TRAINING_IMAGES)
     replace_graph(network, model, () if not half_weights else CONVOLUTIONS, half_weights=half_weights)
 
 

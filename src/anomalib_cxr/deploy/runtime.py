@@ -14,10 +14,11 @@ import numpy as np
 import openvino
 from openvino import opset13 as op
 
+from anomalib_cxr.data.reading.file_hashes import KnownImages
 from anomalib_cxr.errors import ScreeningError
 
 from .model_bytes import ModelBytes
-from .openvino_graph import RAW_SCORE, WHITE, name_raw_score, replace_graph, unmarked_types
+from .openvino_graph import RAW_SCORE, TRAINING_IMAGES, WHITE, name_raw_score, replace_graph, unmarked_types
 
 GRAPH = "model.xml"
 """Name of the graph in the folder of an exported model."""
@@ -209,3 +210,17 @@ def read_white(graph: Path) -> int | None:
     """
     network = openvino.Core().read_model(graph)
     return int(network.get_rt_info(WHITE).value) if network.has_rt_info(WHITE) else None
+
+
+def read_training_images(graph: Path) -> KnownImages:
+    """Return the images that an exported model was trained on.
+
+    Args:
+        graph: The `model.xml`.
+
+    Returns:
+        The images by the content of their files; an empty set where they are not known.
+    """
+    network = openvino.Core().read_model(graph)
+    known = network.has_rt_info(TRAINING_IMAGES)
+    return KnownImages.parse(network.get_rt_info(TRAINING_IMAGES).value) if known else KnownImages()

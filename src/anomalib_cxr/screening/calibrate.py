@@ -45,6 +45,7 @@ from anomalib_cxr.segmentation.training import fit_segmenter
 from anomalib_cxr.utils.provenance import code_record
 
 from .calibration_data import LabeledImages
+from .training_overlap import refuse_training_images
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +85,12 @@ def calibrate(
 
     Raises:
         ScreeningError: If there are too few images, for all or for a group, or the model does not detect.
-        DatasetError: If an image cannot be used.
+        DatasetError: If an image cannot be used, or the model was trained on it.
     """
     graph = graph_of(model)
     _refuse_too_few(labeled, target)
     _refuse_other_white(graph, labeled)
+    refuse_training_images(graph, list(labeled.images.path))
     for left_over in graph.parent.glob(f"{_UNFINISHED}*"):  # of a calibration that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     with TemporaryDirectory(dir=graph.parent, prefix=_UNFINISHED) as name:

@@ -12,6 +12,8 @@ import pytest
 import torch
 from anomalib.deploy import OpenVINOInferencer
 
+from anomalib_cxr.data.reading.file_hashes import KnownImages
+from anomalib_cxr.deploy.export import TrainingFacts
 from anomalib_cxr.deploy.openvino_graph import finalize_graph, mark_precise, unmarked_types
 from anomalib_cxr.deploy.runtime import (
     ExportedModel,
@@ -19,6 +21,7 @@ from anomalib_cxr.deploy.runtime import (
     hash_of,
     hash_of_model,
     read_threshold,
+    read_training_images,
     read_white,
     write_threshold,
 )
@@ -199,11 +202,14 @@ class TestThreshold:
         assert sorted(path.name for path in graph.parent.iterdir()) == ["model.bin", "model.xml"]
 
 
-def test_white_of_sixteen_bit_images_stays_through_a_calibration(graph):
+def test_facts_of_the_training_stay_through_a_calibration(graph):
     assert read_white(graph) is None
-    finalize_graph(graph, sixteen_bit_white=4095)
+    assert len(read_training_images(graph)) == 0
+    images = KnownImages.of(sha256(bytes([number])).hexdigest() for number in range(100))
+    finalize_graph(graph, facts=TrainingFacts(4095, images.text))
     write_threshold(graph, 0.3)
     assert read_white(graph) == 4095
+    assert read_training_images(graph) == images
 
 
 class TestRefused:

@@ -173,6 +173,16 @@ class TestRefused:
         only_sick = labeled._replace(images=labeled.images[labeled.images.is_sick].reset_index(drop=True))
         self.refuse(model, only_sick, TARGET, segmenter_path, r"0 normal images and 20 sick images")
 
+    def test_images_of_the_training(self, model, labeled, segmenter_path, tmp_path):
+        """By content: under other names, and with another label."""
+        copies = [Path(shutil.copy(path, tmp_path / f"{number}.png")) for number, path in enumerate(labeled.references)]
+        trained = pd.DataFrame({"path": copies, "is_sick": True, "hospital": "", "sex": "", "age": float("nan")})
+        mixed = labeled._replace(images=pd.concat([labeled.images, trained], ignore_index=True))
+        found = self.refuse(
+            model, mixed, TARGET, segmenter_path, "42 of 80 labeled images that the model was trained on", DatasetError
+        )
+        assert found.offenders == {"trained on": copies}
+
     def test_groups_that_are_too_small(self, model, quick, labeled, segmenter_path):
         """All are named."""
         images = labeled.images.assign(hospital=["a", "b"] * 19)

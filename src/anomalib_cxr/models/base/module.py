@@ -22,7 +22,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from anomalib_cxr.deploy.export import export_openvino, export_whole, without_parts
+from anomalib_cxr.data.reading.file_hashes import KnownImages
+from anomalib_cxr.deploy.export import TrainingFacts, export_openvino, export_whole, without_parts
 from anomalib_cxr.errors import DivergenceError, list_offenders
 from anomalib_cxr.segmentation.network import LungSegmenter
 
@@ -36,6 +37,7 @@ from .trainer import (
     make_latest_relative,
     warn_without_checkpoint,
 )
+from .training_images import remember_training_images
 from .visualizer import RadiographVisualizer
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class RadiographModule(AnomalibModule):
         remedy: Advice against losses that are not finite.
         sixteen_bit_white: White of 16-bit images as the model learned them, kept in its checkpoints; None for the
             reader's default.
+        training_images: Images that the model was trained on, kept in its checkpoints and its exports to OpenVINO.
         training_only: Attributes with networks that scoring does without; an exported model has none of them.
     """
 
@@ -98,6 +101,7 @@ class RadiographModule(AnomalibModule):
         self.hparams.update(as_plain(self.hparams))
         self.seed = seed
         self.sixteen_bit_white: int | None = None
+        self.training_images = KnownImages()
         self._random_states: dict[str, torch.Tensor] = {}
 
     # Losses and checkpoints
@@ -143,6 +147,7 @@ class RadiographModule(AnomalibModule):
         checkpoint["architecture"] = self._own_architecture()
         checkpoint["rng_states"] = random_states(self.device)
         checkpoint["sixteen_bit_white"] = self.sixteen_bit_white
+        checkpoint["training_images"] = self.training_images.text
         if (segmenter := self._segmenter()) is not None:
             checkpoint["segmenter"] = segmenter.network.settings
 
@@ -152,6 +157,7 @@ class RadiographModule(AnomalibModule):
         super().on_load_checkpoint(checkpoint)
         self._random_states = checkpoint.get("rng_states", {})
         self.sixteen_bit_white = checkpoint.get("sixteen_bit_white")
+        self.training_images = KnownImages.parse(checkpoint.get("training_images", ""))
         if (segmenter := self._segmenter()) is not None:
             segmenter.replace_network(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
 
@@ -185,6 +191,8 @@ class RadiographModule(AnomalibModule):
         """Seed a new training, or restore the random numbers of the one that is resumed."""
         learned_before = self.trainer.ckpt_path is not None
         self.sixteen_bit_white = same_white(self.trainer, self.sixteen_bit_white, learned_before=learned_before)
+        known = self.training_images if learned_before else KnownImages()
+        self.training_images = remember_training_images(self.trainer, known)
         if self.seed is not None:
             seed_everything(self.seed, workers=True)
         if self.trainer.ckpt_path is None:
@@ -295,8 +303,8 @@ class RadiographModule(AnomalibModule):
     def to_openvino(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
         """Export to OpenVINO; see anomalib's `ExportMixin.to_openvino` and :func:`anomalib_cxr.deploy.export`."""
         exporter: Callable[..., Path] = super().to_openvino
-        white = self.sixteen_bit_white
-        return export_openvino(exporter, export_root, *args, sixteen_bit_white=white, **kwargs)
+        facts = TrainingFacts(self.sixteen_bit_white, self.training_images.text)
+        return export_openvino(exporter, export_root, *args, facts=facts, **kwargs)
 
     def _compress_ov_model(
         self,
