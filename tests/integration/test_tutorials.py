@@ -13,9 +13,11 @@ import pandas as pd
 import pydicom
 import pytest
 import yaml
+from sklearn.metrics import roc_auc_score
 
 from anomalib_cxr.cli import main
 from anomalib_cxr.screening import calibrate
+from anomalib_cxr.screening.calibration.record import read_calibration
 
 from .conftest import COMMANDS
 
@@ -128,6 +130,45 @@ def test_the_commands_of_the_readme(tutorial, command):
     assert "PHANTOM_0301_1.png" in output
 
 
+def without_numbers(text):
+    return re.sub(r"\d+(\.\d+)?", "#", " ".join(text.split()))
+
+
+def test_the_sample_output_of_the_page_is_that_of_the_command(followed):
+    (sample,) = (block for block in blocks_of(WORKLIST, "text") if "images scored" in block)
+    calibration = read_calibration(followed / RUN / "weights" / "openvino")
+    said = f"{calibration.description}\nReady to screen: {RUN}/weights/openvino"
+    assert without_numbers(sample) == without_numbers(said)
+
+
+def test_the_calibrated_model_detects(followed):
+    calibration = read_calibration(followed / RUN / "weights" / "openvino")
+    assert calibration.weaknesses == ()
+    assert calibration.detection.low > 0.9
+
+
+def test_sick_phantoms_are_above_healthy_ones(followed):
+    """The order of the page: what is to be read first, and no healthy phantom above a sick one but by rare accident."""
+    rows = [row for row in rows_of(followed / "results/worklist") if row["source"] == "picture"]
+    sick = [Path(row["path"]).stem.endswith("_1") for row in rows]
+    assert sick.count(True) == 10
+    assert roc_auc_score(sick, [-place for place in range(len(rows))]) >= 0.95
+    read = [row["decision"] == "to be read" for row in rows]
+    assert read == sorted(read, reverse=True)
+    assert sum(each for each, is_sick in zip(read, sick, strict=True) if is_sick) >= 9
+    assert sum(each for each, is_sick in zip(read, sick, strict=True) if not is_sick) <= 3
+
+
+def test_numbers_never_contradict_the_decision(followed):
+    """Rank, score and probability of what is to be read are above those of what is not."""
+    rows = [row for row in rows_of(followed / "results/worklist") if row["source"] == "picture"]
+    for name in ("score", "raw_score", "probability"):
+        values = [float(row[name]) for row in rows]
+        assert values == sorted(values, reverse=True)
+    for row in rows:
+        assert (float(row["score"]) >= float(row["threshold"])) == (row["decision"] == "to be read")
+
+
 def test_pictures_are_below_the_threshold_or_to_be_read(followed):
     rows = [row for row in rows_of(followed / "results/worklist") if row["source"] == "picture"]
     assert len(rows) == 25
@@ -152,7 +193,7 @@ def test_dicom_scores_as_the_pictures_do(followed):
 
 
 def test_each_dicom_has_a_capture_and_a_report(followed):
-    objects = [pydicom.dcmread(path) for path in (followed / "results/worklist_dicom/dicom").iterdir()]
+    objects = [pydicom.dcmread(path) for path in (followed / "results/worklist_dicom/dicom").glob("*.dcm")]
     assert sorted(each.Modality for each in objects) == ["OT"] * 25 + ["SR"] * 25
     studies = {row["study_uid"] for row in rows_of(followed / "results/worklist_dicom")}
     assert {each.StudyInstanceUID for each in objects} == studies
