@@ -124,6 +124,7 @@ def segment_train(
     test_share: float = 0.2,
     seed: int = 0,
     sixteen_bit_white: SixteenBitWhite | None = None,
+    split_table: Path | None = None,
 ) -> None:
     """Train a lung segmenter on X-rays with lung masks, and measure its Dice on held-out images.
 
@@ -137,10 +138,14 @@ def segment_train(
         test_share: Share of each hospital's and label's images that is held out for the test.
         seed: Seed of the split, the initial weights and the training.
         sixteen_bit_white: White of 16-bit images, such as 4095 for the 12 bits of a detector.
+        split_table: CSV file of splits, whose healthy training images alone train, for a segmenter that is to be used
+            with data of protocol `table`; the seed is its column.
     """
     from anomalib_cxr.segmentation.experiment import SegmenterSettings, train_segmenter  # noqa: PLC0415
 
-    settings = SegmenterSettings(image_size, widths, steps, batch_size, test_share, seed, sixteen_bit_white)
+    settings = SegmenterSettings(
+        image_size, widths, steps, batch_size, test_share, seed, sixteen_bit_white, split_table
+    )
     summary = train_segmenter(root, output, settings)
     logger.info("Dice on held-out images, with 95 %% intervals:\n%s", summary.round(4).to_string(index=False))
     logger.info("Segmenter and figures: %s", output)

@@ -23,6 +23,7 @@ from scipy.stats import bootstrap
 from anomalib_cxr.data.datasets.verification import verify_samples
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.data.sources.samples import make_samples
+from anomalib_cxr.data.sources.split_table import hold_out_by_table
 from anomalib_cxr.data.sources.splits import describe_splits, hold_out
 from anomalib_cxr.errors import DatasetError, SegmenterError, refuse_settings
 from anomalib_cxr.evaluation.figures import BLUE, RED, new_figure, save_figure
@@ -190,9 +191,11 @@ class SegmenterSettings:
         widths: Channels of its five levels.
         steps: Number of batches.
         batch_size: Images per batch.
-        test_share: Share of each hospital's and label's images that is held out.
-        seed: Seed of split, initial weights and training.
+        test_share: Share of each hospital's and label's images that is held out; unused with `split_table`.
+        seed: Seed of split, initial weights and training; column of `split_table`.
         sixteen_bit_white: White of 16-bit images.
+        split_table: CSV file of :func:`anomalib_cxr.data.sources.split_table.read_split_table`, whose healthy training
+            images alone train; None for a random split.
 
     Raises:
         SettingError: If a number is outside its range.
@@ -205,6 +208,7 @@ class SegmenterSettings:
     test_share: float = 0.2
     seed: int = 0
     sixteen_bit_white: int | None = None
+    split_table: Path | None = None
 
     def __post_init__(self) -> None:
         rules = {
@@ -239,9 +243,7 @@ def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSet
     white = settings.sixteen_bit_white
     torch.manual_seed(settings.seed)
     segmenter = LungSegmenter(settings.image_size, settings.widths).to(fastest_device())
-    samples = hold_out(
-        verify_samples(_masked_samples(root), "raise", sixteen_bit_white=white), settings.test_share, settings.seed
-    )
+    samples = verify_samples(_split(_masked_samples(root), settings), "raise", sixteen_bit_white=white)
     logger.info("%s", describe_splits(samples))
     training, held_out = samples[samples.split == "train"], samples[samples.split == "test"]
     _refuse_nothing_to_learn(training, root)
@@ -256,6 +258,12 @@ def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSet
     write_record(record, output / "run.json")
     save_segmenter(segmenter, output / SEGMENTER, record)
     return summary
+
+
+def _split(samples: pd.DataFrame, settings: SegmenterSettings) -> pd.DataFrame:
+    if settings.split_table is None:
+        return hold_out(samples, settings.test_share, settings.seed)
+    return hold_out_by_table(samples, settings.split_table, settings.seed)
 
 
 def _masked_samples(root: Path) -> pd.DataFrame:

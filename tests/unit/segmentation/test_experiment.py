@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,35 @@ def test_held_out_images_do_not_train(side_by_side_root, tmp_path, monkeypatch):
     assert seen == {"n": int((split.split == "train").sum()), "steps": 1, "batch_size": 2, "seed": 0}
     assert sorted(measured) == sorted(split.image_path[split.split == "test"])
     assert not list(tmp_path.iterdir())
+
+
+def test_only_healthy_training_images_of_a_table_train(side_by_side_root, tmp_path, monkeypatch):
+    samples = make_samples(side_by_side_root)
+    names = [Path(path).name for path in samples.image_path]
+    rng = np.random.default_rng(0)
+    splits = dict(zip(names, rng.choice(["train", "val", "test", "unused"], len(names)), strict=True))
+    table = tmp_path / "splits.csv"
+    pd.DataFrame({"image": names[1:], "7": [splits[name] for name in names[1:]]}).to_csv(table, index=False)
+    trained, measured = [], []
+    monkeypatch.setattr(module, "fit_segmenter", lambda *_, **__: None)
+    monkeypatch.setattr(module, "_read_pairs", lambda rows, *_: trained.extend(rows.image_path) or (None, None))
+    monkeypatch.setattr(module, "measure_dice", lambda _, rows, __: measured.extend(rows.image_path) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_segmenter(side_by_side_root, tmp_path / "new", replace(TINY, seed=7, split_table=table))
+    masked = samples[samples.roi_mask_paths.map(len) > 0].image_path
+    found = {Path(path).name for path in masked} - {names[0]}
+    assert {Path(path).name for path in trained} == {n for n in found if splits[n] == "train" and n.endswith("_0.png")}
+    assert {Path(path).name for path in measured} == {n for n in found if splits[n] in {"val", "test"}}
+    assert trained
+    assert measured
+
+
+def test_a_table_without_images_to_train_on(montgomery_root, tmp_path):
+    table = tmp_path / "splits.csv"
+    names = [path.name for path in montgomery_root.rglob("CXR_png/*.png")]
+    pd.DataFrame({"image": names, "0": "test"}).to_csv(table, index=False)
+    with pytest.raises(DatasetError, match=r"0 healthy X-rays to train on and \d+ to test"):
+        train_segmenter(montgomery_root, tmp_path / "new", replace(TINY, split_table=table))
 
 
 @pytest.mark.slow

@@ -58,6 +58,37 @@ def read_split_table(path: Path | str, seed: int) -> pd.Series[str]:
     return splits
 
 
+def hold_out_by_table(samples: pd.DataFrame, path: Path | str, seed: int) -> pd.DataFrame:
+    """Hold out all X-rays but the healthy training ones of a table, so that what is learned leaks into no test of it.
+
+    Args:
+        samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
+        path: A CSV file, see :func:`read_split_table`. It may name further images.
+        seed: Column of the table.
+
+    Returns:
+        The X-rays of the table, with the column `split`: `train` for healthy training images, `test` for those that
+        validate or test; others are left out.
+
+    Raises:
+        DatasetError: If the table cannot be used, or there is no X-ray to train on or none to test.
+    """
+    splits = read_split_table(path, seed)
+    named = samples.image_path.map(lambda image: splits.get(Path(image).name, "unused"))
+    trains = (named == "train") & (samples.label_index == 0)
+    tests = named.isin(["val", "test"])
+    if not trains.any() or not tests.any():
+        raise DatasetError(
+            f"{trains.sum()} healthy X-rays to train on and {tests.sum()} to test, of {len(samples)} with a lung mask, "
+            f"by column {seed} of {path}",
+            "at least one of each",
+            _NEXT_STEP,
+        )
+    split = samples.assign(split=trains.map({True: "train", False: "test"}))
+    used: pd.DataFrame = split[trains | tests].sort_values("image_path", ignore_index=True)
+    return used
+
+
 def _read(path: Path) -> pd.DataFrame:
     """Read all columns as text; spreadsheets add a byte order mark."""
     expected = f"a CSV file with the columns {IMAGE}, 0, 1, ..."
