@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +19,10 @@ BELOW_THRESHOLD_NOTICE = (
     "person reads is outside of what this software is for."
 )
 """Notice beside every decision or count that rests on the calibrated threshold."""
+
+
+HEATMAPS, LAYERS = "heatmaps", "layers"
+"""Subfolders of the worklist for the images of the cases."""
 
 
 class Decision(str, Enum):
@@ -128,6 +133,24 @@ class Case:
     def decision_text(self) -> str:
         """Decision as the tables have it, with the reason of a refusal."""
         return f"{self.decision.value}: {self.why}" if self.why else self.decision.value
+
+
+def case_images(path: str, content: str) -> tuple[str, str]:
+    """Return where a screening writes the images of a case: each content of each path has its own.
+
+    Args:
+        path: `Case.path`.
+        content: `Case.content`.
+
+    Returns:
+        `Case.heatmap` and `Case.layers`.
+
+    Example:
+        >>> case_images("/a.png", "ba7816bf")
+        ('heatmaps/770d5f3b3ad01e60.png', 'layers/770d5f3b3ad01e60')
+    """
+    stem = hashlib.sha256(f"{path}\n{content}".encode()).hexdigest()[:16]
+    return f"{HEATMAPS}/{stem}.png", f"{LAYERS}/{stem}"
 
 
 class VerdictRecord(NamedTuple):

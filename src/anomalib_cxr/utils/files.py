@@ -29,7 +29,7 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
         >>> path.read_text(), len(list(path.parent.iterdir()))
         ('done', 1)
     """
-    unfinished = path.with_name(f".unfinished-{path.name}")
+    unfinished = unfinished_path(path)
     if private:
         private_folder(path.parent)
         private_file(unfinished)
@@ -40,6 +40,19 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
         os.replace(unfinished, path)  # noqa: PTH105  # documented as atomic
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def unfinished_path(path: Path) -> Path:
+    """Return the temporary path of :func:`atomic_path`, which a process that is killed leaves.
+
+    Args:
+        path: File to write.
+
+    Example:
+        >>> unfinished_path(Path("heatmaps/a.png")).name
+        '.unfinished-a.png'
+    """
+    return path.with_name(f".unfinished-{path.name}")
 
 
 def private_folder(folder: Path) -> None:

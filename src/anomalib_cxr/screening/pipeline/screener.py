@@ -18,7 +18,7 @@ from anomalib_cxr.deploy.runtime import ExportedModel, graph_of
 from anomalib_cxr.errors import ScreeningError, require_extra
 from anomalib_cxr.screening.calibration.probability import p_values
 from anomalib_cxr.screening.calibration.record import INPUT_CHECK, Calibration, read_calibration
-from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, HEATMAPS, LAYERS, Case, Decision, case_images
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import write_left_out, write_tables
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter
@@ -30,7 +30,7 @@ from .input_check import InputCheck
 from .pipeline import ImageResult, ScreeningPipeline
 from .resumption import row_options, unscreened
 
-HEATMAPS, LAYERS, OBJECTS = "heatmaps", "layers", "dicom"
+OBJECTS = "dicom"
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Screener:
         raw_score = result.raw_score if result.raw_score is not None and np.isfinite(result.raw_score) else None
         is_below = raw_score is not None and np.float32(result.score) < np.float32(calibrated.threshold)
         p_value = float(p_values(np.array([result.score]), self._healthy)[0])
-        stem = hashlib.sha256(f"{facts['path']}\n{result.content}".encode()).hexdigest()[:16]  # of each content its own
+        picture, layers = case_images(facts["path"], result.content)
         case = Case(
             decision=Decision.BELOW_THRESHOLD if is_below else Decision.TO_READ,
             score=result.score,
@@ -141,8 +141,8 @@ class Screener:
             p_value=p_value,
             findings=describe(p_value, result.heat, result.lungs),
             subgroup=group,
-            heatmap=f"{HEATMAPS}/{stem}.png",
-            layers=f"{LAYERS}/{stem}",
+            heatmap=picture,
+            layers=layers,
             **facts,
         )
         heatmap = draw_heatmap(result.display, result.heat, result.lungs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import shutil
@@ -16,8 +17,10 @@ from filelock import FileLock, Timeout
 from starlette.datastructures import UploadFile
 
 from anomalib_cxr.errors import CxrError
+from anomalib_cxr.screening.case import case_images
 from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
-from anomalib_cxr.utils.files import atomic_path, private_folder
+from anomalib_cxr.utils.files import atomic_path, private_folder, unfinished_path
+from anomalib_cxr.utils.path_text import path_as_text
 from anomalib_cxr.web.forms import UPLOAD, Form
 from anomalib_cxr.web.screening_process import ScreeningProcess
 
@@ -75,7 +78,7 @@ def upload_routes(worklist: Worklist, screen: Callable[[Path], None]) -> APIRout
 
 
 def remove_unfinished(worklist: Worklist) -> None:
-    """Remove uploaded files that never became a case, since their server was killed before.
+    """Remove what uploads that never became a case have left, since their server was killed before.
 
     Args:
         worklist: The worklist.
@@ -83,16 +86,15 @@ def remove_unfinished(worklist: Worklist) -> None:
     folder = worklist.folder.resolve() / UPLOADS
     for lock in folder.glob(".*.lock"):
         with suppress(Timeout), FileLock(lock, timeout=0):  # unless another server is at it
-            left = [file for file in folder.glob(f"*{lock.stem[1:]}*") if file != lock]
-            unlisted = [file for file in left if worklist.number_of(file) is None]
-            for file in unlisted:
-                file.unlink()
+            for file in folder.glob(f"*{lock.stem[1:]}*"):
+                if file != lock and worklist.number_of(file) is None:
+                    _remove(worklist.folder, file)
+                    logger.info("Removed an upload that was broken off")
             lock.unlink(missing_ok=True)
-            logger.info("Removed %d files of an upload that was broken off", len(unlisted))
 
 
 def _screen_one(worklist: Worklist, screen: Callable[[Path], None], upload: UploadFile) -> int:
-    """Store and screen an upload; return the number of its case. The file is removed where it becomes none."""
+    """Store and screen an upload; return the number of its case. Nothing is left of one that becomes none."""
     folder = worklist.folder.resolve() / UPLOADS
     private_folder(folder)
     name = secrets.token_hex(16)
@@ -110,8 +112,20 @@ def _screen_one(worklist: Worklist, screen: Callable[[Path], None], upload: Uplo
         raise HTTPException(422, f"The image could not be screened, and was not saved. {error}") from error
     finally:
         if number is None:
-            path.unlink(missing_ok=True)
+            _remove(worklist.folder, path)
         lock.unlink(missing_ok=True)
     if number is None:
         raise HTTPException(422, "The image could not be screened, and was not saved.")
     return number
+
+
+def _remove(folder: Path, upload: Path) -> None:
+    """Remove an upload, and before it the images of it that a screening has written, or was writing."""
+    if not upload.exists():
+        return
+    heatmap, layers = case_images(path_as_text(upload), hashlib.sha256(upload.read_bytes()).hexdigest())
+    for name in (heatmap, f"{layers}-heat.png", f"{layers}-lungs.png"):
+        image = folder / name
+        for file in (image, unfinished_path(image)):
+            file.unlink(missing_ok=True)
+    upload.unlink()

@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 
 import httpx
 import pytest
 from PIL import Image
 
-from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.errors import LockedWorklistError, ScreeningError
+from anomalib_cxr.screening.case import case_images
 from anomalib_cxr.web import forms
 from anomalib_cxr.web.app import create_app
 from anomalib_cxr.web.routes import upload
@@ -98,6 +100,21 @@ def test_one_that_never_reached_the_list(browse, worklist, folder):
     assert list(folder.iterdir()) == []
 
 
+def test_nothing_is_left_of_one_that_cannot_be_listed(browse, worklist, folder):
+    """Its images are written before its row, which another program keeps from being written."""
+    before = set(worklist.folder.rglob("*.png"))
+
+    def screen(path):
+        heatmap, layers = case_images(str(path), sha256(path.read_bytes()).hexdigest())
+        for name in (heatmap, f"{layers}-heat.png", f"{layers}-lungs.png"):
+            (worklist.folder / name).parent.mkdir(exist_ok=True)
+            (worklist.folder / name).touch()
+        raise LockedWorklistError("locked", "free", "wait")
+
+    assert send(browse(worklist, screen), png()).status_code == 422
+    assert set(worklist.folder.rglob("*.png")) == before
+
+
 def test_file_is_removed_when_the_screener_fails(browse, worklist, folder):
     client = browse(worklist, lambda path: 1 / 0, raise_server_exceptions=False)
     assert send(client, png()).status_code == 500
@@ -135,11 +152,23 @@ class TestBounds:
 
 KILLED = """
 import os, sys
+from hashlib import sha256
+from pathlib import Path
 from starlette.testclient import TestClient
+from anomalib_cxr.screening.case import case_images
 from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.utils.files import unfinished_path
 from anomalib_cxr.web.app import create_app
 
-app = create_app(Worklist(sys.argv[1]), lambda path: os._exit(9))
+def die(path):
+    heatmap, layers = case_images(str(path), sha256(path.read_bytes()).hexdigest())
+    for name in (heatmap, f"{layers}-heat.png", unfinished_path(Path(f"{layers}-lungs.png"))):
+        file = path.parents[1] / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"an image of a patient")
+    os._exit(9)
+
+app = create_app(Worklist(sys.argv[1]), die)
 client = TestClient(app, base_url="http://localhost")
 csrf = client.get("/").text.split('name="csrf" value="')[1].split('"')[0]
 client.post("/upload", data={"csrf": csrf}, files={"image": ("chest.png", b"an image of a patient")})
@@ -152,9 +181,15 @@ class TestKilledServer:
         """An upload whose server died while it was screened."""
         ended = subprocess.run([sys.executable, "-c", KILLED, worklist.folder], check=False)  # noqa: S603
         assert ended.returncode == 9
-        assert [file.read_bytes() for file in folder.glob("*.png")] == [b"an image of a patient"]
+        assert len(self.images_in(worklist)) == 4
 
-    def test_the_next_one_removes_what_it_left(self, left, sender, folder, caplog):
+    def images_in(self, worklist):
+        """Files of uploads, heatmaps and layers with what the killed server wrote."""
+        files = [file for file in worklist.folder.rglob("*") if file.is_file() and "sqlite" not in file.name]
+        return [file for file in files if file.read_bytes() == b"an image of a patient"]
+
+    def test_the_next_one_removes_what_it_left(self, left, sender, worklist, folder):
+        assert self.images_in(worklist) == []
         assert list(folder.iterdir()) == []
         assert send(sender, png()).status_code == 303
 
