@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import NamedTuple
 
 import pandas as pd
@@ -20,12 +21,56 @@ from anomalib.cli import AnomalibCLI
 
 from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.deploy.telemetry import SWITCHES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = Path(sys.executable).parent
 # Several processes on few cores only lose by threads; a wide terminal breaks no message into lines.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "1000", "PYTHONUNBUFFERED": "1"}
 TINY_MODEL = ["--model.init_args.image_size", "32", "--model.init_args.network.n_features", "4"]
+
+
+# Runs in each Python of a command, and notes where it connects to beside this machine.
+WATCH = """
+import os, socket, sys
+record, own = open(os.environ["NETWORK_RECORD"], "a", buffering=1), {"", "localhost", "::1", socket.gethostname()}
+def watch(event, values):
+    if event in ("socket.connect", "socket.sendto"):
+        host = values[1][0] if isinstance(values[1], tuple) else ""
+    elif event == "socket.getaddrinfo":
+        host = values[0] or ""
+    elif event == "urllib.Request":
+        host = values[0].split("/")[2].split(":")[0] if "://" in values[0] else ""
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else str(host)
+    if host not in own and not host.startswith(("127.", "0.0.0.0")):
+        print(event, host, sys.argv, file=record)
+sys.addaudithook(watch)
+"""
+SWITCHED_ON = {"CI", "JENKINS_URL", *SWITCHES}  # variables that would keep libraries from sending
+NETWORK = Path(mkdtemp(prefix="anomalib-cxr-network-"))
+
+
+def watched():
+    """Return an environment in which nothing is switched off, of a user who has used this package before."""
+    (NETWORK / "sitecustomize.py").write_text(WATCH)
+    (NETWORK / "home" / "intel").mkdir(parents=True, exist_ok=True)
+    (NETWORK / "home" / "intel" / "openvino_telemetry").write_text("0")
+    known = {name: value for name, value in os.environ.items() if name not in SWITCHED_ON}
+    path = os.pathsep.join(filter(None, [str(NETWORK), os.environ.get("PYTHONPATH")]))
+    home, record = str(NETWORK / "home"), str(NETWORK / "connections.txt")
+    return known | {"PYTHONPATH": path, "HOME": home, "NETWORK_RECORD": record}
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaves_the_machine():
+    """Let a test fail whose commands, or those of the results that it shares, connect to another machine."""
+    yield
+    record = NETWORK / "connections.txt"
+    said = record.read_text() if record.exists() else ""
+    record.unlink(missing_ok=True)
+    assert said == ""
 
 
 BY_COMMAND = {"command", "in_process", "interrupted", "serving"}
@@ -82,7 +127,7 @@ def begin(folder, name, *words):
     return subprocess.Popen(  # noqa: S603  # this project's own commands
         [COMMANDS / name, *map(str, words)],
         cwd=folder,
-        env={**os.environ, **ENVIRONMENT},
+        env={**watched(), **ENVIRONMENT},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

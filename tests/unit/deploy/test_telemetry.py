@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from anomalib_cxr.deploy.telemetry import SWITCHES, disable_telemetry
 
 # Into a file, since events are sent by processes of their own, which the Python waits for at its end.
 WATCH = """
@@ -29,11 +32,12 @@ nncf.quantize(openvino.convert_model("graph.onnx"), nncf.Dataset([np.ones((1, 1,
 """
 
 
-def network_calls(folder, code):
+def network_calls(folder, code, *words):
     """Return the audit events of the network that some code causes, for a user who has not opted out."""
-    environment = {name: value for name, value in os.environ.items() if name not in {"CI", "TF_BUILD", "JENKINS_URL"}}
+    told = {"CI", "JENKINS_URL", *SWITCHES}
+    environment = {name: value for name, value in os.environ.items() if name not in told}
     finished = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", WATCH + code],
+        [sys.executable, "-c", WATCH + code, *words],
         cwd=folder, env=environment | {"HOME": str(folder)}, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
@@ -52,9 +56,50 @@ def test_none_is_sent(tmp_path, first):
     assert network_calls(tmp_path, f"{first}import anomalib_cxr\n{CONVERT_AND_QUANTIZE}") == []
 
 
-def test_ray_is_told(monkeypatch):
-    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
-    from anomalib_cxr.deploy.telemetry import disable_telemetry  # noqa: PLC0415
+BY_ANOTHER_PROCESS = """
+import subprocess, sys, anomalib_cxr
+code = "import openvino_telemetry, openvino.tools.ovc"
+subprocess.run([sys.executable, "-c", sys.argv[-1] + code], check=True)
+"""
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", ["writable", "locked"])
+def test_none_is_sent_by_a_process_that_another_one_starts(tmp_path, home):
+    """The other process knows nothing of this package; in a home folder that is none, the environment decides."""
+    if home == "locked":
+        (tmp_path / "intel").symlink_to("/proc/1/nowhere")  # no folder can be made there
+    assert network_calls(tmp_path, BY_ANOTHER_PROCESS, WATCH) == []
+
+
+@pytest.mark.slow
+def test_none_is_sent_by_what_is_started_later(tmp_path):
+    """As by the command `anomalib`, which imports OpenVINO first."""
+    assert network_calls(tmp_path, "import anomalib_cxr") == []
+    assert (tmp_path / "intel" / "openvino_telemetry").read_text() == "0"
+    assert network_calls(tmp_path, CONVERT_AND_QUANTIZE) == []
+
+
+@pytest.mark.parametrize("decision", ["1", "0"])
+def test_a_decision_of_the_user_stays(tmp_path, monkeypatch, decision):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    (tmp_path / "intel").mkdir()
+    (tmp_path / "intel" / "openvino_telemetry").write_text(decision)
     disable_telemetry()
-    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert (tmp_path / "intel" / "openvino_telemetry").read_text() == decision
+
+
+def test_the_place_of_the_decision_is_that_of_openvino(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
+    checker = pytest.importorskip("openvino_telemetry.utils.opt_in_checker").OptInChecker()
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    disable_telemetry()
+    assert Path(checker.consent_file()).read_text() == "0"
+
+
+def test_each_switch_is_set_unless_the_user_did(monkeypatch):
+    for name in SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    disable_telemetry()
+    assert {name: os.environ[name] for name in SWITCHES} == SWITCHES | {"RAY_USAGE_STATS_ENABLED": "1"}
