@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import threading
 import time
+from hashlib import sha256
 
 import openvino
 import psutil
@@ -22,7 +23,7 @@ from anomalib_cxr.cli import main
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, Verdict
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.screening_process import ScreeningProcess
 
@@ -180,6 +181,61 @@ class TestScreen:
         expected = "refused: never validated on this kind of source: DICOM DX, anomalib_cxr phantom"
         assert {row["decision"] for row in rows} == {expected}
         assert {row["patient_id"] for row in rows} == {path.stem for path in (place / "archive/CXR_png").iterdir()}
+
+    def test_other_options_on_an_existing_list(self, say, model, place, tmp_path, caplog):
+        file = min((place / "archive" / "DICOM").rglob("IM*"))
+        found = []
+        for options in ([], ["--any_source"], ["--any_source", "--names"], ["--any_source"]):
+            caplog.clear()
+            code, output = say("screen", file, "--model", model, "--worklist", tmp_path / "out", *options)
+            assert code == 0, output
+            (row,) = rows_of(tmp_path / "out")
+            known = b"PHANTOM_0000_0" in (tmp_path / "out" / "worklist.sqlite").read_bytes()
+            found.append(
+                (row["decision"].startswith("refused"), row.get("patient_id"), known, "Screened again" in caplog.text)
+            )
+        assert found == [
+            (True, None, False, False),
+            (False, None, False, True),
+            (False, "PHANTOM_0000_0", True, True),
+            (False, None, False, False),
+        ]
+
+    def test_a_replaced_file_leaves_its_verdict_with_the_former_xray(self, say, model, place, tmp_path):
+        first, second = sorted((place / "archive" / "CXR_png").iterdir())[:2]
+        path = tmp_path / "x.png"
+        for number, image in enumerate((first, second), start=1):
+            shutil.copy(image, path)
+            code, output = say("screen", path, "--model", model, "--worklist", tmp_path / "out")
+            assert code == 0, output
+            worklist = Worklist(tmp_path / "out")
+            assert worklist.number_of(path) == number
+            content = sha256(image.read_bytes()).hexdigest()
+            assert worklist.case(number).content == content
+            if image == first:
+                worklist.give_verdict(1, Verdict.ABNORMAL, "Ada", content=content)
+        assert len(rows_of(tmp_path / "out")) == 1
+        assert worklist.verdicts(2) == []
+        assert [(earlier, case.content) for earlier, case in worklist.earlier(2)] == [
+            (1, sha256(first.read_bytes()).hexdigest())
+        ]
+        assert [record.reader for record in worklist.verdicts(1)] == ["Ada"]
+
+    def test_another_calibration_of_the_same_model(self, say, model, place, segmenter_path, tmp_path):
+        """Rows at two prevalences, whose probabilities cannot be compared, never meet."""
+        other = shutil.copytree(model, tmp_path / "other")
+        words = ["--table", "labels.csv", "--segmenter", segmenter_path, *ASKED]
+        code, output = say("calibrate", "--model", other, *words, "--prevalence", 0.3)
+        assert code == 0, output
+        hashes = [json.loads((folder / "screening.json").read_text())["model"] for folder in (model, other)]
+        assert hashes[0] == hashes[1]
+        file = min((place / "archive" / "CXR_png").iterdir())
+        assert say("screen", file, "--model", model, "--worklist", tmp_path / "out")[0] == 0
+        before = rows_of(tmp_path / "out")
+        code, output = say("screen", file, "--model", other, "--worklist", tmp_path / "out")
+        assert code == 1
+        assert "rows of another model or calibration" in output
+        assert rows_of(tmp_path / "out") == before
 
     def test_a_model_that_is_not_calibrated(self, say, model, tmp_path):
         for name in ("model.xml", "model.bin"):

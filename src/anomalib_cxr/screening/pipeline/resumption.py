@@ -84,7 +84,7 @@ def unscreened(
         remaining.append(file)
     _store(touched, worklist)
     if n_by_options:
-        logger.info("%d X-rays of the worklist are screened again, with the options given now.", n_by_options)
+        logger.info("Screened again, since their rows depend on the options given now: %d files", n_by_options)
     return remaining
 
 
