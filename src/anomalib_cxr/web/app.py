@@ -18,7 +18,7 @@ from anomalib_cxr.screening.worklist.store import Worklist
 
 from .images import CaseImages
 from .rendering import error_page
-from .routes import export, table, viewer
+from .routes import export, health, table, viewer
 from .routes.upload import upload_routes
 from .security import HEADERS, add_access_control, check_access
 
@@ -50,7 +50,7 @@ def create_app(worklist: Worklist, screen: Callable[[Path], None] | None = None,
     app.state.screen = screen
     app.state.images = CaseImages(worklist.folder)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    for router in (table.router, viewer.router, export.router):
+    for router in (table.router, viewer.router, export.router, health.router):
         app.include_router(router)
     if screen is not None:
         app.include_router(upload_routes(worklist, screen))

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .forms import OUTDATED, check_length
 from .login import LOGIN, login_routes
+from .routes.health import HEALTH
 from .sessions import SESSION_SECONDS, Sessions, is_signed_in
 
 HEADERS = {
@@ -81,6 +82,8 @@ async def check_access(request: Request) -> None:
     Raises:
         HTTPException: If it is refused; a redirect to the login where it is not signed in.
     """
+    if request.scope["path"] == HEALTH:
+        return
     if request.app.state.needs_token and request.scope["path"] != LOGIN and not is_signed_in(request):
         raise HTTPException(303, "Sign in first.", {"Location": LOGIN})
     if request.method == "POST":
