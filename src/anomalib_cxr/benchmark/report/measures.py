@@ -13,6 +13,7 @@ import pandas as pd
 from anomalib_cxr.evaluation.metrics.combine import combine
 from anomalib_cxr.evaluation.metrics.delong import paired_delong
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import ADJUSTED_AUROC, evaluate_adjusted
+from anomalib_cxr.evaluation.metrics.negative_control import CONTROL
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, HOSPITAL_AUROC, POOLED, evaluate_scores
 from anomalib_cxr.evaluation.metrics.transferred import DRIFT, evaluate_transferred
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, count_labels, no_roc_reason
@@ -22,6 +23,9 @@ from .results import BEST, LAST, TEST, UNSHIFTED, VAL, Results, RunResult
 DISSERTATION, HONEST = "dissertation", "honest"
 CHANCE = 0.5
 SIGNIFICANT = 0.05
+CONTROL_AUROC, CONTROL_ADJUSTED = f"control_{AUROC}", f"control_{ADJUSTED_AUROC}"
+"""Metrics of the negative control."""
+_AUROCS = {AUROC, ADJUSTED_AUROC, DRIFT, CONTROL_AUROC, CONTROL_ADJUSTED}
 METRIC_COLUMNS = [
     "data", "system", "split", "seed", "protocol", "weights", "subset", "shift", "group", "metric",
     "value", "low", "high", "variance", "n_normal", "n_sick", "note",
@@ -43,7 +47,8 @@ def measure_runs(results: Results) -> pd.DataFrame:
         - `protocol`: `dissertation`, the highest AUROC of all epochs on validation; or `honest`, on test images that
           were not used to choose weights.
         - `group` to `note`: see :func:`anomalib_cxr.evaluation.metrics.screening_metrics.evaluate_scores`, and
-          :func:`anomalib_cxr.evaluation.metrics.exposure_adjusted.evaluate_adjusted` where exposure was measured, and
+          :func:`anomalib_cxr.evaluation.metrics.exposure_adjusted.evaluate_adjusted` where exposure was measured, the
+          same two of the negative control (`control_auroc`, `control_auroc_adjusted`), and
           :func:`anomalib_cxr.evaluation.metrics.transferred.evaluate_transferred` where test is not validation.
           Shifted images have AUROC only.
     """
@@ -74,7 +79,7 @@ def _honest_protocol(result: RunResult) -> Iterator[pd.DataFrame]:
     """Yield all metrics of the test images, and AUROC of the shifted ones."""
     for weights in (BEST, LAST):
         tested, further = evaluate_scores(result.select(TEST, weights)), _adjusted(result, weights)
-        for table in (tested, *further, *_transferred(result, weights)):
+        for table in (tested, *further, *_transferred(result, weights), *_control(result, weights)):
             yield table.assign(protocol=HONEST, weights=weights, subset=TEST, shift=UNSHIFTED)
     for shift in sorted(set(result.scores["shift"]) - {UNSHIFTED}):
         table = evaluate_scores(result.select(TEST, BEST, shift), [AUROC, HOSPITAL_AUROC])
@@ -95,9 +100,23 @@ def _adjusted(result: RunResult, weights: str) -> Iterator[pd.DataFrame]:
     model was not trained on them; where they chose the weights, they may score slightly too well.
     """
     if not result.exposure.empty:
-        tested, validated = result.select(TEST, weights), result.select(VAL, weights)
-        added = (validated.label == NORMAL) & ~validated.image.isin(tested.image)
-        yield evaluate_adjusted(pd.concat([tested, validated[added]]), result.exposure)
+        yield evaluate_adjusted(pd.concat(_compared(result, weights)), result.exposure)
+
+
+def _compared(result: RunResult, weights: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the test images, and the normal validation images that are added for comparison."""
+    tested, validated = result.select(TEST, weights), result.select(VAL, weights)
+    return tested, validated[(validated.label == NORMAL) & ~validated.image.isin(tested.image)]
+
+
+def _control(result: RunResult, weights: str) -> Iterator[pd.DataFrame]:
+    """Yield AUROC, plain and adjusted for exposure, of the negative control, where it was measured."""
+    if CONTROL not in result.exposure:
+        return
+    scores = result.exposure.set_index("image")[CONTROL]
+    tested, validated = (table.assign(score=table.image.map(scores)) for table in _compared(result, weights))
+    for table in (evaluate_scores(tested, [AUROC]), evaluate_adjusted(pd.concat([tested, validated]), result.exposure)):
+        yield table.assign(metric="control_" + table.metric)
 
 
 def select(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
@@ -147,7 +166,7 @@ def mean_over_runs(rows: pd.DataFrame) -> RunMean | None:
         low, high = float(known.low.iloc[0]), float(known.high.iloc[0])
     else:  # an unknown variance of any run leaves no interval
         combined = combine(known.value.tolist(), known.variance.tolist())
-        is_auroc = known.metric.iloc[0] in {AUROC, ADJUSTED_AUROC, DRIFT}
+        is_auroc = known.metric.iloc[0] in _AUROCS
         # The log odds of another rate, near 0 or 1, have no bounds.
         low, high = combined.auroc_interval if is_auroc else combined.difference_interval
         low = max(low, 0.0)  # this order keeps NaN

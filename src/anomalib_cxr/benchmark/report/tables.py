@@ -20,7 +20,16 @@ from anomalib_cxr.evaluation.metrics.screening_metrics import (
 )
 from anomalib_cxr.evaluation.metrics.transferred import DRIFT, TRANSFERRED
 
-from .measures import DISSERTATION, HONEST, SIGNIFICANT, mean_over_runs, select, undirected_auroc
+from .measures import (
+    CONTROL_ADJUSTED,
+    CONTROL_AUROC,
+    DISSERTATION,
+    HONEST,
+    SIGNIFICANT,
+    mean_over_runs,
+    select,
+    undirected_auroc,
+)
 from .results import BEST, LAST, TEST, UNSHIFTED, Results, RunResult
 
 NOT_MEASURED = "-"
@@ -121,6 +130,10 @@ def _auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
     tested = select(here, protocol=HONEST, subset=TEST, metric=AUROC)
     between = undirected_auroc(select(here, metric=HOSPITAL_AUROC, weights=BEST, subset=TEST))
     adjusted = select(here, metric=ADJUSTED_AUROC, weights=BEST, group=POOLED)
+    controls = {
+        f"negative control, {title}": select(here, metric=metric, weights=BEST, group=POOLED)
+        for title, metric in {"test": CONTROL_AUROC, "adjusted for exposure": CONTROL_ADJUSTED}.items()
+    }
     groups = [POOLED, *(group for group in tested.group.unique() if group != POOLED)]
     columns: dict[str, Callable[[str], str]] = {
         "reported by the dissertation": lambda system: _reported(results, system),
@@ -128,6 +141,7 @@ def _auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
         "(a) best epoch on validation": _cells(here, protocol=DISSERTATION, group=POOLED),
         **{f"(b) test, {group}": _cells(tested, weights=BEST, group=group) for group in groups},
         **({"(b) test, adjusted for exposure": _cells(adjusted)} if len(adjusted) else {}),
+        **{title: _cells(rows) for title, rows in controls.items() if len(rows)},
         "(b) test, last epoch": _cells(tested, weights=LAST, group=POOLED),
         **{f"between hospitals, {pair}": _cells(between, group=pair) for pair in between.group.unique()},
     }

@@ -25,6 +25,7 @@ from torchvision.transforms.v2 import Compose
 from anomalib_cxr.benchmark.plan.classes import instantiate
 from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, SCORE_COLUMNS, Run
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import measure_exposure
+from anomalib_cxr.evaluation.metrics.negative_control import measure_control
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 from .recorder import PeakMemory, ScoreRecorder
@@ -174,10 +175,12 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
 
 
 def _write_exposure(datamodule: Any, path: Path) -> None:
-    """Measure the exposure of the validation and test images, which are the same ones in some protocols."""
+    """Measure exposure and negative control of the validation and test images, the same ones in some protocols."""
     scored = pd.concat([datamodule.val_data.samples, datamodule.test_data.samples]).drop_duplicates("image_path")
     white = getattr(datamodule, "sixteen_bit_white", None)
-    measure_exposure(datamodule.train_data.samples, scored, white).to_csv(path, index=False)
+    trained = datamodule.train_data.samples
+    exposure, control = (measure(trained, scored, white) for measure in (measure_exposure, measure_control))
+    exposure.merge(control, on="image", validate="one_to_one").to_csv(path, index=False)
 
 
 def _sources(datamodule: Any) -> dict[str, str]:

@@ -10,7 +10,7 @@ receiver operating characteristic curve", Biometrika 2009.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import numpy as np
 import numpy.typing as npt
@@ -59,32 +59,62 @@ def measure_exposure(trained: pd.DataFrame, scored: pd.DataFrame, sixteen_bit_wh
         DatasetError: If an image of `scored` has no lung mask, or no training image has one; names all of them.
     """
     masks = [paths for paths in trained.roi_mask_paths if paths]
-    unmasked = list(scored.image_path[scored.roi_mask_paths.map(len) == 0])
-    if unmasked or not masks:
-        raise DatasetError(
-            f"{len(masks)} training images with a lung mask, and {len(unmasked)} scored ones without",
-            "a lung mask of each validation and test image, and of training images",
-            "set exposure to false for these data in the benchmark, or exclude these images by a table of splits",
-            {"without a lung mask": unmasked} if unmasked else None,
-        )
-    inside, outside = healthy_regions(torch.cat([_lung_crop(lungs, lungs) for lungs in map(_read_lungs, masks)]))
+    refuse_unmasked(masks, scored)
+    crops = [_lung_crop(lungs, lungs) for lungs in map(read_reduced_lungs, masks)]
+    inside, outside = healthy_regions(torch.cat(crops))
     values = torch.cat([exposure_covariates(frame, inside, outside) for frame in _frames(scored, sixteen_bit_white)])
     measured: pd.DataFrame = pd.DataFrame(values.numpy(), columns=COVARIATES)
     measured.insert(0, "image", [image_name(path) for path in scored.image_path])
     return measured
 
 
+def refuse_unmasked(trained: Sized, scored: pd.DataFrame, least: int = 1) -> None:
+    """Refuse images without the lung masks that exposure and negative control are measured by.
+
+    Args:
+        trained: Training images with a lung mask.
+        scored: Images to measure, a samples table.
+        least: Training images with a lung mask that are needed.
+
+    Raises:
+        DatasetError: If there are fewer, or scored images without a lung mask; names all of them.
+    """
+    unmasked = list(scored.image_path[scored.roi_mask_paths.map(len) == 0])
+    if unmasked or len(trained) < least:
+        raise DatasetError(
+            f"{len(trained)} training images with a lung mask, and {len(unmasked)} scored ones without",
+            "a lung mask of each validation and test image, and of training images",
+            "set exposure to false for these data in the benchmark, or exclude these images by a table of splits",
+            {"without a lung mask": unmasked} if unmasked else None,
+        )
+
+
 def _frames(samples: pd.DataFrame, white: int | None) -> Iterator[torch.Tensor]:
     for path, masks in zip(samples.image_path, samples.roi_mask_paths, strict=True):
-        yield _lung_crop(_reduced(read_radiograph(path, white)), _read_lungs(masks))
+        yield _lung_crop(reduced(read_radiograph(path, white)), read_reduced_lungs(masks))
 
 
-def _read_lungs(paths: tuple[str, ...]) -> torch.Tensor:
-    return _reduced(read_mask(*paths)[None].float())
+def read_reduced_lungs(paths: tuple[str, ...]) -> torch.Tensor:
+    """Read a lung mask.
+
+    Args:
+        paths: Its files.
+
+    Returns:
+        Share of lung in each pixel, `(1, 1, READ_SIDE, READ_SIDE)`.
+    """
+    return reduced(read_mask(*paths)[None].float())
 
 
-def _reduced(image: torch.Tensor) -> torch.Tensor:
-    """Reduce an image, `(1, H, W)`, by area averaging to `(1, 1, READ_SIDE, READ_SIDE)`."""
+def reduced(image: torch.Tensor) -> torch.Tensor:
+    """Reduce an image by area averaging.
+
+    Args:
+        image: Image, `(1, H, W)`.
+
+    Returns:
+        The image, `(1, 1, READ_SIDE, READ_SIDE)`.
+    """
     return interpolate(image[None], size=(READ_SIDE, READ_SIDE), mode="area")
 
 

@@ -195,6 +195,19 @@ class TestAdjusted:
         found = row(measured(written), metric=ADJUSTED_AUROC, weights=BEST)
         assert (found.value, found.n_normal, found.n_sick) == (13 / 16, 4, 4)
 
+    def test_negative_control_is_measured_as_a_score(self, benchmark_folder, drawn):
+        """A control that equals the score has its figures."""
+        scores = drawn[drawn["shift"] == ""]
+        best = scores[scores.weights == BEST].drop_duplicates("image").set_index("image").score
+        exposure = drawn_exposure(scores)
+        written = benchmark_folder(["a"])
+        written.done("a", scores, exposure=exposure.assign(control=exposure.image.map(best)))
+        found, place = measured(written), {"protocol": HONEST, "weights": BEST, "shift": ""}
+        for metric in (AUROC, ADJUSTED_AUROC):
+            for group in (POOLED, "shenzhen"):
+                own, control = (row(found, metric=name, group=group, **place) for name in (metric, f"control_{metric}"))
+                assert (control.value, control.low, control.high) == pytest.approx((own.value, own.low, own.high))
+
     def test_not_where_exposure_was_not_measured(self, table):
         assert ADJUSTED_AUROC not in set(table.metric)
 

@@ -17,6 +17,7 @@ from anomalib_cxr.benchmark.run.job import RunJob
 from anomalib_cxr.data.datasets.dataset import RoiDataset
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import measure_exposure
+from anomalib_cxr.evaluation.metrics.negative_control import measure_control
 
 from ..runs import GOING_WRONG, MODULE, run_of
 
@@ -112,7 +113,8 @@ class TestDone:
         assert sorted(exposure.image) == sorted(scores.image.unique())
         drawn = instantiate(run.settings).data.make_samples()
         trained, scored = drawn[drawn.split == "train"], drawn[drawn.split.isin(["val", "test"])]
-        expected = measure_exposure(trained, scored).set_index("image").loc[exposure.image]
+        figures = (measure(trained, scored).set_index("image") for measure in (measure_exposure, measure_control))
+        expected = pd.concat(figures, axis=1).loc[exposure.image]
         assert np.allclose(exposure.drop(columns="image"), expected)
 
     def test_the_same_again(self, run, tmp_path, scores):
