@@ -215,6 +215,12 @@ class TestFigures:
         assert "<dt>Threshold</dt><dd>0.500004</dd>" in text
         assert ">0.499998<" in client.get("/?decision=all").text
 
+    def test_scores_that_are_clipped_show_what_orders_them(self, client, worklist):
+        worklist.add([draw_case(worklist.folder, f"top{raw}", 1.0, score=1.0, raw_score=raw) for raw in (1.25, 2.5)])
+        assert "<dd>2.5000</dd>" in client.get("/case/6").text
+        text = client.get("/").text
+        assert 0 < text.index("clipping to [0, 1]: 2.5000") < text.index("clipping to [0, 1]: 1.2500")
+
     @pytest.mark.parametrize(("probability", "shown"), [(0.99996, "&gt; 99.9 %"), (0.9649, "96.5 %"), (1.0, "100 %")])
     def test_certain_is_only_what_is(self, client, worklist, probability, shown):
         worklist.add([draw_case(worklist.folder, "sure", probability)])
