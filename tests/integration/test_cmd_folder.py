@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from anomalib_cxr.errors import DatasetError
@@ -32,14 +33,36 @@ def test_png_with_abnormal_ones(in_process, tmp_path, results, train, own_root):
     assert (results.folder / "report/roc_curve.png").is_file()
 
 
-def test_dicom_healthy_only(command, tmp_path, results, train, own_root):
-    code, output = command(tmp_path, "anomalib", *train, "--data.init_args.root", own_root / "dicom")
+def test_dicom_from_nothing_to_a_worklist(command, tmp_path, results, train, own_root):
+    """The four commands of the README, without a mask."""
+    folders = ["--data.init_args.root", own_root / "dicom", "--data.init_args.abnormal_dir", "sick"]
+    code, output = command(tmp_path, "anomalib", *train, *folders, timeout=900)
     assert code == 0, output
-    assert "No abnormal X-rays are given: the model is trained, and no test is possible." in output
-    assert "dicom: train 79 normal; val 9 normal; test 0; unused 0" in output
-    assert "dicom    PA              79           9" in output  # the view of the headers
-    assert "Not tested: there are no test images." in output
-    assert "anomalib export --config" in output
+    assert "dicom: train 61 normal; val 9 normal + 9 sick; test 18 normal + 31 sick; unused 0" in output
+    root = results.folder
+    export = ["--export_type", "openvino", "--export_root", root]
+    code, output = command(tmp_path, "anomalib", "export", *results.model, *export, timeout=900)
+    assert code == 0, output
+    asked = ["--parts", "val,test", "--sensitivity", 0.8, "--confidence", 0.8, "--force"]  # an atlas of seconds
+    code, output = command(tmp_path, "anomalib-cxr", "calibrate", "--model", root, *asked, timeout=900)
+    assert code == 0, output
+    model = ["--model", root / "weights/openvino", "--worklist", "worklist"]
+    code, output = command(tmp_path, "anomalib-cxr", "screen", own_root / "dicom/sick", *model, timeout=900)
+    assert code == 0, output
+    worklist = pd.read_csv(tmp_path / "worklist/worklist.csv")
+    assert len(worklist) == 40
+    assert worklist.score.notna().mean() > 0.5
+
+
+def test_dicom_healthy_only(in_process, tmp_path, results, train, own_root, caplog):
+    with caplog.at_level("INFO"):
+        in_process(tmp_path, *train, "--data.init_args.root", own_root / "dicom")
+    assert "No abnormal X-rays are given: the model is trained, and no test is possible." in caplog.text
+    assert "dicom: train 79 normal; val 9 normal; test 0; unused 0" in caplog.text
+    assert "dicom    PA              79           9" in caplog.text  # the view of the headers
+    assert "All X-rays of a known view are PA" in caplog.text
+    assert "Not tested: there are no test images." in caplog.text
+    assert "anomalib export --config" in caplog.text
     assert results.checkpoint.is_file()
     assert not (results.folder / "report/scores.csv").exists()
 

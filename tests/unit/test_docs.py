@@ -17,7 +17,7 @@ from anomalib_cxr.data.datamodules.base import RoiDataModule
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("LungAtlas", "RoiSureGanomaly", "Fanogan")
-DATA = ("MontgomeryShenzhen", "NihChestXray14", "ChestPhantom", "RadiographFolder")
+DATA = ("ChestXrayFolder", "MontgomeryShenzhen", "NihChestXray14", "ChestPhantom", "RadiographFolder")
 
 
 def find_pages():
