@@ -209,7 +209,7 @@ def calibrate(
             the package is used where they have none.
         sixteen_bit_white: White of the 16-bit images of a table, such as 4095; by default that of the training.
         device: OpenVINO device.
-        seed: Seed of the input quality check and of the training of the segmenter.
+        seed: Seed of the training of the segmenter.
         force: Calibrate a model that does not detect on these images, too; for trials only.
     """
     from anomalib_cxr.deploy.runtime import graph_of, read_white  # noqa: PLC0415

@@ -144,7 +144,7 @@ class TestScreen:
     def test_scores_and_refusals(self, screened, place):
         rows = {row["path"].rsplit("/", 1)[1]: row for row in rows_of(place / "out")}
         assert rows["holiday.jpg"]["decision"].startswith("refused: not readable")
-        assert "turned by 180 degrees" in rows["turned.png"]["decision"]
+        assert "upside down" in rows["turned.png"]["decision"]
         by_sop = [row for row in rows_of(place / "out") if row["sop_uid"]]
         assert len(by_sop) == 58
         for row in rows_of(place / "out"):
@@ -242,7 +242,7 @@ class TestScreen:
             shutil.copy(model / name, tmp_path)
         code, output = say("screen", "inbox", "--model", tmp_path, "--worklist", tmp_path / "out")
         assert code == 1
-        assert "no screening.json, lungs.xml, lungs.bin, input_check.npz" in output
+        assert "no screening.json, lungs.xml, lungs.bin, input_check.safetensors" in output
         assert "anomalib-cxr calibrate" in output
         assert not (tmp_path / "out").exists()
 

@@ -36,7 +36,7 @@ from anomalib_cxr.screening.calibration.record import (
 )
 from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, calibrate_threshold, sick_needed
 from anomalib_cxr.screening.pipeline.image_quality import LEAST_SIDE
-from anomalib_cxr.screening.pipeline.input_check import fit_input_check
+from anomalib_cxr.screening.pipeline.input_check import InputCheck, packaged_input_check
 from anomalib_cxr.screening.pipeline.pipeline import ImageResult, ScreeningPipeline
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
 from anomalib_cxr.segmentation.network import LungSegmenter
@@ -50,7 +50,7 @@ from .training_overlap import refuse_training_images
 logger = logging.getLogger(__name__)
 
 MAX_REFERENCES = 1000
-"""Number of healthy images that the input check is fitted to, at most."""
+"""Number of healthy images that a segmenter is trained on, at most."""
 RELIABILITY = "reliability.png"
 _SEGMENTER_SIDE, _SEGMENTER_STEPS = 64, 300  # as in the models
 _UNFINISHED = ".calibrating-"
@@ -71,13 +71,13 @@ def calibrate(
 
     Args:
         model: Folder of the exported model. The threshold of its label becomes the calibrated one.
-        labeled: Images that the model was not trained on, and references for the input check.
+        labeled: Images that the model was not trained on, and references to train a segmenter on.
         target: Guarantee and prevalence to calibrate for.
         segmenter: File of a lung segmenter; None trains a small one on the references' lung masks, and takes that of
             the package if they have none.
         data: Description of the data for the record.
         device: OpenVINO's name of the device.
-        seed: Seed of the input check, and of the segmenter that is trained.
+        seed: Seed of the segmenter that is trained.
         force: Calibrate a model that does not detect, too, for trials; its record says so.
 
     Returns:
@@ -204,7 +204,7 @@ def _refuse_undetecting(calibration: Calibration, *, force: bool) -> None:
 def _fit_pipeline(
     folder: Path, graph: str, labeled: LabeledImages, segmenter: Path | str | None, device: str, seed: int
 ) -> ScreeningPipeline:
-    """Export the segmenter, and fit the input check."""
+    """Export the segmenter, and store the input check of the package, so that a calibration keeps its own."""
     references = labeled.references[:MAX_REFERENCES]
     masked = [(path, files) for path, files in zip(references, labeled.masks, strict=False) if files]
     train_one = not segmenter and bool(masked)
@@ -212,13 +212,9 @@ def _fit_pipeline(
     network = _train_segmenter(masked, white, seed) if train_one else choose_segmenter(segmenter).network
     export_segmenter(network, folder / SEGMENTER_GRAPH)
     lungs = ExportedSegmenter(folder / SEGMENTER_GRAPH, device)
-    images = [
-        lungs.downsample(read_radiograph(path, labeled.sixteen_bit_white))
-        for path in track(references, "Healthy references", transient=True)
-    ]
-    reduced = torch.stack(images)  # (N, 1, S, S)
-    input_check = fit_input_check(reduced, np.concatenate([lungs(part) for part in torch.split(reduced, 16)]), seed)
-    input_check.save(folder / INPUT_CHECK)
+    check = packaged_input_check()
+    (folder / INPUT_CHECK).write_bytes(check)
+    input_check = InputCheck.load(folder / INPUT_CHECK, check)
     return ScreeningPipeline(ExportedModel(folder / graph, device), lungs, input_check, sixteen_bit_white=white)
 
 

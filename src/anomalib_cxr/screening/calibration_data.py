@@ -82,7 +82,7 @@ class LabeledImages(NamedTuple):
     images: pd.DataFrame
     """Held-out images: `path`, `is_sick`, `hospital`, `sex`, `age` as far as known, `patient` where all are known."""
     references: list[Path]
-    """Healthy images that the input check is fitted to."""
+    """Healthy images that a segmenter may be trained on."""
     masks: list[tuple[str, ...]]
     """Files of the lung masks of each reference, to be merged; empty where there are none."""
     sixteen_bit_white: int | None = None

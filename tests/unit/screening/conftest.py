@@ -117,7 +117,7 @@ def lungs(calibrated):
 
 @pytest.fixture(scope="session")
 def input_check(calibrated):
-    return InputCheck.load(calibrated / "input_check.npz")
+    return InputCheck.load(calibrated / "input_check.safetensors")
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from anomalib_cxr.screening.calibrate import reliability_figure
 from anomalib_cxr.screening.calibration.record import read_calibration
 from anomalib_cxr.screening.calibration.threshold import calibrate_threshold
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE
-from anomalib_cxr.screening.pipeline.input_check import InputCheck
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 from anomalib_cxr.segmentation.deployed import ExportedSegmenter
+from anomalib_cxr.segmentation.network import LungSegmenter
 from anomalib_cxr.segmentation.packaged import load_packaged_segmenter
 
 from .conftest import TARGET
@@ -34,7 +34,15 @@ pytestmark = pytest.mark.slow
 
 calibrate = partial(module.calibrate, force=True)
 """The model of these tests had one epoch, and hardly detects."""
-FILES = ["input_check.npz", "lungs.bin", "lungs.xml", "model.bin", "model.xml", "reliability.png", "screening.json"]
+FILES = [
+    "input_check.safetensors",
+    "lungs.bin",
+    "lungs.xml",
+    "model.bin",
+    "model.xml",
+    "reliability.png",
+    "screening.json",
+]
 
 
 def hash_of_name(path):
@@ -53,15 +61,8 @@ def fresh(exported, tmp_path):
 
 
 @pytest.fixture
-def fitted(calibrated, monkeypatch):
-    """Take the input check of the other tests instead of fitting one."""
-    input_check = InputCheck.load(calibrated / "input_check.npz")
-    monkeypatch.setattr(module, "fit_input_check", lambda *_, **__: input_check)
-
-
-@pytest.fixture
-def quick(fitted, calibrated, monkeypatch):
-    """Take the segmenter of the other tests, too, as they exported it."""
+def quick(calibrated, monkeypatch):
+    """Take the segmenter of the other tests as they exported it."""
 
     def copy(_, graph):
         for suffix in (".xml", ".bin"):
@@ -133,7 +134,7 @@ class TestAgain:
 
 
 class TestSegmenter:
-    def test_one_is_trained_where_none_is_given(self, fresh, fitted, labeled, monkeypatch):
+    def test_one_is_trained_where_none_is_given(self, fresh, labeled, monkeypatch):
         steps = []
         monkeypatch.setattr(module, "fit_segmenter", lambda *_, **settings: steps.append(settings["steps"]))
         with pytest.raises(
@@ -142,7 +143,7 @@ class TestSegmenter:
             calibrate(fresh, labeled, TARGET)
         assert steps == [300]
 
-    def test_that_of_the_package_without_masks(self, fresh, fitted, labeled):
+    def test_that_of_the_package_without_masks(self, fresh, labeled):
         """Found by what it says of an image, at its own size."""
         calibrate(fresh, labeled._replace(masks=[()] * len(labeled.masks)), TARGET)
         exported, image = ExportedSegmenter(fresh / "lungs.xml"), read_radiograph(labeled.images.path[0])
@@ -197,10 +198,6 @@ class TestRefused:
         for group in "abc":
             assert f" of {group}" in found.found
         assert "at least 11 sick ones in each group" in found.expected
-
-    def test_references_that_are_too_few(self, model, labeled, segmenter_path):
-        few = labeled._replace(references=labeled.references[:19], masks=labeled.masks[:19])
-        self.refuse(model, few, TARGET, segmenter_path, r"19 healthy X-rays to fit the input check to")
 
     def test_all_healthy_ones_refused_by_the_input_check(self, model, quick, labeled, segmenter_path, tmp_path):
         images = labeled.images.copy()
@@ -335,15 +332,15 @@ class TestInterrupted:
             assert found.healthy == calibration.healthy
 
 
-def test_no_more_references_than_needed(fresh, quick, labeled, segmenter_path, monkeypatch):
+def test_no_more_references_than_needed(fresh, quick, labeled, monkeypatch):
     asked = []
     monkeypatch.setattr(module, "MAX_REFERENCES", 5)
     monkeypatch.setattr(
         module,
-        "read_radiograph",
-        lambda path, *white, read=module.read_radiograph: asked.append(path) or read(path, *white),
+        "_train_segmenter",
+        lambda pairs, *_: asked.extend(path for path, _ in pairs) or LungSegmenter(32, (4, 4, 8, 8, 16)),
     )
-    calibrate(fresh, labeled, TARGET, segmenter=segmenter_path)
+    calibrate(fresh, labeled, TARGET)
     assert asked == labeled.references[:5]
 
 

@@ -22,7 +22,7 @@ from .groups import Grouping, group_name, may_be_group
 from .probability import ProbabilityCurve, ReliabilityBin
 from .threshold import CalibratedThreshold
 
-RECORD, INPUT_CHECK = "screening.json", "input_check.npz"
+RECORD, INPUT_CHECK = "screening.json", "input_check.safetensors"
 CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 """Files that a calibration writes beside those of the model and the record."""
 _ROUNDING = 1e-9
@@ -84,7 +84,7 @@ class Calibration(RecordPart):
         data: Settings of the data module, or name of the table.
         sixteen_bit_white: White of 16-bit images, in the calibration and in every screening; None for the reader's
             default.
-        seed: Seed of the input check, and of the segmenter where one was trained.
+        seed: Seed of the segmenter where one was trained.
         date: Time of the calibration, UTC, ISO 8601.
         versions: Versions of the libraries.
         git: Revision of the checkout and whether it was changed; None outside one.

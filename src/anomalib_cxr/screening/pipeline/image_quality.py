@@ -78,7 +78,7 @@ def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
 
     Args:
         reduced: X-ray of :func:`reduce_for_quality`, `(1, s, s)`.
-        lungs: Mask of the lungs, of any size, `(S, S)`.
+        lungs: Mask of the lungs, of any size, `(H, W)`.
 
     Returns:
         Detail of each component of the mask that is large enough.
@@ -90,8 +90,8 @@ def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
     """
     image = reduced[0].numpy()
     side = len(image)
-    nearest = ((np.arange(side) + 0.5) * len(lungs) / side).astype(int)
-    inner = ndimage.binary_erosion(lungs[np.ix_(nearest, nearest)], iterations=max(1, round(_MARGIN * side)))
+    nearest = [((np.arange(side) + 0.5) * length / side).astype(int) for length in lungs.shape]
+    inner = ndimage.binary_erosion(lungs[np.ix_(*nearest)], iterations=max(1, round(_MARGIN * side)))
     smoothed = [image, *(ndimage.gaussian_filter(image, scale, mode="nearest") for scale in _SCALES)]
     octaves = [(finer - coarser) ** 2 for finer, coarser in pairwise(smoothed)]
     checkers = np.abs(ndimage.convolve(image, _CHECKERS)) / max(float(image.std()), _NOTHING)
@@ -113,7 +113,7 @@ def quality_refusals(radiograph: torch.Tensor, reduced: torch.Tensor, probabilit
     Args:
         radiograph: X-ray in [0, 1], `(1, H, W)`.
         reduced: The same after :func:`reduce_for_quality`, `(1, s, s)`.
-        probability: Probability of lung, `(S, S)`.
+        probability: Probability of lung, of any size, `(H, W)`.
 
     Returns:
         Reasons in a few words each.

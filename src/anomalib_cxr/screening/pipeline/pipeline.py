@@ -85,7 +85,7 @@ class _Decoded(NamedTuple):
     reduced: torch.Tensor
     """The same at the segmenter's size, `(1, S, S)`."""
     fine: torch.Tensor
-    """The same at the size of the quality check, `(1, s, s)`."""
+    """The same at the size of the input and quality checks, `(1, s, s)`."""
 
 
 _DecodedFile = tuple[ImageResult, _Decoded | None]  # no image where the file is refused
@@ -97,7 +97,7 @@ class ScreeningPipeline:
     Args:
         model: Exported model.
         segmenter: Exported lung segmenter.
-        input_check: Input quality check.
+        input_check: Input check.
         validated: Range of the calibration images; None accepts any, as while calibrating.
         any_source: Accept sources outside of this range.
         sixteen_bit_white: White of 16-bit images, as in the calibration.
@@ -198,7 +198,7 @@ class ScreeningPipeline:
             lungs = self.segmenter(torch.stack([image.reduced for _, image in decoded]))  # (N, S, S)
             for (place, image), probability in zip(decoded, lungs, strict=True):
                 refusals = tuple(
-                    self.input_check.refusals(image.reduced, probability)
+                    self.input_check.refusals(image.fine, probability)
                     or quality_refusals(image.radiograph, image.fine, probability)
                 )
                 results[place] = replace(results[place], lungs=suppress_outside_lungs(probability), refusals=refusals)

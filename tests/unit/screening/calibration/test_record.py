@@ -72,7 +72,7 @@ class TestFile:
     def test_holds_for_what_lies_beside_it(self, calibrated, calibration):
         assert calibration.model == hash_of_model(calibrated / "model.xml")
         assert calibration.files == {
-            name: hash_of([calibrated / name]) for name in ("lungs.xml", "lungs.bin", "input_check.npz")
+            name: hash_of([calibrated / name]) for name in ("lungs.xml", "lungs.bin", "input_check.safetensors")
         }
 
     def test_is_what_was_written(self, model, calibration):
@@ -161,9 +161,9 @@ class TestFile:
             read_calibration(model)
 
     def test_all_missing_files_at_once(self, model):
-        for name in ("lungs.xml", "input_check.npz"):
+        for name in ("lungs.xml", "input_check.safetensors"):
             (model / name).unlink()
-        with pytest.raises(ScreeningError, match=r"no lungs.xml, input_check.npz in "):
+        with pytest.raises(ScreeningError, match=r"no lungs.xml, input_check.safetensors in "):
             read_calibration(model)
 
     def test_a_threshold_that_was_changed_by_hand(self, model, calibration):

@@ -133,6 +133,11 @@ class TestMeasureDetail:
             assert all(np.greater(before[:3], BLURRED))
             assert all(np.less(after[:2], before[:2]))
 
+    def test_size_of_the_mask_does_not_matter(self, phantoms):
+        reduced = reduce_for_quality(torch.from_numpy(phantoms[0].image)[None])
+        enlarged = phantoms[0].lungs.repeat(2, axis=0).repeat(3, axis=1)
+        assert measure_detail(reduced, enlarged) == measure_detail(reduced, phantoms[0].lungs)
+
     def test_no_lungs(self):
         assert measure_detail(torch.rand(1, 64, 64), np.zeros((32, 32), bool)) == []
 

@@ -105,7 +105,7 @@ class TestAnySource:
         dataset.PixelData = dataset.pixel_array[::-1, ::-1].tobytes()
         dataset.save_as(files[2])
         worklist, _ = run(any_source=True)
-        assert "turned by 180 degrees" in case_of_file(worklist, files[2]).why
+        assert "upside down" in case_of_file(worklist, files[2]).why
 
 
 class TestHospital:

@@ -137,7 +137,7 @@ class TestRefused:
         with pytest.raises(ScreeningError, match=r"no screening.json, lungs.xml.*\n.*\n.*anomalib-cxr calibrate"):
             Screener(ScreenerSettings(exported, tmp_path))
 
-    @pytest.mark.parametrize("name", ["lungs.bin", "lungs.xml", "input_check.npz", "model.bin", "model.xml"])
+    @pytest.mark.parametrize("name", ["lungs.bin", "lungs.xml", "input_check.safetensors", "model.bin", "model.xml"])
     def test_a_file_that_is_not_what_was_calibrated(self, model, tmp_path, name):
         content = bytearray((model / name).read_bytes())
         content[len(content) // 2] ^= 1
@@ -145,7 +145,7 @@ class TestRefused:
         with pytest.raises(ScreeningError, match=rf"{name}.*not the files that were calibrated"):
             Screener(ScreenerSettings(model, tmp_path / "out"))
 
-    @pytest.mark.parametrize("name", ["model.bin", "lungs.bin", "input_check.npz"])
+    @pytest.mark.parametrize("name", ["model.bin", "lungs.bin", "input_check.safetensors"])
     def test_a_file_that_is_exchanged_after_the_check(self, model, tmp_path, monkeypatch, name):
         """The files agree with the record when it is read, and others lie there when they are loaded."""
 
@@ -162,7 +162,7 @@ class TestRefused:
 
     def test_a_file_that_is_exchanged_after_it_was_loaded_changes_nothing(self, model, calibrated, images, tmp_path):
         screener = Screener(ScreenerSettings(model, tmp_path / "out"))
-        for name in ("model.bin", "lungs.bin", "input_check.npz"):
+        for name in ("model.bin", "lungs.bin", "input_check.safetensors"):
             (model / name).write_bytes(b"else")
         unchanged = Screener(replace(screener.settings, model=calibrated))
         found, expected = ([case.score for case in cases_of(one, images[:3])] for one in (screener, unchanged))
@@ -170,9 +170,9 @@ class TestRefused:
         assert any(score is not None for score in found)
 
     def test_all_of_them_at_once(self, model, tmp_path):
-        for name in ("lungs.bin", "input_check.npz", "model.bin"):
+        for name in ("lungs.bin", "input_check.safetensors", "model.bin"):
             (model / name).write_bytes(b"else")
-        with pytest.raises(ScreeningError, match=r"model.bin.*lungs.bin.*input_check.npz"):
+        with pytest.raises(ScreeningError, match=r"model.bin.*lungs.bin.*input_check.safetensors"):
             Screener(ScreenerSettings(model, tmp_path / "out"))
 
     @pytest.mark.parametrize("hospital", ["", "elsewhere"])
