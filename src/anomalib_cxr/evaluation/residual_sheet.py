@@ -178,9 +178,11 @@ def _titles(examples: Sequence[SheetExample]) -> dict[str, str]:
 
 
 def _color_scale(examples: Sequence[SheetExample]) -> Normalize:
-    """Return the common scale of all anomaly maps, clipped at their few highest pixels."""
+    """Return the common scale of all anomaly maps: 0 to 1, or for greater ones up to their few highest pixels."""
     maps = [example.anomaly_map.ravel() for example in examples if example.anomaly_map is not None]
     values = np.concatenate(maps) if maps else np.zeros(1)
+    if values.min() >= 0 and values.max() <= 1:  # anomalib's scale, the same for all sheets
+        return Normalize(0, 1)
     low, high = float(values.min()), float(np.quantile(values, 0.998))
     return Normalize(low, high if high > low else low + 1, clip=True)
 

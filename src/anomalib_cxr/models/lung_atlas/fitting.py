@@ -92,7 +92,7 @@ def fit_atlas(model: LungAtlasModel, views: LungViews, steps: int, seed: int) ->
     parts = [cross_fit(part, views.lungs, fold) for part in model.atlas_parts]
     logger.info("Lung atlas: %s fitted to %d healthy images.", ", ".join(model.parts), len(fold))
     lesions = fit_detectors(model, views, fold, steps, seed)
-    model.set_reference_maps([*(part.map for part in parts), lesions.map])
+    model.fit_maps([*(part.map for part in parts), lesions.map])
     scores = torch.cat([torch.stack([part.score for part in parts], dim=1), lesions.scores], dim=1)  # (N, n_scores)
     fit_standard(model, views.rows)
     model.exposure_adjustment.fit(scores, views.crop)

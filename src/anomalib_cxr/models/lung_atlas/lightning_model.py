@@ -17,6 +17,7 @@ from anomalib.visualization import Visualizer
 from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.models.base.exposure import LEAST_IMAGES
 from anomalib_cxr.models.base.module import RadiographModule
+from anomalib_cxr.models.base.post_processor import FixedMapPostProcessor
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor, resolve_pre_processor
 from anomalib_cxr.models.base.reproducible import seed_or_state, seeded
 from anomalib_cxr.models.base.segmenter import prepare_segmenter
@@ -66,8 +67,8 @@ class LungAtlas(RadiographModule):
         max_images: Healthy images that it is fitted to at most; of more, a random sample.
         seed: Seed of folds, samples, networks and lesions; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
-        post_processor: As in anomalib; True normalizes by the validation set's minimum and maximum, and thresholds by
-            F1.
+        post_processor: As in anomalib; True normalizes scores by the validation set's minimum and maximum, and
+            thresholds them by F1; maps have a fixed scale.
         evaluator: As in anomalib; True for image AUROC on validation and for image and pixel AUROC and F1 on test.
         visualizer: As in anomalib.
 
@@ -111,6 +112,10 @@ class LungAtlas(RadiographModule):
         self._views: list[LungViews] = []
         with seeded(seed):
             self.model = LungAtlasModel(image_size, segmenter_size, n_folds, n_components, n_textures, n_dims, n_bank)
+
+    def configure_post_processor(self) -> PostProcessor:
+        """Return a post-processor that leaves the maps on their fixed scale."""
+        return FixedMapPostProcessor()
 
     def configure_optimizers(self) -> None:
         """Return no optimizer: the parts are fitted, and the lesion nets have their own."""

@@ -16,13 +16,14 @@ from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.functional.alignment import Rows, find_rows, lungs_present, standard_rows
 from anomalib_cxr.functional.frames import from_rows, rows_grid, to_frame
 from anomalib_cxr.models.base.exposure import ExposureAdjustment, LungCrop, crop_lungs
+from anomalib_cxr.models.base.healthy_maps import HealthyMaps
 from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 
 from . import lesion_net, parts
 from .lesion_net import N_SCORES, LesionDetector
 from .neighbors import PatchNeighbors
-from .parts import LEAST, AtlasPart, SubspaceResidual, by_lungs, locally
+from .parts import AtlasPart, SubspaceResidual, by_lungs, locally
 from .texture import TextureResidual
 
 
@@ -139,8 +140,8 @@ class LungAtlasModel(nn.Module):
         for name, value in zip(Rows._fields, standard_rows(image_size), strict=True):
             self.register_buffer(f"standard_{name}", value.contiguous())
         sizes = [part.grid for part in self.atlas_parts] + [lesion_net.MAP]
-        for name, size in zip((*self.parts, "lesions"), sizes, strict=True):
-            self.register_buffer(f"reference_{name}", torch.ones(1, 1, *size))
+        self.healthy_part_maps = nn.ModuleList(HealthyMaps(size) for size in sizes)
+        self.healthy_maps = HealthyMaps(lesion_net.FRAME)
 
     weights: torch.Tensor
 
@@ -182,14 +183,16 @@ class LungAtlasModel(nn.Module):
             crop_lungs(gray, probability),
         )
 
-    def set_reference_maps(self, maps: Sequence[torch.Tensor]) -> None:
-        """Set the unit of each part's map to its mean over healthy images.
+    def fit_maps(self, maps: Sequence[torch.Tensor]) -> None:
+        """Learn what the maps of healthy images are at each place.
 
         Args:
-            maps: Maps of healthy images by each part, `(N, 1, h, w)`.
+            maps: Cross-fitted maps of healthy images by each part, `(N, 1, h, w)`.
         """
-        for name, healthy in zip((*self.parts, "lesions"), maps, strict=True):
-            getattr(self, f"reference_{name}").copy_(healthy.mean(dim=0, keepdim=True).clamp(min=LEAST))
+        for healthy, part_maps in zip(self._healthy_part_maps, maps, strict=True):
+            healthy.fit([part_maps.sqrt()])
+        batches = zip(*(torch.split(each, parts.BATCH) for each in maps), strict=True)
+        self.healthy_maps.fit(self._combine(batch) for batch in batches)
 
     def score_parts(self, views: LungViews) -> AtlasScores:
         """Score views by all parts, and by the mean of the lesion nets.
@@ -215,8 +218,8 @@ class LungAtlasModel(nn.Module):
 
         Returns:
             `pred_score` `(B,)`: standard deviations above the mean of healthy images of the same exposure.
-            `anomaly_map` `(B, 1, H, W)`: deviation of each place in units of healthy lungs, at least 0; 0 outside the
-            lungs.
+            `anomaly_map` `(B, 1, H, W)`: deviation of each place from healthy lungs, on the scale of
+            :class:`~anomalib_cxr.models.base.healthy_maps.HealthyMaps`; 0 outside the lungs.
         """
         return self.score(self.preprocess(images), images.shape[-2:])
 
@@ -234,14 +237,20 @@ class LungAtlasModel(nn.Module):
         deviations = self.exposure_adjustment(scores, views.crop)  # (B, 6)
         return InferenceBatch(
             pred_score=deviations @ self.weights,
-            anomaly_map=from_rows(self._combine(maps), views.rows, (size[0], size[1])),
+            anomaly_map=from_rows(self.healthy_maps(self._combine(maps)), views.rows, (size[0], size[1])),
         )
 
-    def _combine(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """Return the mean of the parts' maps in the frame, `(B, 1, 96, 96)`, each in units of healthy lungs."""
-        relative = [
-            part_map / getattr(self, f"reference_{name}")
-            for name, part_map in zip((*self.parts, "lesions"), maps, strict=True)
+    @property
+    def _healthy_part_maps(self) -> list[HealthyMaps]:
+        return [each for each in self.healthy_part_maps if isinstance(each, HealthyMaps)]
+
+    def _combine(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the mean deviation of the parts' maps from healthy ones in the frame, `(B, 1, 96, 96)`.
+
+        Roots are taken first: of squares, a single part's strongest places would outweigh all other parts.
+        """
+        deviations = [
+            healthy.deviations(part_map.sqrt()) for healthy, part_map in zip(self._healthy_part_maps, maps, strict=True)
         ]
-        resized = [antialiased_resize(each, lesion_net.FRAME) for each in relative]
+        resized = [antialiased_resize(each, lesion_net.FRAME) for each in deviations]
         return torch.cat(resized, dim=1).mean(dim=1, keepdim=True)

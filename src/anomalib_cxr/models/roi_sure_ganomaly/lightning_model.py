@@ -18,12 +18,14 @@ from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.optim import Adam, Optimizer
 
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import Distance, apply_roi
 from anomalib_cxr.models.base.module import RadiographModule, to_gray
+from anomalib_cxr.models.base.post_processor import FixedMapPostProcessor
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor, resolve_pre_processor
 from anomalib_cxr.models.base.reproducible import seeded
 from anomalib_cxr.models.base.segmenter import LungMasks, prepare_segmenter
@@ -90,8 +92,8 @@ class RoiSureGanomaly(RadiographModule):
         ensemble: Ensemble over folds of the training images, and exposure adjustment.
         seed: Seed of weights, order of the images and probes; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
-        post_processor: As in anomalib; True normalizes by the validation set's minimum and maximum, and thresholds by
-            F1.
+        post_processor: As in anomalib; True normalizes scores by the validation set's minimum and maximum, and
+            thresholds them by F1; maps have a fixed scale.
         evaluator: As in anomalib; True for image AUROC on validation and for image and pixel AUROC and F1 on test.
         visualizer: As in anomalib.
 
@@ -173,6 +175,10 @@ class RoiSureGanomaly(RadiographModule):
             reconstructor.encoder.requires_grad_(weights.latent > 0)
 
     # Before the training
+
+    def configure_post_processor(self) -> PostProcessor:
+        """Return a post-processor that leaves the maps on their fixed scale."""
+        return FixedMapPostProcessor()
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for each generator, with its second encoder, and for its discriminator, in turn."""
@@ -317,6 +323,25 @@ class RoiSureGanomaly(RadiographModule):
         logger.info("Discriminator's loss at %g in epoch %d: it is initialized again.", loss, self.current_epoch)
         discriminator = self.discriminators[number].apply(initialize_dcgan)
         discriminator.load_state_dict(self.trainer.strategy.broadcast(discriminator.state_dict()))
+
+    # Maps
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> Any:
+        """Score a validation batch; in a training, count the residuals of healthy images.
+
+        The maps of this validation are still deviations from the healthy images of the one before.
+        """
+        del batch_idx
+        scored, residuals = self.model.score_with_residuals(cast("torch.Tensor", batch.image))
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            healthy = residuals if batch.gt_label is None else residuals[~batch.gt_label.bool()]
+            self.model.healthy_maps.update(healthy)
+        return batch.update(**scored._asdict())
+
+    def on_validation_epoch_end(self) -> None:
+        """Learn the usual map of healthy validation images, before a checkpoint is written."""
+        super().on_validation_epoch_end()
+        self.model.healthy_maps.learn(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
 
     def check_exportable(self) -> None:
         """Refuse to export a model that cannot score."""

@@ -15,6 +15,7 @@ from torch import nn
 from anomalib_cxr.errors import ScoreError
 from anomalib_cxr.functional import DISTANCES, Distance, reconstructed_region
 from anomalib_cxr.models.base.exposure import ExposureAdjustment, LungCrop, crop_lungs
+from anomalib_cxr.models.base.healthy_maps import HealthyMaps
 from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 from anomalib_cxr.models.networks.dcgan import DcganGenerator, Generator, initialize_dcgan
@@ -150,6 +151,7 @@ class RoiSureGanomalyModel(nn.Module):
         needs_segmenter = lungs.needs_segmenter or ensemble.exposure_adjustment
         self.segmenter = FrozenSegmenter(image_size) if needs_segmenter else None
         self.exposure_adjustment = ExposureAdjustment(n_scores=1) if ensemble.exposure_adjustment else None
+        self.healthy_maps = HealthyMaps((image_size, image_size))
         if self.learns_healthy:
             self.register_buffer("fitted", torch.tensor(False))
 
@@ -229,11 +231,24 @@ class RoiSureGanomalyModel(nn.Module):
             images: X-rays in [-1, 1], `(B, C, H, W)`, their channels alike.
 
         Returns:
-            `pred_score` `(B,)`, and `anomaly_map` `(B, 1, H, W)`: the difference between input and reconstruction in
-            [0, 1] where it counts, 0 elsewhere, on the X-ray; the mean over the ensemble.
+            `pred_score` `(B,)`, and `anomaly_map` `(B, 1, H, W)`: how much the difference of input and
+            reconstruction deviates from that of healthy images, on the scale of
+            :class:`~anomalib_cxr.models.base.healthy_maps.HealthyMaps`, on the X-ray; 0 where it does not count.
 
         Raises:
             ScoreError: If the score needs statistics of healthy images, and was not fitted to them.
+        """
+        return self.score_with_residuals(images)[0]
+
+    def score_with_residuals(self, images: torch.Tensor) -> tuple[InferenceBatch, torch.Tensor]:
+        """Score images; see :meth:`forward`.
+
+        Args:
+            images: X-rays as the pre-processor leaves them, `(B, C, H, W)`.
+
+        Returns:
+            Scores and maps, and what the maps are deviations of: the difference of input and reconstruction in the
+            networks' frame, in [0, 1] where it counts and 0 elsewhere, `(B, 1, S, S)`; the mean over the ensemble.
         """
         if not torch.compiler.is_exporting():
             self.check_fitted()
@@ -242,7 +257,9 @@ class RoiSureGanomalyModel(nn.Module):
         score = self.network_scores(features).mean(dim=1)  # (B,)
         if self.exposure_adjustment is not None:
             score = self.exposure_adjustment(score.unsqueeze(1), features.crops).squeeze(1)
-        return InferenceBatch(pred_score=score, anomaly_map=inputs.frame.back(residual / 2, gray))
+        residual = residual / 2
+        anomaly_map = inputs.frame.back(self.healthy_maps(residual), gray)
+        return InferenceBatch(pred_score=score, anomaly_map=anomaly_map), residual
 
     def features(self, images: torch.Tensor) -> Features:
         """Return the quantities that scores are computed from.

@@ -54,7 +54,7 @@ def fit(view):
     def run():
         model = make_model()
         handed = SimpleNamespace()
-        adjust, set_maps = model.exposure_adjustment.fit, model.set_reference_maps
+        adjust, set_maps = model.exposure_adjustment.fit, model.fit_maps
 
         def keep_scores(scores, crops):
             handed.scores, handed.crops = scores, crops
@@ -64,7 +64,7 @@ def fit(view):
             handed.maps = maps
             set_maps(maps)
 
-        model.exposure_adjustment.fit, model.set_reference_maps = keep_scores, keep_maps
+        model.exposure_adjustment.fit, model.fit_maps = keep_scores, keep_maps
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("anomalib_cxr.models.lung_atlas.lesion_training.BATCH", 6)
             before = torch.get_rng_state()
@@ -215,14 +215,15 @@ class TestAtlas:
         assert (seen[:, :4].mean(dim=0) < handed.scores[:, :4].mean(dim=0)).all()
         torch.testing.assert_close(handed.scores[:, 4:].mean(dim=0), torch.zeros(2), atol=1e-3, rtol=0)
 
-    def test_reference_maps_are_the_means_of_healthy_ones(self, fitted):
+    def test_maps_are_learned_from_cross_fitted_ones(self, fitted):
         model, handed = fitted
-        names = [*model.parts, "lesions"]
         assert [each.shape[1:] for each in handed.maps] == [
             (1, 8, 10), (1, 8, 10), (1, 9, 10), (1, 16, 20), (1, 48, 48)
         ]  # fmt: skip
-        for name, maps in zip(names, handed.maps, strict=True):
-            torch.testing.assert_close(getattr(model, f"reference_{name}"), maps.mean(dim=0, keepdim=True))
+        for healthy, maps in zip(model.healthy_part_maps, handed.maps, strict=True):
+            assert healthy.fitted
+            torch.testing.assert_close(healthy.mean, maps.sqrt().mean(dim=0, keepdim=True))
+        assert model.healthy_maps.fitted
 
     def test_the_regions_are_those_of_healthy_people(self, fitted, view):
         model, _ = fitted

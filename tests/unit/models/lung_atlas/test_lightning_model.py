@@ -74,7 +74,7 @@ class TestTraining:
         untouched = dict(LungAtlas(**trained.lightning_module.hparams).model.state_dict())
         learned = {name for name, value in atlas.state_dict().items() if not torch.equal(value, untouched[name])}
         assert {name.split(".")[0].split("_")[0] for name in learned} == {
-            "segmenter", "parts", "detectors", "exposure", "weights", "standard", "reference",
+            "segmenter", "parts", "detectors", "exposure", "weights", "standard", "healthy",
         }  # fmt: skip
 
     def test_same_seed_same_atlas_with_and_without_validation(self, fit, make_atlas, trained, assert_same):

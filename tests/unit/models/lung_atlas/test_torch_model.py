@@ -52,7 +52,7 @@ def model(chests):
         for part in model.atlas_parts:
             part.fit(view.lungs)
         fit_standard(model, view.rows)
-        model.set_reference_maps(model.score_parts(view).maps)
+        model.fit_maps(model.score_parts(view).maps)
         model.exposure_adjustment.fit(model.score_parts(view).scores, view.crop)
         model.weights.copy_(torch.tensor([1.0, 2, 3, 4, 0.5, 0.25]))
     return model.requires_grad_(requires_grad=False)
@@ -104,20 +104,31 @@ def test_scores_are_those_of_the_parts_and_of_the_mean_net(model, others):
 
 def test_the_map_is_0_outside_the_lungs(model, others):
     """But for the margin of 6 % of a lung, here 5 rows and 2 columns, and what the segmenter's smoothing blurs."""
-    where = model(others).anomaly_map[:, 0] > 0
+    noise = 0.5 * torch.randn(others.shape, generator=torch.Generator().manual_seed(2))  # unusual at every place
+    where = model((others + noise).clamp(-1, 1)).anomaly_map[:, 0] > 0
     for chest, shown in zip(others[:, 0], where, strict=True):
         lung = functional.max_pool2d(chest[None], 5, stride=1, padding=2)[0] < -0.2  # without its outermost 2 pixels
         near = functional.max_pool2d((-chest[None] > 0.2).float(), 17, stride=1, padding=8)[0] > 0
         assert not shown[~near].any()
-        assert shown[lung].all()
+        assert shown[lung].float().mean() > 0.5
         assert not near.all()
 
 
 def test_the_map_counts_in_healthy_lungs(model, chests):
-    """Its mean over the images whose means were taken is 1 at each place of the frame."""
-    joined = model._combine(model.score_parts(model.preprocess(chests)).maps)
+    """Its deviations are 0 on average over the images that it was fitted to, each part's and the mean of all."""
+    maps = model.score_parts(model.preprocess(chests)).maps
+    for healthy, part_maps in zip(model.healthy_part_maps, maps, strict=True):
+        deviations = healthy.deviations(part_maps.sqrt())
+        # The lesion nets, which have learned nothing, differ by little more than rounding.
+        torch.testing.assert_close(deviations.mean(dim=0), torch.zeros(deviations.shape[1:]), atol=2e-2, rtol=0)
+    joined = model._combine(maps)
     assert joined.shape == (N_HEALTHY, 1, 96, 96)
-    torch.testing.assert_close(joined.mean(dim=0), torch.ones(1, 96, 96), atol=1e-3, rtol=0)
+    torch.testing.assert_close(joined.mean(dim=0), torch.zeros(1, 96, 96), atol=1e-2, rtol=0)
+    torch.testing.assert_close(model.healthy_maps.mean, joined.mean(dim=0, keepdim=True))
+
+
+def test_nothing_is_marked_in_healthy_lungs(model, others):
+    assert (model(others).anomaly_map > 0.5).float().mean() < 0.01
 
 
 def test_a_lesion_raises_score_and_map(model, others):
@@ -128,7 +139,7 @@ def test_a_lesion_raises_score_and_map(model, others):
     rise = (after.anomaly_map - before.anomaly_map)[:, 0]
     assert (rise[:, 60:74, 30:44].mean(dim=(1, 2)) > 5 * rise.abs().mean(dim=(1, 2))).all()
     left, right = rise[..., :64].abs().sum(), rise[..., 64:].abs().sum()
-    assert left > 3 * right
+    assert left > 2.5 * right  # the scale brings strong deviations near each other
 
 
 @pytest.mark.parametrize(("picture", "found"), [("no lung", [False, False]), ("one lung", [True, False])])

@@ -463,35 +463,43 @@ class TestCheckpoint:
         assert trainer.current_epoch == 2
 
 
-class TestPostProcessing:
-    def test_maps_are_not_blacked_out_by_the_threshold_of_the_scores(self, tmp_path):
-        torch.manual_seed(0)
-        model = make_model(weights__latent=0.0)
-        trainer = fit(model, tmp_path, val_films=Films(n_sick=4))
-        model.post_processor._image_threshold.fill_(100.0)  # a distance of codes can be of any size
-        assert torch.isnan(model.post_processor.pixel_threshold)
-        predicted = torch.cat([batch.anomaly_map for batch in trainer.predict(model, loader(Films()))])
-        assert (predicted.flatten(1).std(1) > 0.01).all()
-
-        model.post_processor.enable_threshold_matching = True  # anomalib's default would
-        blacked_out = torch.cat([batch.anomaly_map for batch in trainer.predict(model, loader(Films()))])
-        assert (blacked_out.flatten(1).std(1) == 0).all()
-
-    def test_scores_are_normalized_by_validation(self, tmp_path):
-        torch.manual_seed(0)
+class TestMaps:
+    @pytest.fixture(scope="class")
+    def trained(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("maps")
+        seed_everything(0)
         model = make_model()
-        trainer = fit(model, tmp_path, val_films=Films(n_sick=4))
-        scores = model.eval().model(2 * Films().images - 1).pred_score.detach()
-        torch.testing.assert_close(model.post_processor.image_min, scores.min())
-        torch.testing.assert_close(model.post_processor.image_max, scores.max())
-        predicted = torch.cat([batch.pred_score for batch in trainer.predict(model, loader(Films()))])
-        assert torch.equal(predicted.argsort(), scores.argsort())
-        assert predicted.min() >= 0
-        assert predicted.max() <= 1
+        fit(model, folder, epochs=2, val_films=Films(12, n_sick=4), callbacks=[ModelCheckpoint(folder, "model")])
+        return model.eval(), folder / "model.ckpt"
 
-    def test_ones_own_is_taken(self):
-        mine = PostProcessor(image_sensitivity=0.7)
-        assert make_model(post_processor=mine).post_processor is mine
+    def test_the_usual_map_is_that_of_healthy_validation_images(self, trained):
+        model, _ = trained
+        films = [film.image for film in Films(12, n_sick=4)]
+        with torch.no_grad():
+            healthy = model.model.score_with_residuals(2 * torch.stack(films[4:]) - 1)[1]
+        torch.testing.assert_close(model.model.healthy_maps.mean, healthy.mean(dim=0, keepdim=True))
+
+    def test_a_checkpoint_holds_it(self, trained):
+        model, file = trained
+        loaded = RoiSureGanomaly.load_from_checkpoint(file)
+        assert loaded.model.healthy_maps.fitted
+        assert torch.equal(loaded.model.healthy_maps.spread, model.model.healthy_maps.spread)
+
+    def test_a_validation_by_itself_changes_nothing(self, trained, tmp_path):
+        model, _ = trained
+        before = model.model.healthy_maps.mean.clone()
+        make_trainer(tmp_path).validate(model, loader(Films(6)), verbose=False)
+        assert torch.equal(model.model.healthy_maps.mean, before)
+        model.eval()
+
+    def test_they_keep_their_scale_whatever_the_scores_are(self, trained, tmp_path):
+        model, _ = trained
+        model.post_processor._image_threshold.fill_(100.0)  # a distance of codes can be of any size
+        films = Films()
+        predicted = make_trainer(tmp_path).predict(model.eval(), loader(films))
+        with torch.no_grad():
+            expected = model.eval().model(2 * torch.stack([film.image for film in films]) - 1).anomaly_map
+        torch.testing.assert_close(torch.cat([batch.anomaly_map for batch in predicted]), expected.squeeze(1))
 
 
 class TestLogging:
@@ -513,3 +521,21 @@ class TestLogging:
 def test_arguments_of_the_trainer():
     assert make_model().trainer_arguments == {"gradient_clip_val": 0, "num_sanity_val_steps": 0}
     assert make_model().learning_type == "one_class"
+
+
+class TestPostProcessing:
+    def test_scores_are_normalized_by_validation(self, tmp_path):
+        torch.manual_seed(0)
+        model = make_model()
+        trainer = fit(model, tmp_path, val_films=Films(n_sick=4))
+        scores = model.eval().model(2 * Films().images - 1).pred_score.detach()
+        torch.testing.assert_close(model.post_processor.image_min, scores.min())
+        torch.testing.assert_close(model.post_processor.image_max, scores.max())
+        predicted = torch.cat([batch.pred_score for batch in trainer.predict(model, loader(Films()))])
+        assert torch.equal(predicted.argsort(), scores.argsort())
+        assert predicted.min() >= 0
+        assert predicted.max() <= 1
+
+    def test_ones_own_is_taken(self):
+        mine = PostProcessor(image_sensitivity=0.7)
+        assert make_model(post_processor=mine).post_processor is mine

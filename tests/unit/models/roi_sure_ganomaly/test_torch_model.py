@@ -177,5 +177,5 @@ def test_it_starts_with_dcgans_weights():
 
 
 def test_the_discriminator_is_no_part_of_it(model):
-    assert {name for name, _ in model.named_children()} == {"ensemble"}
+    assert {name for name, _ in model.named_children()} == {"ensemble", "healthy_maps"}
     assert {name for name, _ in model.ensemble[0].named_children()} == {"generator", "encoder"}
