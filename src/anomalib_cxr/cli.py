@@ -187,6 +187,9 @@ def calibrate(
     device: str = "CPU",
     seed: int = 0,
     force: bool = False,
+    study: Path | None = None,
+    cost_screened: float = 1.0,
+    cost_read: float = 1.0,
 ) -> None:
     """Calibrate a model for screening: a threshold with a guaranteed sensitivity, and probabilities.
 
@@ -211,8 +214,12 @@ def calibrate(
         device: OpenVINO device.
         seed: Seed of the training of the segmenter.
         force: Calibrate a model that does not detect on these images, too; for trials only.
+        study: Folder to write a report into: rates, workload and costs over all thresholds, HTML and CSV.
+        cost_screened: Cost of each person who is screened, for the study.
+        cost_read: Further cost of each person whose X-ray is read, for the study.
     """
     from anomalib_cxr.deploy.runtime import graph_of, read_white  # noqa: PLC0415
+    from anomalib_cxr.screening.calibrate import Study  # noqa: PLC0415
     from anomalib_cxr.screening.calibrate import calibrate as calibrate_exported  # noqa: PLC0415
     from anomalib_cxr.screening.calibration.groups import CalibrationTarget  # noqa: PLC0415
     from anomalib_cxr.screening.calibration_data import (  # noqa: PLC0415
@@ -235,7 +242,15 @@ def calibrate(
     white = read_white(graph_of(folder)) if sixteen_bit_white is None else sixteen_bit_white
     labeled = labeled_by_table(table, white) if table else labeled_by_datamodule(settings or {}, parts)
     calibration = calibrate_exported(
-        folder, labeled, target, segmenter=segmenter, data=settings or str(table), device=device, seed=seed, force=force
+        folder,
+        labeled,
+        target,
+        segmenter=segmenter,
+        data=settings or str(table),
+        device=device,
+        seed=seed,
+        force=force,
+        study=None if study is None else Study(study, cost_screened, cost_read),
     )
     logger.info("%s", calibration.description)
     logger.info("%s: %s", "Not fit to screen" if calibration.weaknesses else "Ready to screen", folder)

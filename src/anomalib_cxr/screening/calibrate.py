@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,8 @@ from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, ca
 from anomalib_cxr.screening.pipeline.image_quality import LEAST_SIDE
 from anomalib_cxr.screening.pipeline.input_check import InputCheck, packaged_input_check
 from anomalib_cxr.screening.pipeline.pipeline import ImageResult, ScreeningPipeline
+from anomalib_cxr.screening.study.report import write_study
+from anomalib_cxr.screening.study.thresholds import Place
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
 from anomalib_cxr.segmentation.network import LungSegmenter
 from anomalib_cxr.segmentation.packaged import choose_segmenter
@@ -56,6 +58,17 @@ _SEGMENTER_SIDE, _SEGMENTER_STEPS = 64, 300  # as in the models
 _UNFINISHED = ".calibrating-"
 
 
+class Study(NamedTuple):
+    """Report to write over all thresholds."""
+
+    folder: Path
+    """Folder to write."""
+    cost_screened: float = 1.0
+    """Cost of each person who is screened."""
+    cost_read: float = 1.0
+    """Further cost of each person whose X-ray is read."""
+
+
 def calibrate(
     model: Path | str,
     labeled: LabeledImages,
@@ -66,6 +79,7 @@ def calibrate(
     device: str = "CPU",
     seed: int = 0,
     force: bool = False,
+    study: Study | None = None,
 ) -> Calibration:
     """Calibrate an exported model, and write the calibrated files beside it: all of them, or none.
 
@@ -79,6 +93,7 @@ def calibrate(
         device: OpenVINO's name of the device.
         seed: Seed of the segmenter that is trained.
         force: Calibrate a model that does not detect, too, for trials; its record says so.
+        study: Folder and costs of a report over all thresholds; None for none.
 
     Returns:
         The record of the calibration.
@@ -119,6 +134,9 @@ def calibrate(
             seed=seed,
             **code_record(),
         )
+        if study is not None:  # first: it tells why a model is refused, too
+            place = Place(target.prevalence, study.cost_screened, study.cost_read)
+            logger.info("Calibration study: %s", write_study(study.folder, scored, calibration, place))
         _refuse_undetecting(calibration, force=force)
         save_figure(reliability_figure(calibration), folder / RELIABILITY)
         write_calibration(calibration, folder)

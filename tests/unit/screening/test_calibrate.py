@@ -270,10 +270,27 @@ class TestDetection:
         assert len(set(found.probability(np.linspace(0, 1, 5)))) == 1  # constant: it never falls as the score rises
         assert found.probability(np.array([0.5])) == pytest.approx(TARGET.prevalence)
 
-    def test_one_that_detects(self, fresh, quick, labeled, segmenter_path, monkeypatch):
+    def test_one_that_detects(self, fresh, quick, labeled, segmenter_path, monkeypatch, tmp_path):
+        study = module.Study(tmp_path / "study", cost_read=3)
         found = self.calibrate(
-            fresh, labeled, segmenter_path, monkeypatch, lambda path, is_sick: 0.5 * is_sick + hash_of_name(path) / 2
+            fresh,
+            labeled,
+            segmenter_path,
+            monkeypatch,
+            lambda path, is_sick: 0.5 * is_sick + hash_of_name(path) / 2,
+            study=study,
         )
+        assert {path.name for path in study.folder.iterdir()} == {
+            *("study.html", "thresholds.csv", "groups.csv", "reliability.csv", "sick_needed.csv")
+        }
+        page = (study.folder / "study.html").read_text()
+        assert found.description.splitlines()[-1] in page
+        assert "<b>met</b>" in page
+        assert 'src="data:image/png;base64,iVBOR' in page
+        assert "http" not in page
+        rates = pd.read_csv(study.folder / "thresholds.csv").set_index("threshold")
+        assert rates.sensitivity.iloc[0] == 1
+        assert len(rates) == len(labeled.images) + 1
         assert found.weaknesses == ()
         assert found.detection.auroc == roc_auc_score(labeled.images.is_sick, [
             0.5 * is_sick + hash_of_name(path) / 2

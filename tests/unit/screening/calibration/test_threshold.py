@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, norm
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.calibration.threshold import calibrate_threshold, lower_bound, misses_allowed, sick_needed
@@ -148,6 +148,19 @@ class TestPatients:
         found = calibrate_threshold(is_sick, np.array([0.9, 0.5, 0.6, 0.8, 0.1]), 0.5, 0.6, patients=patients)
         assert (found.threshold, found.n_sick, found.n_normal_below) == (0.5, 2, 1)
         assert found.guarantee.startswith("At most 50 % of sick patients are expected")
+
+
+@pytest.mark.parametrize(("n", "held"), [(100, 0.84), (400, 0.54), (1000, 0.14)])
+def test_milder_disease_breaks_the_guarantee_as_the_page_says(n, held):
+    """Normal scores of the sick, 0.2 standard deviations lower at the place than in the calibration."""
+    rng = np.random.default_rng(n)
+    repeats, is_sick = 600, np.arange(n + 1) < n
+    holds = 0
+    for _ in range(repeats):
+        scores = norm.cdf(np.append(rng.normal(size=n), 0))
+        threshold = calibrate_threshold(is_sick, scores, 0.95, 0.95).threshold
+        holds += norm.cdf(norm.ppf(threshold) + 0.2) <= 0.05
+    assert holds / repeats == pytest.approx(held, abs=4 * np.sqrt(0.25 / repeats))
 
 
 class TestRefused:

@@ -1,0 +1,1 @@
+"""Calibration study: what a model is worth at a place, over all thresholds."""
