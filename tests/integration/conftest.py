@@ -53,10 +53,9 @@ NETWORK = Path(mkdtemp(prefix="anomalib-cxr-network-"))
 
 
 def watched():
-    """Return an environment in which nothing is switched off, of a user who has used this package before."""
+    """Return an environment in which nothing is switched off, with an empty home folder."""
     (NETWORK / "sitecustomize.py").write_text(WATCH)
-    (NETWORK / "home" / "intel").mkdir(parents=True, exist_ok=True)
-    (NETWORK / "home" / "intel" / "openvino_telemetry").write_text("0")
+    (NETWORK / "home").mkdir(exist_ok=True)
     known = {name: value for name, value in os.environ.items() if name not in SWITCHED_ON}
     path = os.pathsep.join(filter(None, [str(NETWORK), os.environ.get("PYTHONPATH")]))
     home, record = str(NETWORK / "home"), str(NETWORK / "connections.txt")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 SWITCHES = {
@@ -32,8 +30,8 @@ def disable_telemetry() -> None:
     A switch that the user has set stays. OpenVINO and NNCF send by the package `openvino_telemetry`; without it they
     use a stub of their own, so it is hidden from them. If it is already imported, its sender is replaced.
 
-    The command `anomalib` imports OpenVINO before this package. For it OpenVINO's own opt-out is written into the home
-    folder, as `opt_in_out --opt_out` does, unless there is a decision of the user. It holds from the next command on.
+    The command `anomalib` imports OpenVINO before this package, but torch before both. torch calls the entry points of
+    the group `torch.backends` when it is imported, and this function is one of them.
     """
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
@@ -42,21 +40,6 @@ def disable_telemetry() -> None:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so that its import raises ImportError
     else:
         loaded.main.TelemetrySender.send = _discard
-    with suppress(OSError, RuntimeError):  # RuntimeError: no home folder
-        _opt_out(_consent_file())
-
-
-def _consent_file() -> Path:
-    """Return the file with the user's decision, at the place that `openvino_telemetry` has it."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "Intel Corporation" / "openvino_telemetry"
-    return Path.home() / "intel" / "openvino_telemetry"
-
-
-def _opt_out(consent: Path) -> None:
-    consent.parent.mkdir(exist_ok=True)
-    with suppress(FileExistsError), consent.open("x", encoding="ascii") as file:
-        file.write("0")
 
 
 def _discard(*_: Any) -> None:
