@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 STATED = ("patient", "view", "sex", "age")
 """Columns that are read from the headers of DICOM files, unless a table has them."""
+LEAST_SHARED = 20
+"""X-rays with one Patient ID, from which on more than half of all X-rays are not believed to be one patient's."""
 
 
 def complete_samples(found: pd.DataFrame, root: Path) -> pd.DataFrame:
@@ -36,6 +38,9 @@ def complete_samples(found: pd.DataFrame, root: Path) -> pd.DataFrame:
           else the path, so that each X-ray counts as a patient.
         - `view`: `PA`, `AP`, or empty.
 
+    Raises:
+        DatasetError: If most headers have the same Patient ID, as after an anonymization.
+
     Example:
         >>> from pydicom.data import get_testdata_file
         >>> found = pd.DataFrame({"image_path": [get_testdata_file("CT_small.dcm")], "label_index": 0})
@@ -49,6 +54,8 @@ def complete_samples(found: pd.DataFrame, root: Path) -> pd.DataFrame:
             samples[column] = value
     if unread := [column for column in STATED if column not in samples]:
         samples[unread] = _read_headers(list(samples.image_path))[unread].to_numpy()
+        if "patient" in unread:
+            _refuse_shared_patient(samples.patient)
     samples["patient"] = _unique_patients(samples, root)
     abnormal = samples[samples.label_index == 1]
     has_lesions = len(abnormal) > 0 and bool((abnormal.mask_path != "").all())
@@ -77,6 +84,18 @@ def _header(path: str) -> Header:
         return read_header(path)
     except RadiographError:  # of a file that cannot be read: reading its pixels tells why, with all others
         return Header("")
+
+
+def _refuse_shared_patient(patients: pd.Series[str]) -> None:
+    """Refuse a Patient ID of more than half of the X-rays: split by it, nearly all would be in one split."""
+    counts = patients[patients != ""].value_counts()
+    if len(counts) and LEAST_SHARED <= counts.iloc[0] > len(patients) / 2:
+        raise DatasetError(
+            f"{counts.iloc[0]} of {len(patients)} X-rays with the same Patient ID, as after an anonymization",
+            "a Patient ID for each person, since X-rays are split by patient",
+            "give a table with a column `patient` (data.init_args.table): pseudonyms, or empty where each X-ray is of "
+            "another person",
+        )
 
 
 def _unique_patients(samples: pd.DataFrame, root: Path) -> pd.Series[str]:

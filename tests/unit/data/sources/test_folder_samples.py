@@ -56,6 +56,24 @@ def test_without_an_id_the_study_is_the_patient(write_dicom, tmp_path):
     assert complete_samples(table(*studies), tmp_path).patient.tolist() == ["1.2.3", "1.2.3", "1.2.4"]
 
 
+@pytest.mark.parametrize(("shared", "others"), [(20, 0), (20, 19)])
+def test_one_patient_id_for_most_files_is_refused(write_dicom, tmp_path, shared, others):
+    identifiers = ["ANONYMOUS"] * shared + [f"P{number}" for number in range(others)]
+    paths = [write_dicom(str(number), PatientID=name) for number, name in enumerate(identifiers)]
+    with pytest.raises(DatasetError, match=f"20 of {len(paths)} X-rays with the same Patient ID") as caught:
+        complete_samples(table(*paths), tmp_path)
+    assert "ANONYMOUS" not in str(caught.value)
+    told = complete_samples(table(*paths, patient=""), tmp_path)
+    assert told.patient.nunique() == len(paths)
+
+
+@pytest.mark.parametrize(("shared", "others"), [(19, 0), (20, 20)])
+def test_a_patient_with_several_x_rays_is_none(write_dicom, tmp_path, shared, others):
+    identifiers = ["P"] * shared + [f"P{number}" for number in range(others)]
+    paths = [write_dicom(str(number), PatientID=name) for number, name in enumerate(identifiers)]
+    assert complete_samples(table(*paths), tmp_path).patient.tolist() == identifiers
+
+
 def test_pictures_and_damaged_files_count_as_patients(tmp_path, caplog):
     for name, content in {"a.png": b"\x89PNG", "b.dcm": b"", "c.jpg": b"x"}.items():
         (tmp_path / name).write_bytes(content)
