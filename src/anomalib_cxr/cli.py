@@ -201,7 +201,7 @@ def calibrate(
         data: Data module whose held-out parts calibrate, such as `--config` with a file of configs/data; by default
             that of the training.
         table: CSV file of labeled X-rays instead of a data module: `image`, `label` (normal or sick), and optionally
-            `hospital`, `sex` and `age`.
+            `patient`, `hospital`, `view`, `sex` and `age`.
         root: Folder of the data set; overrides the one in the configuration.
         parts: Parts of the data module that calibrate: val, test, or val,test.
         sensitivity: Share of sick people guaranteed to score at or above the threshold.

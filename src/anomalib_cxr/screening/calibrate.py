@@ -266,6 +266,7 @@ def _score(pipeline: ScreeningPipeline, images: pd.DataFrame) -> pd.DataFrame:
             unreadable,
         )
     joined: pd.DataFrame = images.join(pd.DataFrame(rows))
+    joined["view"] = joined["view"].where(joined["view"] != "", joined.pop("stated_view"))
     return joined
 
 
@@ -275,6 +276,7 @@ def _row(result: ImageResult) -> dict[str, Any]:
         "why": "; ".join(result.refusals),
         "least_side": None if result.height is None or result.width is None else min(result.height, result.width),
         "kind": result.header.source if result.header else "",
+        "stated_view": result.header.view_position if result.header else "",
     }
 
 

@@ -80,7 +80,7 @@ class LabeledImages(NamedTuple):
     """Images of a calibration."""
 
     images: pd.DataFrame
-    """Held-out images: `path`, `is_sick`, `hospital`, `sex`, `age` as far as known, `patient` where all are known."""
+    """Held out: `path`, `is_sick`; `hospital`, `view`, `sex`, `age` where known; `patient` where all are known."""
     references: list[Path]
     """Healthy images that a segmenter may be trained on."""
     masks: list[tuple[str, ...]]
@@ -115,6 +115,7 @@ def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) ->
             "path": samples.image_path.map(Path),
             "is_sick": samples.label_index.astype(bool),
             "hospital": samples.get("source", ""),
+            "view": samples["view"].fillna("") if "view" in samples else "",
             "sex": samples["sex"].fillna("") if "sex" in samples else "",
             "age": samples["age"].astype(float) if "age" in samples else float("nan"),
             **({"patient": samples["patient"].astype(str)} if "patient" in samples else {}),

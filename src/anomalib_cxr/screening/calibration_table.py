@@ -19,8 +19,8 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
 
     Args:
         table: CSV file of :func:`anomalib_cxr.data.sources.folder_table.read_table`, its paths relative to its folder:
-            `image`, `label`, and where known `patient`, `hospital`, `sex` and `age`. None of the images may have been
-            used for training the model.
+            `image`, `label`, and where known `patient`, `hospital`, `view`, `sex` and `age`. None of the images may
+            have been used for training the model.
         sixteen_bit_white: White of 16-bit images, as the model learned them.
 
     Returns:
@@ -41,6 +41,7 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
             "path": paths,
             "is_sick": is_sick,
             "hospital": rows["source"].replace("unknown", "") if "source" in rows else "",
+            "view": rows["view"].fillna("") if "view" in rows else "",
             "sex": rows["sex"].fillna("") if "sex" in rows else "",
             "age": rows["age"] if "age" in rows else float("nan"),
             **({"patient": rows["patient"]} if "patient" in rows else {}),

@@ -371,6 +371,12 @@ def test_ages_and_sizes_of_what_passed(model_side, least_side):
     assert (found.sources, found.ages, found.least_side) == (("DICOM DX, A", "picture"), (30.0, 50.0), least_side)
 
 
+def test_view_of_the_header_where_the_data_have_none(pipeline_of, dicoms, images):
+    """The phantoms' DICOM files are of the view PA."""
+    table = pd.DataFrame({"path": [*dicoms, images[0]], "is_sick": False, "view": ["", "AP", ""]})
+    assert module._score(pipeline_of(), table)["view"].tolist() == ["PA", "AP", ""]
+
+
 def test_points_and_intervals(calibration):
     (axes,) = reliability_figure(calibration).axes
     (points, _, (bars,)) = axes.containers[0]

@@ -58,6 +58,15 @@ class TestDataModule:
         found = labeled_by_datamodule(data, ("val", "test")).images
         assert found.patient.nunique() == len(found)
 
+    def test_view_where_the_module_knows_it(self, data, labeled, monkeypatch):
+        def with_views(datamodule):
+            samples = RoiDataModule.make_samples(datamodule)
+            return samples.assign(view=["PA", None] * (len(samples) // 2))
+
+        assert set(labeled.images["view"]) == {""}
+        monkeypatch.setattr(ChestPhantom, "make_samples", with_views)
+        assert set(labeled_by_datamodule(data, ("val", "test")).images["view"]) == {"PA", ""}
+
     def test_a_data_module_of_anomalib(self, tmp_path, images):
         """It knows neither lungs nor people."""
         for number, path in enumerate((*images[:12], *images[60:66])):

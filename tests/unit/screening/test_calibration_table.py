@@ -40,13 +40,16 @@ def test_rows(table, images, tmp_path):
     assert found.images.is_sick.tolist() == [False] * 3 + [True] * 3
     assert found.references == [tmp_path / name for name in names[:3]]
     assert found.masks == [()] * 3
-    assert (set(found.images.sex), set(found.images.hospital), found.images.age.isna().all()) == ({""}, {""}, True)
+    assert [set(found.images[name]) for name in ("hospital", "view", "sex")] == [{""}] * 3
+    assert found.images.age.isna().all()
     assert "patient" not in found.images
 
 
 def test_people(table, images):
-    rows = [f"{images[0].name},normal,P1,a,m,40", f"{images[60].name},sick,P2,b, F ,", f"{images[61].name},sick,P2,,,"]
-    found = labeled_by_table(table(rows, "image,label,patient,hospital,sex,age")).images
+    texts = ("normal,P1,a,PA,m,40", "sick,P2,b,ap supine, F ,", "sick,P2,,,,")
+    rows = [f"{image.name},{text}" for image, text in zip((images[0], *images[60:62]), texts, strict=True)]
+    found = labeled_by_table(table(rows, "image,label,patient,hospital,view,sex,age")).images
+    assert found["view"].tolist() == ["PA", "AP", ""]
     assert found.patient.tolist() == ["P1", "P2", "P2"]
     assert found.hospital.tolist() == ["a", "b", ""]
     assert found.sex.tolist() == ["M", "F", ""]

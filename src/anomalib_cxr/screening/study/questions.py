@@ -1,4 +1,4 @@
-"""Questions of a calibration study beside the thresholds: the WHO's target, groups of people, and numbers of images.
+"""Questions of a calibration study beside the thresholds: the WHO's target, numbers of sick people, and reliability.
 
 Source: [0] World Health Organization, "High-priority target product profiles for new tuberculosis diagnostics", 2014: a
 triage test is to have a sensitivity of 90 % and a specificity of 70 % at least.
@@ -12,18 +12,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
-from scipy.stats import binomtest
 
-from anomalib_cxr.evaluation.metrics.intervals import LEVEL
 from anomalib_cxr.evaluation.metrics.operating_points import Estimate, operating_point
-from anomalib_cxr.screening.calibration.groups import UNKNOWN, group_name
 from anomalib_cxr.screening.calibration.probability import ReliabilityBin
 from anomalib_cxr.screening.calibration.threshold import lower_bound
 
 SENSITIVITY, SPECIFICITY = 0.9, 0.7
 """Target of the WHO's product profile [0]."""
-LEAST = 10
-"""Number of images of a label of which a group's rate is reported, at least."""
 MISSES = (0, 1, 2, 5, 10)
 """Numbers of missed sick images for which the needed number of sick images is reported."""
 
@@ -91,54 +86,6 @@ def _needed(sensitivity: float, missed: int, confidence: float) -> int:
         enough = lower_bound(middle, missed, confidence) >= sensitivity
         low, high = (low, middle) if enough else (middle + 1, high)
     return low
-
-
-def group_table(scored: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Compute the rates of groups of people at a threshold, with intervals that hold for all of them together.
-
-    Args:
-        scored: Columns `is_sick`, `score`, `sex`, `age`, `hospital`, and perhaps `view`.
-        threshold: Threshold of the score.
-
-    Returns:
-        Columns `group`, `rate` (`sensitivity` or `specificity`), `n`, `value`, `low`, `high`; a row for each rate of at
-        least :data:`LEAST` images: of each sex, age group, hospital and view, and of each of their combinations. The
-        intervals are Clopper and Pearson's, with Bonferroni's correction for the number of rows.
-    """
-    parts = _attributes(scored)
-    crossed = parts.agg(" x ".join, axis=1)
-    names = [parts[name] for name in parts if len(parts[name].unique()) > 1]
-    columns = [*names, *([crossed] if len(names) > 1 else [])]
-    counts = [
-        (str(group), rate, len(rows), int(rows.sum()))
-        for column in columns
-        for rate, right, chosen in (
-            ("sensitivity", scored.score >= threshold, scored.is_sick.astype(bool)),
-            ("specificity", scored.score < threshold, ~scored.is_sick.astype(bool)),
-        )
-        for group, rows in right[chosen].groupby(column[chosen])
-        if len(rows) >= LEAST
-    ]
-    level = 1 - (1 - LEVEL) / max(1, len(counts))
-    rows = []
-    for group, rate, n, correct in counts:
-        interval = binomtest(correct, n).proportion_ci(level, method="exact")
-        rows.append((group, rate, n, correct / n, float(interval.low), float(interval.high)))
-    table: pd.DataFrame = pd.DataFrame(rows, columns=["group", "rate", "n", "value", "low", "high"])
-    return table
-
-
-def _attributes(scored: pd.DataFrame) -> pd.DataFrame:
-    """Return sex, age group, hospital and view as texts; `unknown` where they are."""
-    ages = [group_name("age", "", "", None if pd.isna(age) else age) for age in scored.age]
-    texts = {
-        name: scored[name].fillna("").replace("", UNKNOWN).astype(str)
-        for name in ("sex", "hospital", "view")
-        if name in scored
-    }
-    parts = {"sex": texts["sex"], "age": pd.Series(ages, scored.index), "hospital": texts["hospital"]}
-    attributes: pd.DataFrame = pd.DataFrame(parts | ({"view": texts["view"]} if "view" in texts else {}))
-    return attributes
 
 
 def reliability_at(bins: Sequence[ReliabilityBin], share: float, prevalence: float) -> pd.DataFrame:

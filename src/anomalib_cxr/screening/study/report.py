@@ -14,7 +14,8 @@ from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure
 from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.utils.files import atomic_path
 
-from .questions import group_table, reliability_at, sick_images_needed, who_target
+from .groups import LEAST, count_patients, group_table
+from .questions import reliability_at, sick_images_needed, who_target
 from .thresholds import Place, threshold_table
 
 PAGE = "study.html"
@@ -28,14 +29,15 @@ def write_study(folder: Path, scored: pd.DataFrame, calibration: Calibration, pl
 
     Args:
         folder: Folder to write: `study.html`, `thresholds.csv`, `groups.csv`, `sick_needed.csv`, `reliability.csv`.
-        scored: Calibration images: `is_sick`, `score`, `sex`, `age`, `hospital`, and perhaps `view`.
+        scored: Calibration images: `is_sick`, `score`, `hospital`, `view`, `sex`, `age`, and perhaps `patient`.
         calibration: Record of the calibration with these images.
         place: Prevalence and costs.
 
     Returns:
         Path of the page.
     """
-    is_sick, scores = scored.is_sick.to_numpy(bool), scored.score.to_numpy(float)
+    people = count_patients(scored)
+    is_sick, scores = people.is_sick.to_numpy(bool), people.score.to_numpy(float)
     threshold = calibration.label_threshold
     confidence = next(iter(calibration.thresholds.values())).confidence
     tables = {
@@ -51,14 +53,20 @@ def write_study(folder: Path, scored: pd.DataFrame, calibration: Calibration, pl
     environment = Environment(
         loader=PackageLoader("anomalib_cxr.screening.study"), undefined=StrictUndefined, autoescape=select_autoescape()
     )
+    reported = tables["groups"].dropna()
     page = environment.get_template(f"{PAGE}.jinja").render(
+        unit="patients" if "patient" in scored else "images",
+        n_sick=int(is_sick.sum()),
+        n_normal=int((~is_sick).sum()),
+        least=LEAST,
+        n_small=len(tables["groups"]) - len(reported),
         calibration=calibration,
         place=place,
         threshold=threshold,
         confidence=confidence,
         target=who_target(is_sick, scores, calibration.seed),
         roc=_as_png(roc_figure(tables["thresholds"])),
-        **tables | {"thresholds": _some(tables["thresholds"])},
+        **tables | {"thresholds": _some(tables["thresholds"]), "groups": reported},
     )
     with atomic_path(folder / PAGE) as unfinished:
         unfinished.write_text(page, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import binom
 
@@ -11,7 +10,6 @@ from anomalib_cxr.errors import SettingError
 from anomalib_cxr.screening.calibration.probability import fit_probability, reliability
 from anomalib_cxr.screening.study.questions import (
     MISSES,
-    group_table,
     reliability_at,
     sick_images_needed,
     who_target,
@@ -80,34 +78,6 @@ def test_sick_images_needed():
         assert binom.cdf(row.missed, row.needed, 1 - row.sensitivity) <= 0.05 + 1e-9
         assert binom.cdf(row.missed, row.needed - 1, 1 - row.sensitivity) > 0.05
     assert len(sick_images_needed((0.9,), 0.95)) == len(MISSES)
-
-
-class TestGroups:
-    def test_rates(self):
-        scored = pd.DataFrame({"is_sick": IS_SICK, "score": SCORES, "age": np.nan, "hospital": "a"})
-        scored["sex"] = np.where(np.arange(300) % 2, "F", "M")
-        table = group_table(scored, 0.5).set_index(["group", "rate"])
-        assert len(table) == 4
-        women = scored[(scored.sex == "F") & scored.is_sick]
-        assert table.loc[("F", "sensitivity"), "value"] == (women.score >= 0.5).mean()
-
-    def test_intervals_hold_together(self):
-        """Eight groups with the same true rates; one at a time would fail in a third of the draws."""
-        failures = 0
-        for seed in range(200):
-            rng = np.random.default_rng(seed)
-            scored = pd.DataFrame({"is_sick": np.arange(320) % 2 == 0, "age": np.nan, "sex": ""})
-            scored["hospital"] = (np.arange(320) // 40).astype(str)
-            scored["score"] = np.where(rng.random(320) < 0.9, scored.is_sick, ~scored.is_sick).astype(float)
-            table = group_table(scored, 0.5)
-            assert len(table) == 16
-            failures += not ((table.low <= 0.9) & (table.high >= 0.9)).all()
-        assert failures <= 200 * 0.05 + 4 * np.sqrt(200 * 0.05 * 0.95)
-
-    def test_small_ones_are_left_out(self):
-        scored = pd.DataFrame({"is_sick": IS_SICK, "score": SCORES, "age": np.nan, "hospital": "a", "sex": "M"})
-        scored.loc[:8, "sex"] = "F"
-        assert "F" not in set(group_table(scored, 0.5).group)
 
 
 def test_reliability_is_that_of_weighted_images():
