@@ -172,6 +172,20 @@ def segment_predict(
     prediction.refuse_offenders()
 
 
+def plan(sensitivity: float = 0.99, confidence: float = 0.95, prevalence: float = 0.05) -> None:
+    """Tell how many sick people a calibration needs, before any X-ray is collected; it needs no model.
+
+    Args:
+        sensitivity: Share of sick people to guarantee at or above the threshold.
+        confidence: Confidence level of the finite-sample sensitivity guarantee.
+        prevalence: Share of sick people among those who are X-rayed to find them.
+    """
+    from anomalib_cxr.screening.calibration.groups import CalibrationTarget  # noqa: PLC0415
+    from anomalib_cxr.screening.study.plan import describe_plan  # noqa: PLC0415
+
+    logger.info("%s", describe_plan(CalibrationTarget(sensitivity, confidence, prevalence)))
+
+
 def calibrate(
     model: Path,
     data: YamlDict | None = None,
@@ -352,6 +366,7 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "phantom": phantom,
     "benchmark": benchmark,
     "segment": {"train": segment_train, "predict": segment_predict},
+    "plan": plan,
     "calibrate": calibrate,
     "screen": screen,
     "serve": serve,

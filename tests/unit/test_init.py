@@ -29,7 +29,8 @@ def test_version_is_the_installed_one():
 
 
 HEAVY = {"anomalib", "lightning", "matplotlib", "monai", "numpy", "openvino", "pandas", "scipy", "sklearn", "torch"}
-VERBS = ("init", "benchmark", "calibrate", "phantom", "screen", "segment", "segment train", "segment predict", "serve")
+SEGMENT = ("segment", "segment train", "segment predict")
+VERBS = ("init", "benchmark", "calibrate", "phantom", "plan", "screen", *SEGMENT, "serve")
 WORDS = [["--version"], *([*verb.split(), "--help"] for verb in ("", *VERBS))]
 HELP = "from anomalib_cxr.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"
 SCREEN = "import anomalib_cxr.screening.pipeline.screener"
