@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,6 +31,10 @@ class _Answer(NamedTuple):
 
     cases: list[Case]
     refusal: tuple[str, str, str] | None = None
+
+
+class _NotReceivedError(ScreeningError):
+    """The process ended before it received a file, which therefore did not end it."""
 
 
 class ScreeningProcess:
@@ -71,7 +76,11 @@ class ScreeningProcess:
         if not self._process.is_alive():
             self.close()
             self._start()
-        return self._exchange(path, self.seconds)
+        try:
+            return self._exchange(path, self.seconds)
+        except _NotReceivedError:  # it was ending, and still counted as alive
+            self._start()
+            return self._exchange(path, self.seconds)
 
     def close(self) -> None:
         """End the process."""
@@ -87,22 +96,25 @@ class ScreeningProcess:
 
     def _exchange(self, path: Path | None, seconds: float) -> list[Case]:
         """Send a file and receive its cases; None only waits until the model is loaded."""
-        answer, ending = None, f"took longer than {seconds:g} s"
+        failure, ending = ScreeningError, f"took longer than {seconds:g} s"
+        answer: _Answer | None = None
+        received, deadline = False, time.monotonic() + seconds
         try:
             self._connection.send(path)
-            if self._connection.poll(seconds):
-                answer = self._connection.recv()
+            while answer is None and self._connection.poll(max(0.0, deadline - time.monotonic())):
+                answer = self._connection.recv()  # first None, when the path is received
+                received = True
         except (EOFError, OSError):
             self._process.join()
             ending = f"ended with code {self._process.exitcode}"
+            failure = ScreeningError if received else _NotReceivedError
         if answer is None:
             self.close()
-            logger.warning("The process that screens uploads %s; the next upload starts another", ending)
-            raise ScreeningError(f"a process that {ending}", _EXPECTED, _NEXT_STEP)
+            logger.warning("The process that screens uploads %s; another one is started for the next file", ending)
+            raise failure(f"a process that {ending}", _EXPECTED, _NEXT_STEP)
         if answer.refusal is not None:
             raise ScreeningError(*answer.refusal)
-        cases: list[Case] = answer.cases
-        return cases
+        return answer.cases
 
 
 def _serve(connection: Connection, model: Path, output: Path, hospital: str) -> None:
@@ -114,6 +126,7 @@ def _serve(connection: Connection, model: Path, output: Path, hospital: str) -> 
             path = connection.recv()
         except EOFError:  # the other side is done
             return
+        connection.send(None)  # received: what ends the process from here on is told
         try:
             if screener is None:
                 screener = _load(model, output, hospital)
