@@ -8,13 +8,13 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageChops, ImageFilter
 
 from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.screening.case import Case
+from anomalib_cxr.screening.heat_colors import color_heat
 
 MAX_XRAY = 2048
 """Longer side of an X-ray on the page in pixels, at most."""
@@ -156,11 +156,8 @@ def _reduced(image: Image.Image, longest: int) -> Image.Image:
 
 
 def _heat(layer: Image.Image) -> Image.Image:
-    """Color the heat as in the heatmaps on disk. Opacity is proportional to heat; zero is transparent."""
-    levels = np.arange(256)
-    colors = mpl.colormaps["inferno"](levels, bytes=True)  # (256, 4)
-    colors[:, 3] = levels
-    return Image.fromarray(colors[np.asarray(layer)])
+    """Color the heat as in the heatmaps on disk; zero is transparent."""
+    return Image.fromarray(np.rint(255 * color_heat(np.asarray(layer) / 255)).astype(np.uint8))
 
 
 def _outline(layer: Image.Image) -> Image.Image:

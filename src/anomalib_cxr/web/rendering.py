@@ -15,6 +15,7 @@ from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, VerdictRecord
+from anomalib_cxr.screening.heat_colors import EXPLANATION, TICKS, color_bar_stops
 from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
 
 from .sessions import is_signed_in
@@ -186,6 +187,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "number": number, "score": score, "file_name": _file_name, "utc": _utc}
+    environment.globals |= {
+        "heat_stops": color_bar_stops(),
+        "heat_ticks": TICKS,
+        "heat_explanation": EXPLANATION,
+    }
     return environment
 
 

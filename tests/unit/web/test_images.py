@@ -13,6 +13,7 @@ from PIL import Image
 
 from anomalib_cxr.data.reading import radiograph
 from anomalib_cxr.errors import RadiographError
+from anomalib_cxr.screening.pipeline.explanation import draw_heatmap
 from anomalib_cxr.web.images import CaseImages, ImageUnavailableError
 
 from .conftest import HEIGHT, WIDTH, draw_case, rescreened
@@ -49,8 +50,18 @@ def test_heat_covers_the_image_and_is_clear_where_there_is_none(images, case):
     picture = opened(images.render("heat", case))
     assert picture.size == (WIDTH, HEIGHT)
     alpha = np.asarray(picture)[..., 3]
-    assert (alpha[: HEIGHT // 2 - 4] == 255).all()
+    assert (alpha[: HEIGHT // 2 - 4] == round(0.7 * 255)).all()
     assert (alpha[HEIGHT // 2 + 4 :] == 0).all()
+
+
+@pytest.mark.parametrize("gray", [40, 200])
+def test_heat_over_the_xray_is_the_heatmap_on_disk(tmp_path, images, case, gray):
+    levels = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))
+    Image.fromarray(levels).save(tmp_path / f"{case.layers}-heat.png")
+    page = Image.new("RGBA", (WIDTH, HEIGHT), (gray, gray, gray, 255))
+    page.alpha_composite(opened(images.render("heat", case)))
+    disk = draw_heatmap(np.full((HEIGHT, WIDTH), gray / 255), levels / 255, np.zeros((8, 8)))
+    assert np.abs(np.asarray(page)[..., :3].astype(int) - disk).max() <= 2
 
 
 def test_lungs_are_an_outline(images, case):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from PIL import Image
@@ -12,6 +11,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter, zoom
 
 from anomalib_cxr.data.reading.written import png_mark
 from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.screening.heat_colors import color_heat
 from anomalib_cxr.utils.files import atomic_path
 
 _ZONES = ("upper", "middle", "lower")
@@ -57,16 +57,15 @@ def _place(heat: np.ndarray, lungs: np.ndarray) -> str:
     return f"{side} lung, {_ZONES[int(part * len(_ZONES))]} zone ({shown} in the image)"
 
 
-_OPACITY = 0.6
 _OUTLINE = np.array([0.35, 0.85, 0.95])  # a blue that no X-ray and no heat has
 
 
 def draw_heatmap(xray: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> np.ndarray:
-    """Draw the heatmap and the outline of the lungs over an X-ray.
+    """Draw the heatmap, in the colors of :mod:`anomalib_cxr.screening.heat_colors`, and the outline of the lungs.
 
     Args:
         xray: X-ray in [0, 1], `(h, w)`.
-        heat: Anomaly map in [0, 1], `(S, S)`; opacity is proportional to it.
+        heat: Anomaly map in [0, 1], `(S, S)`; the X-ray stays as it is where it is 0.
         lungs: Lung probability, `(T, T)`.
 
     Returns:
@@ -74,13 +73,12 @@ def draw_heatmap(xray: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> np.nd
 
     Example:
         >>> draw_heatmap(np.zeros((40, 30)), np.ones((8, 8)), np.zeros((16, 16)))[0, 0].tolist()
-        [151, 153, 99]
+        [168, 174, 23]
     """
     size = (xray.shape[0], xray.shape[1])
-    heat = _resize(heat, size)
-    colors = mpl.colormaps["inferno"](heat)[..., :3]
-    opacity = _OPACITY * heat[..., None]
-    mixed = xray[..., None] * (1 - opacity) + colors * opacity
+    colors = color_heat(_resize(heat, size))
+    opacity = colors[..., 3:]
+    mixed = xray[..., None] * (1 - opacity) + colors[..., :3] * opacity
     inside = _resize(lungs, size) > 0.5  # noqa: PLR2004  # more likely than not
     mixed[inside & ~binary_erosion(inside)] = _OUTLINE
     return np.asarray(np.rint(255 * mixed), dtype=np.uint8)

@@ -22,6 +22,7 @@ from pydicom.uid import UID, generate_uid
 from anomalib_cxr._version import __version__
 from anomalib_cxr.data.reading.dicom_text import printable
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE, Case, Decision
+from anomalib_cxr.screening.heat_colors import EXPLANATION
 
 from .dicom_source import valid_text, valid_texts
 
@@ -124,7 +125,7 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
     )
     capture.BodyPartExamined = "CHEST"  # not paired: no laterality is needed
     capture.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    capture.DerivationDescription = "Anomaly map as color over the X-ray"
+    capture.DerivationDescription = f"Anomaly map as color over the X-ray. {EXPLANATION}"
     capture.ImageComments = NOTICE
     if origin.is_dicom:
         reference = Dataset()

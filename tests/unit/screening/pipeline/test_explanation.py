@@ -23,9 +23,10 @@ def test_without_heat_the_xray_stays_as_it_is():
 @pytest.mark.parametrize("level", [0.25, 0.5, 1.0])
 @pytest.mark.parametrize("gray", [0.0, 0.8])
 def test_color_of_the_heat(level, gray):
-    """Opaque as it is hot: at most 60 %."""
-    color = np.array(mpl.colormaps["inferno"](level)[:3])
-    expected = 255 * (gray * (1 - 0.6 * level) + color * 0.6 * level)
+    """The upper part of a colormap, soon opaque, at most to 70 %."""
+    color = np.array(mpl.colormaps["plasma"](0.3 + 0.7 * level)[:3])
+    opacity = 0.7 * (1 - np.exp(-level / 0.12))
+    expected = 255 * (gray * (1 - opacity) + color * opacity)
     drawn = draw_heatmap(np.full((20, 20), gray), np.full((8, 8), level), NONE)
     assert np.abs(drawn - expected).max() <= 1
 

@@ -112,6 +112,7 @@ class TestCapture:
         capture = pydicom.dcmread(written[0])
         assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
         assert capture.ImageComments == NOTICE
+        assert "Standard deviations (SD) above healthy images" in capture.DerivationDescription
         assert capture.DeviceSerialNumber == MODEL
         assert list(capture.PatientOrientation) == list(source.PatientOrientation)
 

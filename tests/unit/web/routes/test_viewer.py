@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
@@ -262,6 +263,22 @@ class TestLockedWorklist:
                 codes = [each.result().status_code for each in waiting]
         assert set(codes) == {303, 503}
         assert len(worklist.verdicts(1)) == codes.count(303)
+
+
+class TestColorBar:
+    def test_tells_the_scale_in_every_case_with_a_heatmap(self, client):
+        pages = [client.get(f"/case/{number}").text for number in (1, 3)]
+        bars = {re.search(r'<figure class="color-bar">.*?</figure>', page, re.DOTALL)[0] for page in pages}
+        assert len(bars) == 1  # not by case
+        (bar,) = bars
+        assert re.findall(r">([^<>\n]+)</text>", bar) == ["\N{LESS-THAN OR EQUAL TO} 2", "3", "6", "18 SD"]
+        assert "above healthy images at the same place" in bar
+        opacities = [float(share) for share in re.findall(r'stop-opacity="([\d.]+)"', bar)]
+        assert opacities[0] == 0
+        assert opacities == sorted(opacities)
+
+    def test_not_without_a_heatmap(self, client):
+        assert "color-bar" not in client.get("/case/4?picture=1").text
 
 
 class TestPictures:
