@@ -204,6 +204,7 @@ def calibrate(
     study: Path | None = None,
     cost_screened: float = 1.0,
     cost_read: float = 1.0,
+    compare: Path | None = None,
 ) -> None:
     """Calibrate a model for screening: a threshold with a guaranteed sensitivity, and probabilities.
 
@@ -231,6 +232,7 @@ def calibrate(
         study: Folder to write a report into: rates, workload and costs over all thresholds, HTML and CSV.
         cost_screened: Cost of each person who is screened, for the study.
         cost_read: Further cost of each person whose X-ray is read, for the study.
+        compare: Second model, as --model, to compare on the same images in the study; it is not calibrated.
     """
     from anomalib_cxr.deploy.runtime import graph_of, read_white  # noqa: PLC0415
     from anomalib_cxr.screening.calibrate import Study  # noqa: PLC0415
@@ -244,6 +246,8 @@ def calibrate(
     from anomalib_cxr.screening.calibration_table import labeled_by_table  # noqa: PLC0415
 
     target = CalibrationTarget(sensitivity, confidence, prevalence, by)
+    if compare and not study:
+        raise SettingError("--compare without --study", "the folder of the report that compares", "add --study")
     data = data or (None if table else data_settings(model))
     if (data is None) == (table is None):
         raise SettingError(
@@ -264,7 +268,7 @@ def calibrate(
         device=device,
         seed=seed,
         force=force,
-        study=None if study is None else Study(study, cost_screened, cost_read),
+        study=None if study is None else Study(study, cost_screened, cost_read, compare and ensure_exported(compare)),
     )
     logger.info("%s", calibration.description)
     logger.info("%s: %s", "Not fit to screen" if calibration.weaknesses else "Ready to screen", folder)

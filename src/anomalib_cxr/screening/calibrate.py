@@ -38,6 +38,7 @@ from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, ca
 from anomalib_cxr.screening.pipeline.image_quality import LEAST_SIDE
 from anomalib_cxr.screening.pipeline.input_check import InputCheck, packaged_input_check
 from anomalib_cxr.screening.pipeline.pipeline import ImageResult, ScreeningPipeline
+from anomalib_cxr.screening.study.comparison import Comparison, compare_models
 from anomalib_cxr.screening.study.report import write_study
 from anomalib_cxr.screening.study.thresholds import Place
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
@@ -67,6 +68,8 @@ class Study(NamedTuple):
     """Cost of each person who is screened."""
     cost_read: float = 1.0
     """Further cost of each person whose X-ray is read."""
+    compare: Path | None = None
+    """Folder of a second exported model to compare on the same images; it is not calibrated."""
 
 
 def calibrate(
@@ -104,8 +107,10 @@ def calibrate(
     """
     graph = graph_of(model)
     _refuse_too_few(labeled, target)
-    _refuse_other_white(graph, labeled)
-    refuse_training_images(graph, list(labeled.images.path))
+    second = None if study is None or study.compare is None else graph_of(study.compare)
+    for judged in filter(None, (graph, second)):
+        _refuse_other_white(judged, labeled)
+        refuse_training_images(judged, list(labeled.images.path))
     for left_over in graph.parent.glob(f"{_UNFINISHED}*"):  # of a calibration that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     with TemporaryDirectory(dir=graph.parent, prefix=_UNFINISHED) as name:
@@ -136,7 +141,8 @@ def calibrate(
         )
         if study is not None:  # first: it tells why a model is refused, too
             place = Place(target.prevalence, study.cost_screened, study.cost_read)
-            logger.info("Calibration study: %s", write_study(study.folder, scored, calibration, place))
+            comparison = None if second is None else _compare(pipeline, second, scored, labeled, target, device)
+            logger.info("Calibration study: %s", write_study(study.folder, scored, calibration, place, comparison))
         _refuse_undetecting(calibration, force=force)
         save_figure(reliability_figure(calibration), folder / RELIABILITY)
         write_calibration(calibration, folder)
@@ -280,12 +286,42 @@ def _row(result: ImageResult) -> dict[str, Any]:
     }
 
 
-def _thresholds(scored: pd.DataFrame, target: CalibrationTarget) -> dict[str, CalibratedThreshold]:
-    """Return the threshold of each group; refuse groups that are too small, all at once."""
+def _compare(
+    pipeline: ScreeningPipeline,
+    second: Path,
+    scored: pd.DataFrame,
+    labeled: LabeledImages,
+    target: CalibrationTarget,
+    device: str,
+) -> Comparison:
+    """Compare the model of a pipeline with a second one, whose thresholds are chosen as the first's."""
+    other = ScreeningPipeline(
+        ExportedModel(second, device),
+        pipeline.segmenter,
+        pipeline.input_check,
+        sixteen_bit_white=labeled.sixteen_bit_white,
+    )
+    table = _score(other, labeled.images)
+    scored_by_second = table[table.score.notna()]
+    ruled = [
+        images.assign(threshold=[thresholds[group].threshold for group in _groups(images, target)])
+        for images in (scored, scored_by_second)
+        for thresholds in [_thresholds(images, target)]
+    ]
+    return Comparison(str(second.parent), other.model.sha256, compare_models(*ruled))
+
+
+def _groups(scored: pd.DataFrame, target: CalibrationTarget) -> np.ndarray:
+    """Return the group of each image."""
     people = zip(scored.hospital, scored.sex, scored.age, strict=True)
-    groups = np.array(
+    return np.array(
         [group_name(target.grouping, hospital, sex, None if pd.isna(age) else age) for hospital, sex, age in people]
     )
+
+
+def _thresholds(scored: pd.DataFrame, target: CalibrationTarget) -> dict[str, CalibratedThreshold]:
+    """Return the threshold of each group; refuse groups that are too small, all at once."""
+    groups = _groups(scored, target)
     is_sick, scores = scored.is_sick.to_numpy(bool), scored.score.to_numpy(float)
     patients = scored.patient.to_numpy() if "patient" in scored else None
     needed = sick_needed(target.sensitivity, target.confidence)

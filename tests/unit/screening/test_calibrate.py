@@ -270,6 +270,23 @@ class TestDetection:
         assert len(set(found.probability(np.linspace(0, 1, 5)))) == 1  # constant: it never falls as the score rises
         assert found.probability(np.array([0.5])) == pytest.approx(TARGET.prevalence)
 
+    def test_a_second_model_is_compared_and_left_as_it_is(
+        self, fresh, exported, quick, labeled, segmenter_path, monkeypatch, tmp_path
+    ):
+        before = content(exported)
+
+        def score_of(path, is_sick):
+            return 0.5 * is_sick + hash_of_name(path) / 2
+
+        study = module.Study(tmp_path / "study", compare=exported)
+        self.calibrate(fresh, labeled, segmenter_path, monkeypatch, score_of, study=study)
+        table = pd.read_csv(study.folder / "comparison.csv", index_col="figure")
+        assert table.n.to_dict() == {"AUROC": 38, "sensitivity": 20, "specificity": 18}
+        assert (table.p == 1).all()  # the scores are the same
+        page = (study.folder / "study.html").read_text()
+        assert f"{exported} (SHA-256 {ExportedModel(exported).sha256[:16]}" in page
+        assert content(exported) == before
+
     def test_one_that_detects(self, fresh, quick, labeled, segmenter_path, monkeypatch, tmp_path):
         study = module.Study(tmp_path / "study", cost_read=3)
         found = self.calibrate(

@@ -14,6 +14,7 @@ from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure
 from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.utils.files import atomic_path
 
+from .comparison import Comparison
 from .groups import LEAST, count_patients, group_table
 from .questions import reliability_at, sick_images_needed, who_target
 from .thresholds import Place, threshold_table
@@ -24,14 +25,22 @@ _GOALS = (0.9, 0.95, 0.98, 0.99)
 _ROWS = 40  # thresholds on the page, at most; the CSV file has all
 
 
-def write_study(folder: Path, scored: pd.DataFrame, calibration: Calibration, place: Place) -> Path:
+def write_study(
+    folder: Path,
+    scored: pd.DataFrame,
+    calibration: Calibration,
+    place: Place,
+    comparison: Comparison | None = None,
+) -> Path:
     """Write the report of a study.
 
     Args:
-        folder: Folder to write: `study.html`, `thresholds.csv`, `groups.csv`, `sick_needed.csv`, `reliability.csv`.
+        folder: Folder to write: `study.html`, `thresholds.csv`, `groups.csv`, `sick_needed.csv`, `reliability.csv`, and
+            `comparison.csv` of a comparison.
         scored: Calibration images: `is_sick`, `score`, `hospital`, `view`, `sex`, `age`, and perhaps `patient`.
         calibration: Record of the calibration with these images.
         place: Prevalence and costs.
+        comparison: Comparison of a second model on the same images.
 
     Returns:
         Path of the page.
@@ -46,6 +55,8 @@ def write_study(folder: Path, scored: pd.DataFrame, calibration: Calibration, pl
         "sick_needed": sick_images_needed(_GOALS, confidence),
         "reliability": reliability_at(calibration.reliability, calibration.probability.share, place.prevalence),
     }
+    if comparison is not None:
+        tables["comparison"] = comparison.table
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         with atomic_path(folder / f"{name}.csv") as unfinished:
@@ -59,6 +70,7 @@ def write_study(folder: Path, scored: pd.DataFrame, calibration: Calibration, pl
         n_sick=int(is_sick.sum()),
         n_normal=int((~is_sick).sum()),
         least=LEAST,
+        second=comparison,
         n_small=len(tables["groups"]) - len(reported),
         calibration=calibration,
         place=place,
