@@ -71,6 +71,8 @@ def write_study(
         n_normal=int((~is_sick).sum()),
         least=LEAST,
         second=comparison,
+        n_thresholds=len(tables["thresholds"]),
+        calibrated=threshold_table(is_sick, scores, place, [threshold]),
         n_small=len(tables["groups"]) - len(reported),
         calibration=calibration,
         place=place,

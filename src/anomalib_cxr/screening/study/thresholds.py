@@ -9,6 +9,7 @@ diagnostic and laboratory tests", Statistics in Medicine 1994.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,9 @@ class Place:
         refuse_settings(wrong, expected, "the command's options")
 
 
-def threshold_table(is_sick: np.ndarray, scores: np.ndarray, place: Place) -> pd.DataFrame:
+def threshold_table(
+    is_sick: np.ndarray, scores: np.ndarray, place: Place, at: Sequence[float] | None = None
+) -> pd.DataFrame:
     """Compute what each threshold would do at a place [0].
 
     The bands of sensitivity and specificity hold for all thresholds together: each is that of Kolmogorov and Smirnov at
@@ -59,9 +62,10 @@ def threshold_table(is_sick: np.ndarray, scores: np.ndarray, place: Place) -> pd
         is_sick: Labels, of which both values occur, bool, `(N,)`.
         scores: Finite scores, `(N,)`.
         place: Prevalence and costs.
+        at: Thresholds; None for each that tells images apart, rising, and one above all scores.
 
     Returns:
-        A row for each threshold that tells images apart, rising, and one above all scores: `threshold`, `sensitivity`
+        A row for each threshold: `threshold`, `sensitivity`
         and `specificity` with `_low` and `_high`, `ppv`, `npv` (missing where nobody is read, or everybody),
         `read_per_1000` and `missed_per_1000` people who are screened, `cost_per_case` found (missing where none is).
 
@@ -70,8 +74,8 @@ def threshold_table(is_sick: np.ndarray, scores: np.ndarray, place: Place) -> pd
         >>> table.loc[table.threshold == 50, ["sensitivity", "specificity", "ppv", "read_per_1000"]].values.tolist()
         [[1.0, 1.0, 1.0, 100.0]]
     """
-    thresholds = np.unique(scores)
-    thresholds = np.append(thresholds, np.nextafter(thresholds[-1], np.inf))
+    every = np.unique(scores)
+    thresholds = np.append(every, np.nextafter(every[-1], np.inf)) if at is None else np.asarray(at, float)
     sick, normal = np.sort(scores[is_sick]), np.sort(scores[~is_sick])
     sensitivity = 1 - np.searchsorted(sick, thresholds) / len(sick)
     specificity = np.searchsorted(normal, thresholds) / len(normal)

@@ -41,6 +41,21 @@ def test_patients_are_counted(scored, calibration, tmp_path):
     assert len(re.findall("<td>sex</td>", page)) == 2
 
 
+def test_the_calibrated_threshold_has_its_row(scored, calibration, tmp_path):
+    """Counted by hand, in the page that a reader opens."""
+    page = " ".join(write_study(tmp_path, scored, calibration, PLACE).read_text().split())
+    table = page.split("At the calibrated threshold</h2>")[1].split("</table>")[0]
+    cells = re.findall("<td>(.*?)</td>", table)
+    sick = scored[scored.is_sick].groupby("patient").score.min()
+    normal = scored[~scored.is_sick].groupby("patient").score.max()
+    missed, read = (sick < calibration.label_threshold).mean(), (normal >= calibration.label_threshold).mean()
+    assert cells[0] == f"{calibration.label_threshold:.4g}"
+    assert cells[1].startswith(f"{100 * (1 - missed):.1f} % (")
+    assert cells[2].startswith(f"{100 * (1 - read):.1f} % (")
+    assert cells[5] == f"{1000 * (0.1 * (1 - missed) + 0.9 * read):.0f}"
+    assert cells[6] == f"{100 * missed:.1f}"
+
+
 def test_images_are_counted_where_patients_are_unknown(scored, calibration, tmp_path):
     page = write_study(tmp_path, scored.drop(columns="patient"), calibration, PLACE).read_text()
     assert "the intervals are too narrow if patients have several" in " ".join(page.split())
