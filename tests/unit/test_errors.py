@@ -13,6 +13,7 @@ from anomalib_cxr.errors import (
     DatasetError,
     DivergenceError,
     DownloadError,
+    LockedWorklistError,
     MissingExtraError,
     RadiographError,
     ScoreError,
@@ -31,6 +32,7 @@ KINDS = (
     ScreeningError,
     SegmenterError,
     ChangedCaseError,
+    LockedWorklistError,
 )
 
 
