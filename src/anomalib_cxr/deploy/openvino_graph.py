@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # reads only files that were written here
 
 import openvino
 from openvino import opset13 as op
 
-from .export import TrainingFacts
+if TYPE_CHECKING:  # screening imports this module, and need not wait for anomalib
+    from .export import TrainingFacts
 
 CONVOLUTIONS = frozenset({"Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData"})
 """Operations that tolerate less than float32, in models that are to be small or fast."""
@@ -71,13 +73,12 @@ def finalize_graph(model: Path, *, half_weights: bool = False, facts: TrainingFa
         half_weights: Whether to store weights in half precision, and to leave the precision of convolutions open.
         facts: Facts of the training; None for none.
     """
-    facts = facts or TrainingFacts()
     network = openvino.Core().read_model(model)
     share_transposed(network)
     name_raw_score(network)
-    if facts.sixteen_bit_white is not None:
+    if facts and facts.sixteen_bit_white is not None:
         network.set_rt_info(str(facts.sixteen_bit_white), WHITE)
-    if facts.training_images:
+    if facts and facts.training_images:
         network.set_rt_info(facts.training_images, TRAINING_IMAGES)
     replace_graph(network, model, () if not half_weights else CONVOLUTIONS, half_weights=half_weights)
 
@@ -110,9 +111,11 @@ def name_raw_score(network: openvino.Model) -> None:
     further outputs; :meth:`openvino.Model.add_outputs` makes it one.
 
     Args:
-        network: A model with the output `pred_score`, changed in place. Of a model without normalization the raw score
-            is the score.
+        network: A model, changed in place; one without the output `pred_score` stays as it is. Of a model without
+            normalization the raw score is the score.
     """
+    if not any("pred_score" in output.get_names() for output in network.outputs):
+        return
     tensor = network.output("pred_score").get_node().input_value(0)
     while tensor.get_node().get_type_name() == "Select":  # by facts of the validation, such as whether there was one
         condition, *choices = tensor.get_node().input_values()

@@ -85,8 +85,8 @@ def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
 
     Example:
         >>> noise = torch.rand(1, 128, 128, generator=torch.Generator().manual_seed(0))
-        >>> [round(detail.noise, 1) for detail in measure_detail(noise, np.ones((64, 64), bool))]
-        [1.0]
+        >>> [round(detail.noise) for detail in measure_detail(noise, np.ones((64, 64), bool))]
+        [1]
     """
     image = reduced[0].numpy()
     side = len(image)

