@@ -20,7 +20,6 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import model_validator
 from scipy.special import betaincinv  # the quantile of the beta distribution; scipy.stats takes half a second
 
@@ -163,7 +162,10 @@ def calibrate_threshold(
     unit: Unit = "images" if patients is None else "patients"
     sick, normal = scores[is_sick], scores[~is_sick]
     if patients is not None:
-        sick = pd.Series(sick).groupby(patients[is_sick]).min().to_numpy()
+        people, person = np.unique(patients[is_sick].astype(str), return_inverse=True)
+        lowest = np.full(len(people), np.inf, sick.dtype)
+        np.minimum.at(lowest, person, sick)
+        sick = lowest
     sick = np.sort(sick)
     missed = misses_allowed(len(sick), sensitivity, confidence)
     if missed is None:
