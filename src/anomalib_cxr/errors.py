@@ -147,8 +147,8 @@ class DatasetError(CxrError):
         found: Description of the input, with the folder.
         expected: Description of the accepted input.
         next_step: Action that the user can take.
-        offenders: All offending files, by their error. The message lists the first hundred for each error, the
-            attribute `offenders` holds all.
+        offenders: All offending files, by their error; an error without files is left out. The message lists the first
+            hundred for each error, the attribute `offenders` holds all.
     """
 
     def __init__(
@@ -158,7 +158,8 @@ class DatasetError(CxrError):
         next_step: str,
         offenders: Mapping[str, Sequence[Path | str]] | None = None,
     ) -> None:
-        self.offenders = {reason: [Path(path) for path in paths] for reason, paths in (offenders or {}).items()}
+        by_error = (offenders or {}).items()
+        self.offenders = {reason: [Path(path) for path in paths] for reason, paths in by_error if paths}
         super().__init__(found + list_offenders(self.offenders), expected, next_step)
 
 

@@ -302,13 +302,15 @@ def _compare(
         sixteen_bit_white=labeled.sixteen_bit_white,
     )
     table = _score(other, labeled.images)
-    scored_by_second = table[table.score.notna()]
-    ruled = [
-        images.assign(threshold=[thresholds[group].threshold for group in _groups(images, target)])
-        for images in (scored, scored_by_second)
-        for thresholds in [_thresholds(images, target)]
-    ]
-    return Comparison(str(second.parent), other.model.sha256, compare_models(*ruled))
+    figures = compare_models(*(_with_thresholds(images, target) for images in (scored, table[table.score.notna()])))
+    return Comparison(str(second.parent), other.model.sha256, figures)
+
+
+def _with_thresholds(scored: pd.DataFrame, target: CalibrationTarget) -> pd.DataFrame:
+    """Add the threshold of each image's group."""
+    thresholds = _thresholds(scored, target)
+    ruled: pd.DataFrame = scored.assign(threshold=[thresholds[group].threshold for group in _groups(scored, target)])
+    return ruled
 
 
 def _groups(scored: pd.DataFrame, target: CalibrationTarget) -> np.ndarray:

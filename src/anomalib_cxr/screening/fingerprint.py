@@ -14,7 +14,7 @@ BLOCKS, BLOCK = 16, 16 * 1024
 
 
 class FileFingerprint(NamedTuple):
-    """What a file is recognized by: a change of any of these is a reason to hash the whole file.
+    """Size, times and sample of a file; a change of any of these is a reason to hash the whole file.
 
     A tool can set the time of change back, but not the time of its status, which the system sets at every write,
     renaming and change of rights (on Windows it is the time of creation). For file systems without it there is the

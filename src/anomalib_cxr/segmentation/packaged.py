@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 
 from anomalib_cxr.errors import SegmenterError
 from anomalib_cxr.utils.files import atomic_path
+from anomalib_cxr.utils.packaged_file import read_packaged
 
 from .network import LungSegmenter, load_segmenter
 
@@ -72,12 +73,7 @@ def load_packaged_segmenter() -> LungSegmenter:
         >>> load_packaged_segmenter().widths
         (8, 16, 32, 64, 128)
     """
-    try:
-        content = WEIGHTS.read_bytes()
-    except OSError as error:
-        raise _packaged_error(f"cannot be read: {error.strerror or error}") from error
-    if (digest := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise _packaged_error(f"SHA-256 {digest}")
+    content = read_packaged(WEIGHTS, SHA256, SegmenterError, "give a segmenter of your own")
     with torch.random.fork_rng(devices=[]):  # drawn weights, to be replaced, must not change a training under way
         segmenter = LungSegmenter(**read_header(content)["settings"])
     segmenter.load_state_dict({name: value.float() for name, value in load(content).items()})
@@ -119,11 +115,3 @@ def save_weights(segmenter: LungSegmenter, path: Path, record: Mapping[str, Any]
     with atomic_path(path) as unfinished:
         unfinished.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
-
-
-def _packaged_error(found: str) -> SegmenterError:
-    return SegmenterError(
-        f"{WEIGHTS}: {found}",
-        f"the weights of this version of the package, SHA-256 {SHA256}",
-        "install anomalib-cxr again; or give a segmenter of your own",
-    )

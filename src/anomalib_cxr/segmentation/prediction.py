@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock
 from PIL import Image
-from rich.progress import track
 
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.data.sources.layouts import find_radiographs
@@ -20,6 +17,7 @@ from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER, NO_LUNGS, REPO
 from anomalib_cxr.data.sources.nih_files import TABLE, find_images
 from anomalib_cxr.errors import DatasetError, RadiographError
 from anomalib_cxr.utils.files import atomic_path
+from anomalib_cxr.utils.threads import in_threads
 
 from .network import LungSegmenter, fastest_device
 from .packaged import choose_segmenter
@@ -130,7 +128,9 @@ def _predict_missing(
 ) -> Prediction:
     """Predict the masks that no other process has predicted before this one got the lock."""
     missing = masks.missing(images)
-    reasons = list(_map_threads(partial(_predict, masks=masks, network=network, white=white), missing))
+    reasons = list(
+        in_threads(partial(_predict, masks=masks, network=network, white=white), missing, "Predicting lung masks")
+    )
     offenders: dict[str, list[Path]] = defaultdict(list, {NO_LUNGS: masks.without_lungs(images)})
     for image, reason in zip(missing, reasons, strict=True):
         if reason is not None:
@@ -141,16 +141,6 @@ def _predict_missing(
 
 def _result(written: int, offenders: Mapping[str, list[Path]]) -> Prediction:
     return Prediction(written, {reason: images for reason, images in offenders.items() if images})
-
-
-def _map_threads(predict: Callable[[Path], str | None], images: Sequence[Path]) -> Iterator[str | None]:
-    """Predict on all cores; an interruption cancels the images that have not been started."""
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        reasons = pool.map(predict, images)
-        yield from track(reasons, "Predicting lung masks", total=len(images), transient=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _predict(image: Path, masks: MaskFolder, network: LungSegmenter, white: int | None) -> str | None:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Answer(NamedTuple):
-    """What the process sends for a file: its cases, or the parts of an error."""
+    """Answer of the process about a file: its cases, or the parts of an error."""
 
     cases: list[Case]
     refusal: tuple[str, str, str] | None = None

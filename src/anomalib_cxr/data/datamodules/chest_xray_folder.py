@@ -157,8 +157,7 @@ class ChestXrayFolder(RoiDataModule):
             "abnormal, with several masks": list(found.image_path[sick & (count > 1)]),
             "healthy, with a mask of an anomaly": list(found.image_path[~sick & (count > 0)]),
         }
-        offenders = {reason: paths for reason, paths in offenders.items() if paths}
-        if offenders:
+        if any(offenders.values()):
             raise DatasetError(
                 f"X-rays that do not fit the masks in {', '.join(map(str, self.mask_folders))}",
                 "one mask of the anomaly for each abnormal X-ray, of the same name; no others",

@@ -25,8 +25,9 @@ from torchvision.tv_tensors import Image, Mask
 from anomalib_cxr._version import __version__
 from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.utils.files import atomic_path
+from anomalib_cxr.utils.threads import in_threads
 
-from .verification import FileProblem, SamplePaths, SampleTensors, check_sample, in_threads, read_sample
+from .verification import FileProblem, SamplePaths, SampleTensors, check_sample, read_sample
 
 _GIGABYTE = 10**9
 _SUFFIX = ".decoded.npz"  # of this package alone: other files in the folder are never deleted

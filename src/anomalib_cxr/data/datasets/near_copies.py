@@ -17,9 +17,10 @@ from scipy.fft import dctn
 
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.utils.threads import in_threads
 
 from .image_cache import ImageCache
-from .verification import SamplePaths, in_threads
+from .verification import SamplePaths
 
 logger = logging.getLogger(__name__)
 

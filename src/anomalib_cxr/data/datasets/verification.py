@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -14,12 +12,12 @@ from typing import Literal, NamedTuple, TypeVar
 
 import pandas as pd
 import torch
-from rich.progress import track
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.errors import DatasetError, RadiographError
+from anomalib_cxr.utils.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -153,24 +151,6 @@ def _mask_flaws(mask: torch.Tensor, size: tuple[int, ...]) -> list[str]:
     if not mask.any():
         return ["is empty"]
     return ["covers the whole image"] if mask.all() else []
-
-
-def in_threads(job: Callable[[SamplePaths], T], table: Sequence[SamplePaths], description: str) -> Iterator[T]:
-    """Run a job for each sample on all cores, with a progress bar.
-
-    Args:
-        job: Function that releases the interpreter lock, as decoding does.
-        table: Files of each sample.
-        description: Text of the progress bar.
-
-    Yields:
-        Results in the order of the table.
-    """
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        yield from track(pool.map(job, table), description, total=len(table), transient=True)
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all of them
 
 
 def _group_by_reason(problems: Iterable[list[FileProblem]]) -> dict[str, list[Path | str]]:

@@ -195,8 +195,7 @@ def _refuse_other_files(root: Path, wanted: _PhantomSet) -> None:
     paths = {path for path in paths if path.parts[0] != DICOM and not any(part.startswith(".") for part in path.parts)}
     existing = {path.as_posix() for path in paths}
     offenders = {"foreign": sorted(existing - expected), "missing": sorted(expected - existing)}
-    offenders = {reason: names for reason, names in offenders.items() if names}
-    if offenders:
+    if any(offenders.values()):
         raise DatasetError(
             f"{root}: not the files of its record",
             f"the {len(expected)} files of the set and no others",

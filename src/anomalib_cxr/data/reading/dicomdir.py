@@ -56,8 +56,7 @@ def dicomdir_files(path: Path | str) -> list[Path]:
             "outside the folder": [file for file in files if not file.resolve().is_relative_to(home)],
             "missing": [file for file in files if not file.is_file()],
         }
-    offenders = {reason: paths for reason, paths in offenders.items() if paths}
-    if offenders:
+    if any(offenders.values()):
         raise DatasetError(
             f"{path}: files in its list that cannot be used",
             "a DICOMDIR beside the files that it lists",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import track
+from anomalib_cxr.utils.threads import in_threads
 
 _PART = 2**20  # bytes that are read at once
 _LENGTH = 8  # bytes; 100 000 images against 100 000 others agree by chance with a probability of 5e-10
@@ -80,18 +78,19 @@ def hash_contents(paths: Sequence[Path]) -> list[str]:
     Raises:
         OSError: If a file cannot be read.
     """
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        return list(track(pool.map(_hash, paths), "Reading files", total=len(paths), transient=True))
-    finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all of them
+    return list(in_threads(hash_content, paths, "Reading files"))
 
 
 def _prefix(digest: str) -> bytes:
     return bytes.fromhex(digest[: 2 * _LENGTH])
 
 
-def _hash(path: Path) -> str:
+def hash_content(path: Path) -> str:
+    """Compute the SHA-256 of the content of a file, hexadecimal; an OSError passes through.
+
+    Args:
+        path: The file, which is read in parts.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(_PART):

@@ -17,7 +17,7 @@ from .layouts import describe_folder
 
 logger = logging.getLogger(__name__)
 
-LABELS = {"normal_dir": 0, "abnormal_dir": 1, "normal_test_dir": 0}
+SETTING_LABELS = {"normal_dir": 0, "abnormal_dir": 1, "normal_test_dir": 0}
 """Label of the X-rays in the folders of each setting."""
 _SUFFIX = "_mask"  # that the name of a mask may have in addition
 
@@ -29,7 +29,7 @@ def find_labeled(
 
     Args:
         root: Folder that the others are relative to.
-        folders: Folders of each setting of :data:`LABELS`.
+        folders: Folders of each setting of :data:`SETTING_LABELS`.
         excluded: Folders inside them that hold no X-rays, such as masks.
 
     Returns:
@@ -57,7 +57,12 @@ def find_labeled(
                 missing.append(f"{setting}: {describe_folder(folder, 'X-ray')}")
             for path in paths:
                 settings[_identity(path)].add(setting)
-                rows[str(path)] = (str(path), LABELS[setting], str(folder), "test" * (setting == "normal_test_dir"))
+                rows[str(path)] = (
+                    str(path),
+                    SETTING_LABELS[setting],
+                    str(folder),
+                    "test" * (setting == "normal_test_dir"),
+                )
     if missing:
         raise DatasetError(
             "; ".join(missing),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 from anomalib import TaskType
-from rich.progress import track
 
 from anomalib_cxr.data.reading.metadata import Header, read_header
 from anomalib_cxr.errors import DatasetError, RadiographError
+from anomalib_cxr.utils.threads import in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +63,9 @@ def complete_samples(found: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 def _read_headers(paths: Sequence[str]) -> pd.DataFrame:
     """Read the columns of :data:`STATED`; reading waits for the storage more than it computes, hence the threads."""
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        results = pool.map(_header, paths)
-        headers = list(track(results, "Reading headers", total=len(paths), transient=True))
-    finally:
-        pool.shutdown(cancel_futures=True)
     rows = [
         (header.patient_id or header.study_uid, header.view_position, header.sex or None, header.age)
-        for header in headers
+        for header in in_threads(_header, paths, "Reading headers")
     ]
     stated: pd.DataFrame = pd.DataFrame(rows, columns=list(STATED))
     return stated

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from anomalib_cxr.data.reading.file_hashes import hash_content
 from anomalib_cxr.errors import DatasetError
 
 _ENDS = 2**16  # bytes of each end of a file that are compared first: headers of DICOM files differ there
-_BLOCK = 2**20  # bytes that are read at once
 
 
 def find_copies(samples: pd.DataFrame) -> list[list[str]]:
@@ -98,9 +98,5 @@ def _ends(path: str) -> bytes:
         return hashlib.sha256(start + file.read(_ENDS)).digest()
 
 
-def _content(path: str) -> bytes:
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.digest()
+def _content(path: str) -> str:
+    return hash_content(Path(path))

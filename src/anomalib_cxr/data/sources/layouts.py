@@ -120,8 +120,7 @@ def _refuse_offenders(root: Path, files: _Files, unnamed: list[Path]) -> None:
         ],
         "mask of one lung only": [path for path in single if path.parent.name.lower() in {"leftmask", "rightmask"}],
     }
-    offenders = {reason: paths for reason, paths in offenders.items() if paths}
-    if offenders:
+    if any(offenders.values()):
         raise DatasetError(
             f"files in {root} that cannot be told apart or paired",
             "names such as CHNCXR_0001_0.png (hospital, number, 0 for normal or 1 for sick), each once, and both masks "

@@ -204,8 +204,7 @@ def _refuse_rows(table: Path, entries: pd.DataFrame) -> None:
         "incomplete": [f"line {row + 2}" for row in incomplete.index],  # counted from 1, after the header
         "the same image twice": list(duplicates),
     }
-    offenders = {reason: rows for reason, rows in offenders.items() if rows}
-    if offenders:
+    if any(offenders.values()):
         raise DatasetError(
             f"rows of {table} that cannot be used",
             "each image once, with its findings and its patient",

@@ -109,8 +109,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _refuse(offenders: dict[str, list[str]], place: str, expected: str) -> None:
     """Refuse all offending images at once."""
-    offenders = {reason: images for reason, images in offenders.items() if images}
-    if offenders:
+    if any(offenders.values()):
         raise DatasetError(f"{sum(map(len, offenders.values()))} images in {place}", expected, _NEXT_STEP, offenders)
 
 

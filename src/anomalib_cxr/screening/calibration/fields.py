@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ROUNDING = 1e-9
+"""Difference that two numbers may have by their last digits alone."""
 Share = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
 InnerShare = Annotated[float, Field(gt=0, lt=1)]

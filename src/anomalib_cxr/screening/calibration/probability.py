@@ -15,12 +15,11 @@ from scipy.special import expit, logit
 
 from anomalib_cxr.evaluation.metrics.intervals import wilson_interval
 
-from .fields import InnerShare, Positive, RecordPart, Share
+from .fields import ROUNDING, InnerShare, Positive, RecordPart, Share
 
 BINS = 10
 """Largest number of bins of a reliability curve."""
 _FOLDS = 5
-_ROUNDING = 1e-9
 _LEAST_IN_BIN = 10
 
 
@@ -71,7 +70,7 @@ class ReliabilityBin(RecordPart):
 
     @model_validator(mode="after")
     def _check_interval(self) -> ReliabilityBin:
-        if not self.low - _ROUNDING <= self.observed <= self.high + _ROUNDING:
+        if not self.low - ROUNDING <= self.observed <= self.high + ROUNDING:
             raise ValueError(f"a share of {self.observed} outside of its interval, {self.low} to {self.high}")
         return self
 

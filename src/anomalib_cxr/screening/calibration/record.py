@@ -17,7 +17,7 @@ from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH
 from anomalib_cxr.utils.files import atomic_path
 
 from .detection import Detection
-from .fields import Count, Digest, Positive, RecordPart
+from .fields import ROUNDING, Count, Digest, Positive, RecordPart
 from .groups import Grouping, group_name, may_be_group
 from .probability import ProbabilityCurve, ReliabilityBin
 from .threshold import CalibratedThreshold
@@ -25,7 +25,6 @@ from .threshold import CalibratedThreshold
 RECORD, INPUT_CHECK = "screening.json", "input_check.safetensors"
 CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 """Files that a calibration writes beside those of the model and the record."""
-_ROUNDING = 1e-9
 _DIGEST = "digest"  # the identity, beside the fields that it is the hash of
 _Age = Annotated[float, Field(ge=0, le=150)]
 
@@ -128,7 +127,7 @@ class Calibration(RecordPart):
             "other healthy scores than normal images": len(self.healthy) == counts.normal,
             "healthy scores that are not sorted": list(self.healthy) == sorted(self.healthy),
             "other images in reliability than in counts": sum(part.n for part in self.reliability) in {0, n_images},
-            "another share of sick images than in counts": abs(self.probability.share - n_sick / n_images) < _ROUNDING,
+            "another share of sick images than in counts": abs(self.probability.share - n_sick / n_images) < ROUNDING,
         }
         broken = [name for name, holds in rules.items() if not holds]
         if broken:
@@ -137,15 +136,16 @@ class Calibration(RecordPart):
 
     @property
     def weaknesses(self) -> tuple[str, ...]:
-        """Reasons why this model is not to screen: it does not tell sick from normal calibration images, or frees none.
+        """Reasons why this model is not to screen.
 
-        A calibration with one is written only if that was forced.
+        It does not tell sick from normal calibration images, or no normal one is below its threshold. A calibration
+        with one is written only if that was forced.
         """
-        freed = sum(group.n_normal_below for group in self.thresholds.values())
+        n_below = sum(group.n_normal_below for group in self.thresholds.values())
         found = {
             f"AUROC {self.detection}, not shown to be better than chance": not self.detection.is_shown,
             "its probability of disease does not rise with the score": self.probability.slope <= 0,
-            f"none of {self.counts.normal} normal images is below the threshold": freed == 0,
+            f"none of {self.counts.normal} normal images is below the threshold": n_below == 0,
         }
         return tuple(reason for reason, holds in found.items() if holds)
 

@@ -25,12 +25,11 @@ from scipy.special import betaincinv  # the quantile of the beta distribution; s
 
 from anomalib_cxr.errors import ScreeningError
 
-from .fields import Count, InnerShare, Positive, RecordPart, Share
+from .fields import ROUNDING, Count, InnerShare, Positive, RecordPart, Share
 
 Unit = Literal["patients", "images"]
 STEP = Decimal("1e-6")
 """Precision to which a threshold is rounded down: another batch or machine may move a score in its last digits."""
-_ROUNDING = 1e-9  # a bound that is just reached may come out under it by the last digits
 
 
 class CalibratedThreshold(RecordPart):
@@ -63,9 +62,9 @@ class CalibratedThreshold(RecordPart):
         if self.n_sick_below > self.n_sick or self.n_normal_below > self.n_normal:
             raise ValueError("more images below the threshold than there are")
         shown = lower_bound(self.n_sick, self.n_sick_below, self.confidence)
-        if abs(shown - self.lower_bound) > _ROUNDING:
+        if abs(shown - self.lower_bound) > ROUNDING:
             raise ValueError(f"lower_bound = {self.lower_bound}, but the counts show {shown}")
-        if shown < self.sensitivity - _ROUNDING:
+        if shown < self.sensitivity - ROUNDING:
             raise ValueError(f"sensitivity = {self.sensitivity}, but the counts show {shown} only")
         return self
 
@@ -107,7 +106,7 @@ def sick_needed(sensitivity: float, confidence: float) -> int:
         >>> sick_needed(0.99, 0.95)
         299
     """
-    return math.ceil(math.log(1 - confidence) / math.log(sensitivity) - _ROUNDING)
+    return math.ceil(math.log(1 - confidence) / math.log(sensitivity) - ROUNDING)
 
 
 def misses_allowed(n_sick: int, sensitivity: float, confidence: float) -> int | None:
@@ -126,7 +125,7 @@ def misses_allowed(n_sick: int, sensitivity: float, confidence: float) -> int | 
         (1, None)
     """
     missed = np.arange(n_sick)
-    holds = np.asarray(betaincinv(n_sick - missed, missed + 1, 1 - confidence) >= sensitivity - _ROUNDING)
+    holds = np.asarray(betaincinv(n_sick - missed, missed + 1, 1 - confidence) >= sensitivity - ROUNDING)
     return int(missed[holds][-1]) if holds.any() else None
 
 

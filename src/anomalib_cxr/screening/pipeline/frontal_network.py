@@ -30,7 +30,7 @@ _MAX_CONTRAST = 3.0
 
 
 class FrontalNetwork(nn.Module):
-    """Network of the frontal gate.
+    """Network of the input check.
 
     Example:
         >>> logits, lungs = FrontalNetwork()(torch.rand(2, 1, SIDE, SIDE))

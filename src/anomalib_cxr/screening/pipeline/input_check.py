@@ -7,7 +7,6 @@ plausible size and place. Its card, with data, training and measurements: `docs/
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from safetensors.torch import load, save
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.segmentation.deployed import downsample
 from anomalib_cxr.segmentation.postprocessing import clean_mask, is_plausible
+from anomalib_cxr.utils.packaged_file import read_packaged
 
 from .frontal_network import KINDS, SIDE, FrontalNetwork
 
@@ -118,23 +118,9 @@ def packaged_input_check() -> bytes:
         >>> len(packaged_input_check()) < 500_000
         True
     """
-    try:
-        content = WEIGHTS.read_bytes()
-    except OSError as error:
-        raise _packaged_error(f"cannot be read: {error.strerror or error}") from error
-    if (digest := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise _packaged_error(f"SHA-256 {digest}")
-    return content
+    return read_packaged(WEIGHTS, SHA256, ScreeningError)
 
 
 def pack(network: FrontalNetwork) -> bytes:
     """Return the weights of a network in half precision, as the content of a file for :meth:`InputCheck.load`."""
     return save({name: weight.half().contiguous() for name, weight in network.state_dict().items()})
-
-
-def _packaged_error(found: str) -> ScreeningError:
-    return ScreeningError(
-        f"{WEIGHTS}: {found}",
-        f"the weights of this version of the package, SHA-256 {SHA256}",
-        "install anomalib-cxr again",
-    )

@@ -1,4 +1,4 @@
-"""How many sick people a calibration needs, before any X-ray is collected."""
+"""Number of sick people that a calibration needs, computed before any X-ray is collected."""
 
 from __future__ import annotations
 

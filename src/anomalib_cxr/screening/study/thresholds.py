@@ -81,9 +81,9 @@ def threshold_table(
     specificity = np.searchsorted(normal, thresholds) / len(normal)
     ill, healthy = place.prevalence, 1 - place.prevalence
     found, missed = ill * sensitivity, ill * (1 - sensitivity)
-    alarms, freed = healthy * (1 - specificity), healthy * specificity
+    alarms, unread = healthy * (1 - specificity), healthy * specificity
     with np.errstate(invalid="ignore", divide="ignore"):
-        ppv, npv = found / (found + alarms), freed / (freed + missed)
+        ppv, npv = found / (found + alarms), unread / (unread + missed)
         cost = (place.cost_screened + place.cost_read * (found + alarms)) / found
     table: pd.DataFrame = pd.DataFrame(
         {

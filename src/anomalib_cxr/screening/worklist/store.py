@@ -68,7 +68,7 @@ ALL_CASES = CaseQuery()
 
 
 class RecordedFile(NamedTuple):
-    """What the worklist knows of a file that was screened."""
+    """Facts in the worklist about a file that was screened."""
 
     fingerprint: FileFingerprint
     content: str
