@@ -1,7 +1,9 @@
 """Exposure-adjusted AUROC: each sick image is ranked among normal images of its hospital and of similar exposure.
 
 Sick and normal images of a hospital may differ in exposure. A score that depends on the exposure alone then has an
-AUROC above 0.5 without any relation to disease; its exposure-adjusted AUROC is 0.5.
+AUROC above 0.5 without any relation to disease; its exposure-adjusted AUROC is 0.5. A score that sees no disease but
+other traces of how an image was acquired, such as its sharpness, keeps an adjusted AUROC above 0.5: compare with that
+of :mod:`anomalib_cxr.evaluation.metrics.negative_control`.
 
 Source: H. Janes, M. S. Pepe, "Adjusting for covariate effects on classification accuracy using the covariate-adjusted
 receiver operating characteristic curve", Biometrika 2009.
