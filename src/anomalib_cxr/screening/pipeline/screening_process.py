@@ -1,4 +1,4 @@
-"""Screening of uploaded files in a process of its own, so that no file can hold or end the server."""
+"""Screening of received files in a process of its own, so that no file can hold or end a server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anomalib_cxr.errors import CxrError, ScreeningError
 from anomalib_cxr.screening.case import Case
@@ -31,6 +31,12 @@ class _Answer(NamedTuple):
 
     cases: list[Case]
     refusal: tuple[str, str, str] | None = None
+    by_file: bool = False
+    """Whether the file is the reason of the error, which comes again with it."""
+
+
+class UnscreenableFileError(ScreeningError):
+    """A file ended the process, held it for too long, or failed in it, while the model and the worklist are sound."""
 
 
 class _NotReceivedError(ScreeningError):
@@ -45,15 +51,19 @@ class ScreeningProcess:
         output: Folder of the worklist.
         hospital: Hospital whose threshold holds, where the calibration has one for each.
         seconds: Time limit of a file.
+        options: Further settings of :class:`anomalib_cxr.screening.pipeline.screener.ScreenerSettings`, such as
+            `names`.
 
     Raises:
         ScreeningError: If the model is not calibrated, the hospital is needed and unknown, or the worklist has rows of
             another model.
     """
 
-    def __init__(self, model: Path, output: Path, hospital: str = "", *, seconds: float = FILE_SECONDS) -> None:
+    def __init__(
+        self, model: Path, output: Path, hospital: str = "", *, seconds: float = FILE_SECONDS, **options: Any
+    ) -> None:
         self.seconds = seconds
-        self._arguments = (model, output, hospital)
+        self._arguments = (model, output, {"hospital": hospital, **options})
         self._start()
 
     @property
@@ -71,7 +81,8 @@ class ScreeningProcess:
             Its cases.
 
         Raises:
-            ScreeningError: If the file cannot be screened, or not in time.
+            UnscreenableFileError: If the file cannot be screened, or not in time.
+            ScreeningError: If the model or the folder of the worklist cannot be used by now.
         """
         if not self._process.is_alive():
             self.close()
@@ -96,7 +107,8 @@ class ScreeningProcess:
 
     def _exchange(self, path: Path | None, seconds: float) -> list[Case]:
         """Send a file and receive its cases; None only waits until the model is loaded."""
-        failure, ending = ScreeningError, f"took longer than {seconds:g} s"
+        failure: type[ScreeningError] = ScreeningError if path is None else UnscreenableFileError
+        ending = f"took longer than {seconds:g} s"
         answer: _Answer | None = None
         received, deadline = False, time.monotonic() + seconds
         try:
@@ -107,17 +119,17 @@ class ScreeningProcess:
         except (EOFError, OSError):
             self._process.join()
             ending = f"ended with code {self._process.exitcode}"
-            failure = ScreeningError if received else _NotReceivedError
+            failure = failure if received else _NotReceivedError
         if answer is None:
             self.close()
-            logger.warning("The process that screens uploads %s; another one is started for the next file", ending)
+            logger.warning("The process that screens files %s; another one is started for the next file", ending)
             raise failure(f"a process that {ending}", _EXPECTED, _NEXT_STEP)
         if answer.refusal is not None:
-            raise ScreeningError(*answer.refusal)
+            raise (UnscreenableFileError if answer.by_file else ScreeningError)(*answer.refusal)
         return answer.cases
 
 
-def _serve(connection: Connection, model: Path, output: Path, hospital: str) -> None:
+def _serve(connection: Connection, model: Path, output: Path, options: dict[str, Any]) -> None:
     """Load the model, then screen each path that comes; send what comes of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
     screener = None
@@ -129,24 +141,27 @@ def _serve(connection: Connection, model: Path, output: Path, hospital: str) -> 
         connection.send(None)  # received: what ends the process from here on is told
         try:
             if screener is None:
-                screener = _load(model, output, hospital)
+                screener = _load(model, output, options)
             cases = [] if path is None else [case for cases in screener.cases([path]) for case in cases]
             answer = _Answer(cases)
         except CxrError as error:
             answer = _Answer([], (error.found, error.expected, error.next_step))
+        except OSError as error:  # of a folder that is written; what cannot be read is refused as a case
+            answer = _Answer([], (f"{output}: {error.strerror}", "a folder that can be written", "free space"))
         except Exception as error:  # noqa: BLE001  # the model stays loaded for the next file
-            logger.error("An upload could not be screened: %s", type(error).__name__)  # noqa: TRY400  # one line
-            answer = _Answer([], (f"an internal error, {type(error).__name__}", _EXPECTED, _NEXT_STEP))
+            logger.error("A file could not be screened: %s", type(error).__name__)  # noqa: TRY400  # one line
+            reason = f"an internal error, {type(error).__name__}"
+            answer = _Answer([], (reason, _EXPECTED, _NEXT_STEP), by_file=path is not None)
         connection.send(answer)
 
 
-def _load(model: Path, output: Path, hospital: str) -> Screener:
+def _load(model: Path, output: Path, options: dict[str, Any]) -> Screener:
     from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415  # OpenVINO, in this process alone
         Screener,
         ScreenerSettings,
     )
     from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
 
-    screener = Screener(ScreenerSettings(model, output, hospital=hospital))
+    screener = Screener(ScreenerSettings(model, output, **options))
     Worklist(output).refuse_other_calibration(screener.calibration.identity)
     return screener

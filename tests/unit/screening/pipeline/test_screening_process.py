@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.web import screening_process as module
-from anomalib_cxr.web.screening_process import ScreeningProcess, _Answer
+from anomalib_cxr.screening.pipeline import screening_process as module
+from anomalib_cxr.screening.pipeline.screening_process import ScreeningProcess, UnscreenableFileError, _Answer
 
 FILE = Path("image.png")
 RECEIVED, ANSWER, END, HANG = None, _Answer([]), "end", "hang"
@@ -113,3 +113,17 @@ def test_one_that_takes_too_long_is_told(run, steps):
     assert len(started) == 1
     assert not started[0].is_alive()
     assert process.cases(FILE) == []
+
+
+@pytest.mark.parametrize(("by_file", "error"), [(True, UnscreenableFileError), (False, ScreeningError)])
+def test_what_the_file_is_the_reason_of_is_told_apart(run, by_file, error):
+    process, _ = run([*STARTED, (RECEIVED, _Answer([], ("a", "b", "c"), by_file))])
+    with pytest.raises(ScreeningError) as raised:
+        process.cases(FILE)
+    assert type(raised.value) is error
+
+
+def test_an_end_in_a_file_is_by_the_file(run):
+    process, _ = run([*STARTED, (RECEIVED, END)])
+    with pytest.raises(UnscreenableFileError):
+        process.cases(FILE)
