@@ -24,8 +24,8 @@ from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, Verdict
-from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.pipeline.screening_process import ScreeningProcess
+from anomalib_cxr.screening.worklist.store import Worklist
 
 DRAWN = ["--n_normal", 44, "--n_sick", 14, "--size", 64, "--dicom"]
 ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1, "--force"]  # two epochs detect little

@@ -18,11 +18,11 @@ from starlette.datastructures import UploadFile
 
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.case import case_images
+from anomalib_cxr.screening.pipeline.screening_process import ScreeningProcess
 from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
 from anomalib_cxr.utils.files import atomic_path, private_folder, unfinished_path
 from anomalib_cxr.utils.path_text import path_as_text
 from anomalib_cxr.web.forms import UPLOAD, Form
-from anomalib_cxr.screening.pipeline.screening_process import ScreeningProcess
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
 """Suffixes that are kept of a sender's file name; the rest, which may be a patient's name, is not."""
