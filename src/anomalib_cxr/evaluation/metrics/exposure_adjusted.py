@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sized
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,6 @@ from anomalib_cxr.functional.exposure import exposure_covariates, healthy_region
 from anomalib_cxr.functional.frames import box_grid, to_frame
 
 from .delong import AurocEstimate, check_scores, with_interval
-from .operating_points import N_DRAWS
 from .screening_metrics import COLUMNS, NOTHING, Row, groups_of
 
 ADJUSTED_AUROC = "auroc_adjusted"
@@ -38,6 +38,8 @@ BANDWIDTH = 0.6
 """Standard deviation of the kernel, in standard deviations of the covariates over a hospital's normal images."""
 READ_SIDE, FRAME_SIDE = 128, 64
 """Sides in pixels of the reduced image, and of the lung crop."""
+_MAX_PAIRS = 2**22
+"""Pairs of a sick and a normal image in memory, 32 MB for each array."""
 
 _Floats = npt.NDArray[np.float64]
 
@@ -172,48 +174,63 @@ def _measure(group: str, part: pd.DataFrame) -> Row:
     return row | adjusted_auroc(is_sick, scores, covariates, hospitals.to_numpy(dtype=str))._asdict() | {"note": ""}
 
 
-class _Placements:
+class _Placements(NamedTuple):
     """Placement values of the sick images of a hospital among its normal ones of similar covariates."""
 
-    def __init__(self, is_sick: npt.NDArray[np.bool_], scores: _Floats, covariates: _Floats) -> None:
-        normal, sick = scores[~is_sick], scores[is_sick]
-        self.weights = _kernel_weights(covariates[is_sick], covariates[~is_sick])
-        self.won = self.weights * ((sick[:, None] > normal) + 0.5 * (sick[:, None] == normal))
-        self.of_sick: _Floats = self.won.sum(axis=1) / self.weights.sum(axis=1)
+    of_sick: _Floats
+    """Weighted share of normal images that score below each sick one, ties by half, `(N,)`."""
+    without_normal: _Floats
+    """Change of the sum of `of_sick` when each normal image is left out, `(M,)`."""
 
-    def resample(self, rng: np.random.Generator) -> _Floats:
-        """Return the sum of the placement values of sick images in each bootstrap sample, `(N_DRAWS,)`."""
-        n_sick, n_normal = self.weights.shape
-        times_sick, times_normal = (rng.multinomial(n, np.full(n, 1 / n), N_DRAWS) for n in (n_sick, n_normal))
-        placements = (times_normal @ self.won.T) / (times_normal @ self.weights.T)  # (N_DRAWS, n_sick)
-        return np.asarray((times_sick * placements).sum(axis=1))
+    @property
+    def variance(self) -> float:
+        """Variance of the sum of `of_sick`, NaN for a single image of a class."""
+        n_sick, n_normal = map(len, self)
+        if 1 in (n_sick, n_normal):
+            return math.nan
+        return float(n_sick * self.of_sick.var(ddof=1) + (n_normal - 1) * self.without_normal.var())
+
+
+def _place(is_sick: npt.NDArray[np.bool_], scores: _Floats, covariates: _Floats) -> _Placements:
+    normal = scores[~is_sick]
+    spread = covariates[~is_sick].std(axis=0)
+    scaled = covariates / np.where(spread > 0, spread, 1.0)  # a constant covariate has no scale
+    n_blocks = math.ceil(is_sick.sum() * len(normal) / _MAX_PAIRS)
+    of_sick, without_normal = [], np.zeros(len(normal))
+    for rows in np.array_split(np.flatnonzero(is_sick), n_blocks):  # all pairs of 100 000 images fill the memory
+        weights = _kernel_weights(scaled[rows], scaled[~is_sick])
+        won = (scores[rows, None] > normal) + 0.5 * (scores[rows, None] == normal)
+        total = weights.sum(axis=1, keepdims=True)
+        placed = (weights * won).sum(axis=1, keepdims=True) / total
+        # A change lies in [-1, 1]; rounding may exceed it where one image has nearly all the weight.
+        others = np.maximum(total - weights, np.finfo(float).tiny)
+        without_normal += (weights * (placed - won) / others).clip(-1, 1).sum(axis=0)
+        of_sick.append(placed[:, 0])
+    return _Placements(np.concatenate(of_sick), without_normal)
 
 
 def _kernel_weights(sick: _Floats, normal: _Floats) -> _Floats:
     """Return the weight of each normal image, `(M, C)`, for each sick one, `(N, C)`: `(N, M)`, 1 for the nearest."""
-    spread = normal.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)  # a constant covariate has no scale
-    distance = cdist(sick / spread, normal / spread, "sqeuclidean") / (2 * BANDWIDTH**2)
-    # Never 0: a bootstrap sample may lack all near normal images.
-    return np.asarray(np.exp(distance.min(axis=1, keepdims=True) - distance).clip(min=np.finfo(float).tiny))
+    distance = cdist(sick, normal, "sqeuclidean") / (2 * BANDWIDTH**2)
+    return np.asarray(np.exp(distance.min(axis=1, keepdims=True) - distance))
 
 
 def adjusted_auroc(
-    is_sick: npt.NDArray[np.bool_], scores: _Floats, covariates: _Floats, hospitals: npt.NDArray[np.str_], seed: int = 0
+    is_sick: npt.NDArray[np.bool_], scores: _Floats, covariates: _Floats, hospitals: npt.NDArray[np.str_]
 ) -> AurocEstimate:
     """Compute the covariate-adjusted AUROC, the probability that a sick image scores above a comparable normal one.
 
     Each sick image is compared with the normal ones of its hospital, weighted by a Gaussian kernel of the distance
     between their covariates, which are standardized by the hospital's normal images. The value is the mean over all
-    sick images. Its variance is the bootstrap's: normal and sick images of each hospital are resampled separately, with
-    a fixed standardization. The interval is on the scale of the log odds, as for AUROC.
+    sick images. Its variance is that of the sick images' placement values, plus the jackknife's over normal images,
+    with a fixed standardization; without covariates it is DeLong's. The interval is on the scale of the log odds, as
+    for AUROC.
 
     Args:
         is_sick: True for sick images, bool, `(N,)`.
         scores: Finite, the higher the more likely sick, `(N,)`.
         covariates: Covariates to adjust for, finite, `(N, C)`.
         hospitals: Hospital of each image, `(N,)`; each with sick images needs normal ones.
-        seed: Seed of the bootstrap.
 
     Returns:
         Adjusted AUROC, variance and interval.
@@ -241,10 +258,8 @@ def adjusted_auroc(
             "normal images of each hospital that has sick ones",
             "exclude these hospitals",
         )
-    rng = np.random.default_rng(seed)
-    placements = [_Placements(is_sick[mask], scores[mask], covariates[mask]) for mask in masks]
+    placements = [_place(is_sick[mask], scores[mask], covariates[mask]) for mask in masks]
     total = int(is_sick.sum())
     value = sum(float(part.of_sick.sum()) for part in placements) / total
-    variance = float(np.sum([part.resample(rng) for part in placements], axis=0).var(ddof=1)) / total**2
-    fewest = min(min(part.weights.shape) for part in placements)
-    return with_interval(min(value, 1.0), variance if fewest > 1 else math.nan, int((~is_sick).sum()), total)
+    variance = sum(part.variance for part in placements) / total**2
+    return with_interval(min(value, 1.0), variance, int((~is_sick).sum()), total)

@@ -13,6 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.errors import DatasetError, ScoreError
+from anomalib_cxr.evaluation.metrics import exposure_adjusted
+from anomalib_cxr.evaluation.metrics.delong import estimate_auroc
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import (
     BANDWIDTH,
     adjusted_auroc,
@@ -64,6 +66,16 @@ class TestAdjustedAuroc:
         expected = np.average(aurocs, weights=[is_sick[here].sum() for here in parts])
         found = adjusted_auroc(is_sick, scores, np.zeros_like(covariates), hospitals).value
         assert found == pytest.approx(expected)
+
+    def test_of_constant_covariates_in_one_hospital_it_has_delongs_variance(self):
+        is_sick, scores, covariates, _ = draw()
+        found = adjusted_auroc(is_sick, scores.round(1), np.zeros_like(covariates), np.full(len(scores), "x"))
+        assert found == pytest.approx(estimate_auroc(is_sick, scores.round(1)))
+
+    def test_blocks_of_pairs_do_not_matter(self, monkeypatch):
+        whole = adjusted_auroc(*draw())
+        monkeypatch.setattr(exposure_adjusted, "_MAX_PAIRS", 100)
+        assert adjusted_auroc(*draw()) == pytest.approx(whole)
 
     def test_of_perfect_separation_it_is_1_with_an_interval(self):
         is_sick, _, covariates, hospitals = draw()
