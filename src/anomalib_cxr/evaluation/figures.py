@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from anomalib_cxr.utils.files import atomic_path
-
+from .canvas import BLUE, GRAY, GREEN, RED, new_figure
 from .scores import NORMAL, SICK, auroc, count_labels, no_roc_reason
-
-CAPTION = "For research, not a medical device."
-BLUE, RED, GREEN, GRAY = "#1f77b4", "#d62728", "#2ca02c", "#777777"
-DPI = 110
 
 
 class BestEpoch(NamedTuple):
@@ -190,30 +183,3 @@ def score_histogram(table: pd.DataFrame) -> Figure:
     axes.legend(fontsize=8)
     figure.suptitle("Scores of the test set", fontsize=10)
     return figure
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure with the disclaimer as its caption.
-
-    Args:
-        width: In inches.
-        height: In inches.
-
-    Returns:
-        The figure.
-    """
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.supxlabel(CAPTION, fontsize=8, color=GRAY)
-    return figure
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically.
-
-    Args:
-        figure: The figure.
-        path: File to write.
-    """
-    with atomic_path(path) as unfinished:
-        figure.savefig(unfinished, format="png")

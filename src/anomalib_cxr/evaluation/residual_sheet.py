@@ -17,7 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch.nn.functional import interpolate
 
-from .figures import BLUE, RED, new_figure
+from .canvas import BLUE, RED, new_figure
 from .scores import NORMAL, SICK
 
 MAX_SIDE = 512

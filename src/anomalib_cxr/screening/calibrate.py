@@ -20,7 +20,7 @@ from rich.progress import track
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, read_white, write_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError
-from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure, save_figure
+from anomalib_cxr.evaluation.canvas import BLUE, GRAY, new_figure, save_figure
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.screening.calibration.detection import measure_detection
 from anomalib_cxr.screening.calibration.groups import CalibrationTarget, group_name

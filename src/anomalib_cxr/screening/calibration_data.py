@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import yaml
-from anomalib.data import AnomalibDataModule
 from jsonargparse import ArgumentParser
 
 from anomalib_cxr.deploy.runtime import GRAPH
@@ -102,6 +101,8 @@ def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) ->
     Raises:
         DatasetError: If the data cannot be used.
     """
+    from anomalib.data import AnomalibDataModule  # noqa: PLC0415  # seconds that a table need not wait
+
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(AnomalibDataModule, "data")
     datamodule = parser.instantiate_classes(parser.parse_object({"data": dict(settings)})).data

@@ -26,7 +26,7 @@ from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.data.sources.split_table import hold_out_by_table
 from anomalib_cxr.data.sources.splits import describe_splits, hold_out
 from anomalib_cxr.errors import DatasetError, SegmenterError, refuse_settings
-from anomalib_cxr.evaluation.figures import BLUE, RED, new_figure, save_figure
+from anomalib_cxr.evaluation.canvas import BLUE, RED, new_figure, save_figure
 from anomalib_cxr.evaluation.metrics.intervals import LEVEL, Interval
 from anomalib_cxr.evaluation.scores import NORMAL, SICK
 from anomalib_cxr.functional import antialiased_resize

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from anomalib_cxr.evaluation.figures import CAPTION, best_epoch, loss_curves, roc_figure, save_figure, score_histogram
+from anomalib_cxr.evaluation.canvas import CAPTION, save_figure
+from anomalib_cxr.evaluation.figures import best_epoch, loss_curves, roc_figure, score_histogram
 from anomalib_cxr.evaluation.residual_sheet import SheetExample, residual_sheet
 from anomalib_cxr.evaluation.scores import ImageScore, choose_examples, no_roc_reason, score_table
 

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader
 
 from anomalib_cxr import ChestPhantom, RoiSureGanomaly, TrainingReport
-from anomalib_cxr.evaluation import figures as files
+from anomalib_cxr.evaluation import canvas as files
 from anomalib_cxr.evaluation import report
 from anomalib_cxr.evaluation.scores import ImageScore
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from anomalib_cxr.evaluation.figures import BLUE, GRAY, RED, new_figure
+from anomalib_cxr.evaluation.canvas import BLUE, GRAY, RED, new_figure
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, POOLED
 from anomalib_cxr.evaluation.scores import NORMAL, SICK, auroc, no_roc_reason
 

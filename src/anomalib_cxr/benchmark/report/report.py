@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anomalib_cxr.evaluation.figures import CAPTION
+from anomalib_cxr.evaluation.canvas import CAPTION
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, HOSPITAL_AUROC, POOLED
 from anomalib_cxr.utils.files import atomic_path
 

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import Self
 
 from anomalib_cxr.errors import DatasetError, DivergenceError
-from anomalib_cxr.evaluation.figures import save_figure
+from anomalib_cxr.evaluation.canvas import save_figure
 from anomalib_cxr.evaluation.residual_sheet import residual_sheet, score_images, test_dataset
 from anomalib_cxr.evaluation.scores import (
     ImageScore,

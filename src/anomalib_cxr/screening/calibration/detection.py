@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from pydantic import model_validator
 
-from anomalib_cxr.evaluation.metrics.delong import estimate_auroc
-
 from .fields import RecordPart, Share
 
 _CHANCE = 0.5
@@ -54,5 +52,7 @@ def measure_detection(is_sick: np.ndarray, scores: np.ndarray) -> Detection:
         >>> print(measure_detection(np.arange(100) >= 50, np.arange(100.0)))
         1.000 (95 % interval 0.9... to 1.000)
     """
+    from anomalib_cxr.evaluation.metrics.delong import estimate_auroc  # noqa: PLC0415  # screening need not wait for it
+
     found = estimate_auroc(is_sick, scores)
     return Detection(auroc=found.value, low=found.low, high=found.high)

@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from anomalib_cxr.evaluation.figures import BLUE, GRAY, new_figure
+from anomalib_cxr.evaluation.canvas import BLUE, GRAY, new_figure
 from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.utils.files import atomic_path
 
