@@ -51,7 +51,7 @@ RUN mkdir "$HOME/intel" && printf 0 > "$HOME/intel/openvino_telemetry"
 
 WORKDIR /data
 
-# The default port of `serve`. It listens on the container's own loopback unless --host and a token are given.
+# The default port of `serve`. It listens on the container's own loopback unless --host and an account are given.
 EXPOSE 8765
 
 # Ends a command as Ctrl-C does. The first process of a container ignores SIGTERM unless it handles it.

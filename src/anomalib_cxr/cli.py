@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser
 from anomalib_cxr.benchmark.plan.grid import DataConfig, SystemConfig, YamlDict, with_root
 from anomalib_cxr.utils.command_line import Parser, verb_parser
 from anomalib_cxr.utils.settings import SixteenBitWhite
+from anomalib_cxr.web.verbs import users_add, users_list, users_password, users_remove
 
 from ._version import __version__
 from .errors import CxrError, SettingError, require_extra
@@ -335,31 +336,34 @@ def serve(
     hospital: str = "",
     host: str = "127.0.0.1",
     port: int = 8765,
-    token_file: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
 ) -> None:
     """Serve a worklist as a web page and record the readers' verdicts, until Ctrl-C.
 
-    Others than this machine need a token, from --token_file or the environment variable ANOMALIB_CXR_TOKEN. For
-    research, not a medical device.
+    Once the worklist has an account, made by `anomalib-cxr users add`, everyone has to sign in. For research, not a
+    medical device.
 
     Args:
         worklist: Folder of the worklist.
         model: Folder of the calibrated model, to screen single images uploaded from the browser.
         hospital: Hospital whose threshold to use for these, for a calibration with one per hospital.
-        host: Address to listen on; any but this machine's own needs a token.
+        host: Address to listen on; any but this machine's own needs an account.
         port: Port to listen on; 0 for any free port.
-        token_file: File with the token that readers sign in with, at least 16 characters.
+        certificate: Certificate of the server in PEM, to encrypt all connections.
+        key: Private key of the certificate.
     """
-    for module in ("fastapi", "uvicorn", "python_multipart", "itsdangerous"):
+    for module in ("fastapi", "uvicorn", "python_multipart", "itsdangerous", "argon2"):
         require_extra(module, "serve")
     from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
     from anomalib_cxr.web.routes.upload import screening_into  # noqa: PLC0415
-    from anomalib_cxr.web.server import read_token, run_server  # noqa: PLC0415
+    from anomalib_cxr.web.server import run_server  # noqa: PLC0415
+    from anomalib_cxr.web.tls import TlsFiles  # noqa: PLC0415
 
-    token = read_token(token_file)
+    tls = TlsFiles.given(certificate, key)
     opened = Worklist(worklist, wait=5)  # a page must not seem to hang
     screen_one = None if model is None else screening_into(opened, model, hospital)
-    run_server(opened, screen_one, host=host, port=port, token=token)
+    run_server(opened, screen_one, host=host, port=port, tls=tls)
 
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -374,10 +378,14 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "calibrate": calibrate,
     "screen": screen,
     "serve": serve,
+    "users": {"add": users_add, "list": users_list, "password": users_password, "remove": users_remove},
 }
-_GROUPS = {"segment": "Train a lung segmenter, or predict lung masks."}
-_POSITIONAL: Mapping[str, Mapping[str, Any]] = {"folder": {}, "xrays": {"nargs": "+"}}
-"""Arguments without dashes: the folder that a verb creates, and the X-rays to screen."""
+_GROUPS = {
+    "segment": "Train a lung segmenter, or predict lung masks.",
+    "users": "Manage the accounts of the page of a worklist.",
+}
+_POSITIONAL: Mapping[str, Mapping[str, Any]] = {"folder": {}, "xrays": {"nargs": "+"}, "name": {"type": str}}
+"""Arguments without dashes: the folder that a verb creates, the X-rays to screen, and the name of an account."""
 
 
 def _add_verbs(parser: ArgumentParser, verbs: Mapping[str, Verb | Mapping[str, Verb]]) -> None:

@@ -30,7 +30,8 @@ def test_version_is_the_installed_one():
 
 HEAVY = {"anomalib", "lightning", "matplotlib", "monai", "numpy", "openvino", "pandas", "scipy", "sklearn", "torch"}
 SEGMENT = ("segment", "segment train", "segment predict")
-VERBS = ("init", "benchmark", "calibrate", "phantom", "plan", "screen", *SEGMENT, "serve")
+USERS = ("users", "users add", "users list", "users password", "users remove")
+VERBS = ("init", "benchmark", "calibrate", "phantom", "plan", "screen", *SEGMENT, "serve", *USERS)
 WORDS = [["--version"], *([*verb.split(), "--help"] for verb in ("", *VERBS))]
 HELP = "from anomalib_cxr.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"
 SCREEN = "import anomalib_cxr.screening.pipeline.screener"

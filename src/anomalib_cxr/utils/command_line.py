@@ -58,7 +58,7 @@ def verb_parser(verb: Callable[..., None], positional: Mapping[str, Mapping[str,
 
     Args:
         verb: The function; its docstring documents each argument.
-        positional: Arguments without dashes, all of them paths, with further settings of `add_argument`.
+        positional: Arguments without dashes, paths unless they have a `type`, with settings of `add_argument`.
 
     Example:
         >>> def count(folder: Path, sizes: tuple[int, ...] = (1, 2), deep: bool = False) -> None:
@@ -82,7 +82,7 @@ def verb_parser(verb: Callable[..., None], positional: Mapping[str, Mapping[str,
         required = parameter.default is parameter.empty
         settings: dict[str, Any] = {"help": documented[name]} | ({} if required else {"default": parameter.default})
         if name in positional:
-            parser.add_argument(name, type=given_path, **positional[name], **settings)
+            parser.add_argument(name, **{"type": given_path, **positional[name]}, **settings)
         elif isinstance(parameter.default, bool):
             parser.add_argument(f"--{name}", action=ActionYesNo, **settings)
         elif isinstance(parameter.default, tuple):

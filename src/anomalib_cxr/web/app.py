@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.worklist.store import Worklist
 
+from .accounts import Accounts
 from .images import CaseImages
 from .rendering import error_page
 from .routes import export, health, table, viewer
@@ -25,14 +26,16 @@ from .security import HEADERS, add_access_control, check_access
 logger = logging.getLogger(__name__)
 
 
-def create_app(worklist: Worklist, screen: Callable[[Path], None] | None = None, token: str | None = None) -> FastAPI:
+def create_app(
+    worklist: Worklist, screen: Callable[[Path], None] | None = None, accounts: Accounts | None = None
+) -> FastAPI:
     """Create the application that shows a worklist.
 
     Args:
         worklist: The worklist.
         screen: Function that screens a file into the worklist; without it no image can be uploaded.
-        token: Token that readers sign in with. None admits everyone who reaches the server, which must then listen to
-            this machine alone: requests that name any other host are refused.
+        accounts: Accounts that people sign in with. None admits everyone who reaches the server, which must then listen
+            to this machine alone: requests that name any other host are refused.
 
     Returns:
         The application.
@@ -54,7 +57,7 @@ def create_app(worklist: Worklist, screen: Callable[[Path], None] | None = None,
         app.include_router(router)
     if screen is not None:
         app.include_router(upload_routes(worklist, screen))
-    add_access_control(app, worklist.folder, token)
+    add_access_control(app, worklist.folder, accounts)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app

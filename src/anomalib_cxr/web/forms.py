@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hmac
-import unicodedata
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
+from .names import composed, unseen_characters
+
 UPLOAD = "/upload"
 MAX_FORM, MAX_UPLOAD = 64 * 1024, 200 * 1024**2
 """Size limits in bytes of a form without a file, and of an uploaded file."""
 OUTDATED = "This form is outdated. Nothing was saved. Go back, reload the page, and send the form again."
 _MAX_DIGITS = 15
-_UNSEEN = frozenset(("Cc", "Cs"))  # categories: controls, such as NUL, and halves of characters
-_TURNS = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))  # of the direction of writing
 
 
 def check_length(request: Request) -> None:
@@ -83,17 +82,9 @@ def text_field(form: dict[str, str | UploadFile], name: str, lines: bool = False
         'Zoë'
     """
     value = form.get(name, "")
-    text = unicodedata.normalize("NFC", value.replace("\r\n", "\n").strip()) if isinstance(value, str) else ""
-    allowed = "\n\t" if lines else ""
-    unseen = sorted(
-        {
-            character
-            for character in text
-            if character not in allowed
-            and (unicodedata.category(character) in _UNSEEN or unicodedata.bidirectional(character) in _TURNS)
-        }
-    )
-    if unseen:
-        names = ", ".join(f"U+{ord(character):04X}" for character in unseen[:5])
-        raise HTTPException(400, f"The field “{name}” has characters that cannot be shown: {names}. Nothing was saved.")
+    text = composed(value) if isinstance(value, str) else ""
+    if unseen := unseen_characters(text, "\n\t" if lines else ""):
+        raise HTTPException(
+            400, f"The field “{name}” has characters that cannot be shown: {unseen}. Nothing was saved."
+        )
     return text

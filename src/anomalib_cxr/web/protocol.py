@@ -28,7 +28,9 @@ class TimedProtocol(H11Protocol):
             transport: The connection.
         """
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` tells of each byte that is not taken
+        # So that `pause_writing` tells of each byte that is not taken. That of TLS is paused from `high` bytes on, not
+        # above them: 0 would hold a connection of which all is taken.
+        transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1)
         self._await_request()
 
     def data_received(self, data: bytes) -> None:

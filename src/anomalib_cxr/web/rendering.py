@@ -18,7 +18,7 @@ from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, Verdic
 from anomalib_cxr.screening.heat_colors import EXPLANATION, TICKS, color_bar_stops
 from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
 
-from .sessions import is_signed_in
+from .sessions import account_of
 
 MISSING = "\N{EN DASH}"
 """Text in place of a missing number."""
@@ -211,8 +211,8 @@ def render_page(request: Request, name: str, values: Mapping[str, Any], status: 
         The page.
     """
     state = {
-        "signed_in": is_signed_in(request),
-        "needs_token": request.app.state.needs_token,
+        "account": account_of(request),
+        "needs_sign_in": request.app.state.sessions is not None,
         "below_threshold_notice": BELOW_THRESHOLD_NOTICE,
     }
     return _TEMPLATES.TemplateResponse(request, f"{name}.html.jinja", {**state, **values}, status_code=status)

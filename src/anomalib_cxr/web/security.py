@@ -12,10 +12,11 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .accounts import Accounts
 from .forms import OUTDATED, check_length
-from .login import LOGIN, login_routes
+from .login import LOGIN, PasswordCheck, login_routes
 from .routes.health import HEALTH
-from .sessions import SESSION_SECONDS, Sessions, is_signed_in
+from .sessions import SESSION_SECONDS, Sessions
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -31,7 +32,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 """Names of this machine. A request that another site's page sends here names another host."""
 
 
-def add_access_control(app: FastAPI, folder: Path, token: str | None) -> None:
+def add_access_control(app: FastAPI, folder: Path, accounts: Accounts | None) -> None:
     """Add hosts, sessions, headers and login to an application whose dependencies include :func:`check_access`.
 
     The key that signs session cookies is drawn here and stored nowhere: a restart of the server ends all sessions.
@@ -39,19 +40,19 @@ def add_access_control(app: FastAPI, folder: Path, token: str | None) -> None:
     Args:
         app: The application.
         folder: Folder of the worklist. The cookie is named by it, since a browser sends cookies to all ports of a host.
-        token: Token to sign in with; None admits every request that names this machine, and no other.
+        accounts: Accounts to sign in with; None admits every request that names this machine, and no other.
     """
-    app.state.needs_token = token is not None
-    app.state.sessions = Sessions()
+    app.state.sessions = None if accounts is None else Sessions(accounts)
     name = f"anomalib_cxr_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
     key = secrets.token_hex(32)
     app.add_middleware(
         SessionMiddleware, secret_key=key, session_cookie=name, max_age=SESSION_SECONDS, same_site="strict"
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK if token is None else ["*"], www_redirect=False)
+    hosts = LOOPBACK if accounts is None else ["*"]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     app.add_middleware(_Headers)  # the last one added is the outermost
-    if token is not None:
-        app.include_router(login_routes(token, app.state.sessions))
+    if accounts is not None:
+        app.include_router(login_routes(PasswordCheck(accounts), app.state.sessions))
 
 
 class _Headers:
@@ -84,8 +85,11 @@ async def check_access(request: Request) -> None:
     """
     if request.scope["path"] == HEALTH:
         return
-    if request.app.state.needs_token and request.scope["path"] != LOGIN and not is_signed_in(request):
-        raise HTTPException(303, "Sign in first.", {"Location": LOGIN})
+    sessions: Sessions | None = request.app.state.sessions
+    if sessions is not None:
+        request.state.account = sessions.account(request.session.get("name"))
+        if request.state.account is None and request.scope["path"] != LOGIN:
+            raise HTTPException(303, "Sign in first.", {"Location": LOGIN})
     if request.method == "POST":
         if "csrf" not in request.session:
             raise HTTPException(403, OUTDATED)

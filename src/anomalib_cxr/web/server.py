@@ -1,9 +1,8 @@
-"""Server of the worklist page: address, and token for other machines."""
+"""Server of the worklist page: address, accounts for other machines, and encryption."""
 
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,15 +14,14 @@ from fastapi import FastAPI
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.worklist.store import Worklist
 
+from .accounts import Accounts
 from .app import create_app
 from .protocol import TimedProtocol
 from .security import LOOPBACK
+from .tls import TlsFiles
 
-MIN_TOKEN = 16
-"""Number of characters of a token, at least; a shorter one could be guessed."""
 SHUTDOWN_SECONDS = 10
 """Seconds that requests have to end after Ctrl-C."""
-TOKEN_VARIABLE = "ANOMALIB_CXR_TOKEN"  # noqa: S105  # its name, not the token
 logger = logging.getLogger(__name__)
 
 
@@ -33,34 +31,46 @@ def run_server(
     *,
     host: str = "127.0.0.1",
     port: int = 8765,
-    token: str | None = None,
+    tls: TlsFiles | None = None,
 ) -> None:
     """Serve a worklist to browsers until the process is ended.
+
+    If the worklist has accounts (:class:`anomalib_cxr.web.accounts.Accounts`), everyone has to sign in.
 
     Args:
         worklist: The worklist.
         screen: Function that screens a file into the worklist; without it no image can be uploaded.
-        host: Address to listen on.
+        host: Address to listen on; any but this machine's own needs an account.
         port: Port to listen on; 0 for any that is free. The address is logged.
-        token: Token that readers sign in with, at least 16 characters; needed for any host but this machine.
+        tls: Certificate and key of the server, to encrypt all connections.
 
     Raises:
-        ScreeningError: If others could reach the server without a token, the token is short, or the address is taken.
+        ScreeningError: If others could reach the server and there is no account, the certificate cannot be used, or the
+            address is taken.
     """
-    _check_token(host, token)
+    accounts = _accounts_for(host, worklist.folder)
+    if tls is not None:
+        tls.check()
+    elif host not in LOOPBACK:
+        logger.warning(
+            "The connection is not encrypted: passwords and X-rays can be read on the network. Give --certificate and "
+            "--key, unless a proxy with TLS stands before this server."
+        )
     with _listening(host, port) as listener:
-        config = server_config(create_app(worklist, screen, token))
+        config = server_config(create_app(worklist, screen, accounts), tls)
         name = f"[{host}]" if ":" in host else host
-        logger.info("Worklist: http://%s:%d/  (Ctrl-C to stop)", name, listener.getsockname()[1])
+        scheme = "http" if tls is None else "https"
+        logger.info("Worklist: %s://%s:%d/  (Ctrl-C to stop)", scheme, name, listener.getsockname()[1])
         with suppress(KeyboardInterrupt):  # raised again after an orderly shutdown
             uvicorn.Server(config).run(sockets=[listener])
 
 
-def server_config(app: FastAPI) -> uvicorn.Config:
+def server_config(app: FastAPI, tls: TlsFiles | None = None) -> uvicorn.Config:
     """Return the configuration of the server of an application.
 
     Args:
         app: The application.
+        tls: Certificate and key, to encrypt all connections.
     """
     return uvicorn.Config(
         app,
@@ -70,41 +80,24 @@ def server_config(app: FastAPI) -> uvicorn.Config:
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
     )
 
 
-def read_token(file: Path | None = None) -> str | None:
-    """Return the token that readers sign in with, from a file or from the environment variable ANOMALIB_CXR_TOKEN.
-
-    Neither shows in the list of processes, as an argument of the command would.
-
-    Args:
-        file: File with the token; it comes before the environment variable.
-
-    Raises:
-        ScreeningError: If the file cannot be read.
-    """
-    if file is None:
-        return os.environ.get(TOKEN_VARIABLE)
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScreeningError(f"{file}: {error}", "a text file with the token", "correct --token_file") from error
-
-
-def _check_token(host: str, token: str | None) -> None:
-    if token is None and host not in LOOPBACK:
+def _accounts_for(host: str, folder: Path) -> Accounts | None:
+    """Return the accounts to sign in with, or None where there are none and nobody but this machine is listened to."""
+    accounts = Accounts(folder)
+    if accounts.all():
+        return accounts
+    if host not in LOOPBACK:
         raise ScreeningError(
-            f"host = {host!r} without a token",
-            f"a token of {MIN_TOKEN} characters at least where others can reach the page",
-            f"set {TOKEN_VARIABLE} or give --token_file, or leave out --host, so that only this machine reaches it",
+            f"host = {host!r}, and no account in {folder}",
+            "an account for each person who reads, where others can reach the page",
+            f"run `anomalib-cxr users add NAME --role admin --worklist {folder}`, or leave out --host, so that only "
+            "this machine reaches the page",
         )
-    if token is not None and len(token) < MIN_TOKEN:
-        raise ScreeningError(
-            f"a token of {len(token)} characters",
-            f"{MIN_TOKEN} at least",
-            "make one by `python -c 'import secrets; print(secrets.token_urlsafe())'`",
-        )
+    return None
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import threading
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.web.accounts import Accounts, Role
 from anomalib_cxr.web.app import create_app
 from anomalib_cxr.web.server import server_config
 
-TOKEN = "a token that none guesses"  # noqa: S105
+PASSWORD = "a password that none guesses"  # noqa: S105
+EVERYWHERE = "http://192.168.0.7:8765"
 HEIGHT, WIDTH = 60, 40
 
 
@@ -90,6 +93,9 @@ class Client(TestClient):
         files = fields.pop("files", None)
         return self.post(address, data={"csrf": csrf, **fields}, files=files, follow_redirects=False)
 
+    def sign_in(self, name="Root", password=PASSWORD):
+        return self.submit("/login", "/login", name=name, password=password)
+
     def give(self, number, verdict="abnormal", note="", reader="Ada", query="decision=all"):
         page = f"/case/{number}?{query}"
         form = {"verdict": verdict, "note": note, "reader": reader, "content": content_of(self.get(page).text)}
@@ -100,10 +106,32 @@ class Client(TestClient):
 def browse():
     """Open a worklist as a browser on the same machine does."""
 
-    def browse(worklist, screen=None, token=None, base_url="http://localhost:8765", **settings):
-        return Client(create_app(worklist, screen, token), base_url=base_url, **settings)
+    def browse(worklist, screen=None, accounts=None, base_url="http://localhost:8765", **settings):
+        return Client(create_app(worklist, screen, accounts), base_url=base_url, **settings)
 
     return browse
+
+
+@pytest.fixture(scope="session")
+def hashed_accounts(tmp_path_factory):
+    """Accounts of the reader Ada and of the admin Root, hashed once."""
+    accounts = Accounts(tmp_path_factory.mktemp("accounts"))
+    for name, role in {"Ada": Role.READER, "Bob": Role.READER, "Root": Role.ADMIN}.items():
+        accounts.add(name, role, PASSWORD)
+    return accounts
+
+
+@pytest.fixture
+def accounts(hashed_accounts, worklist):
+    """The same accounts in the worklist of a test."""
+    shutil.copy(hashed_accounts.file, worklist.folder)
+    return Accounts(worklist.folder)
+
+
+@pytest.fixture
+def outside(browse, worklist, accounts):
+    """A client that reaches the server from another machine."""
+    return browse(worklist, accounts=accounts, base_url=EVERYWHERE)
 
 
 @pytest.fixture
@@ -138,8 +166,8 @@ def listening():
     """Serve an application as `serve` does, at a port of this machine, and lend the port."""
 
     @contextmanager
-    def run(app):
-        server = uvicorn.Server(server_config(app))
+    def run(app, tls=None):
+        server = uvicorn.Server(server_config(app, tls))
         with socket.create_server(("127.0.0.1", 0)) as listener:
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()

@@ -9,19 +9,7 @@ import pytest
 
 from anomalib_cxr.web import forms, sessions
 
-from .conftest import TOKEN, csrf_of
-
-EVERYWHERE = "http://192.168.0.7:8765"
-
-
-@pytest.fixture
-def outside(browse, worklist):
-    """A client that reaches the server from another machine."""
-    return browse(worklist, token=TOKEN, base_url=EVERYWHERE)
-
-
-def sign_in(client, token=TOKEN):
-    return client.submit("/login", "/login", token=token)
+from .conftest import EVERYWHERE, PASSWORD, csrf_of
 
 
 class TestHeaders:
@@ -122,7 +110,7 @@ class TestForms:
         assert client.post("/case/1/verdict", content=endless(), headers=headers).status_code == 413
 
 
-class TestToken:
+class TestSignIn:
     @pytest.mark.parametrize(
         "path", ["/", "/case/1", "/case/1/xray.png", "/case/1/heat.png", "/verdicts.csv", "/agreement", "/next-unread"]
     )
@@ -137,49 +125,78 @@ class TestToken:
         assert outside.post("/case/1/verdict", data=data, follow_redirects=False).headers["Location"] == "/login"
         assert worklist.verdicts() == []
 
-    @pytest.mark.parametrize("token", ["", TOKEN[:-1], TOKEN + " ", "é"])
-    def test_wrong_one(self, outside, token):
-        answer = sign_in(outside, token)
+    @pytest.mark.parametrize(
+        ("name", "password"),
+        [
+            ("Ada", ""),
+            ("Ada", PASSWORD[:-1]),
+            ("Ada", PASSWORD + " "),
+            ("Eve", PASSWORD),
+            ("", ""),
+            ("Ada", "é" * 5000),
+        ],
+    )
+    def test_wrong_ones(self, outside, name, password):
+        answer = outside.sign_in(name, password)
         assert answer.status_code == 403
-        assert "not the token" in answer.text
+        assert "do not belong together" in answer.text
         assert outside.get("/", follow_redirects=False).status_code == 303
 
-    def test_right_one_opens_all_until_sign_out(self, outside):
+    def test_right_ones_open_all_until_sign_out(self, outside):
         outside.get("/login")
         before = dict(outside.cookies)
-        assert sign_in(outside).headers["Location"] == "/"
+        assert outside.sign_in().headers["Location"] == "/"
         assert dict(outside.cookies) != before  # a session known before must not become a signed-in one
         assert "c1.png" in outside.get("/").text
         assert outside.give(1).status_code == 303
         assert outside.submit("/logout").headers["Location"] == "/login"
         assert outside.get("/", follow_redirects=False).headers["Location"] == "/login"
 
-    def test_login_needs_a_form_of_ours(self, outside):
+    def test_needs_a_form_of_ours(self, outside):
         outside.get("/login")
-        assert outside.post("/login", data={"token": TOKEN}, follow_redirects=False).status_code == 403
+        fields = {"name": "Ada", "password": PASSWORD}
+        assert outside.post("/login", data=fields, follow_redirects=False).status_code == 403
         assert outside.get("/", follow_redirects=False).status_code == 303
 
     def test_style_is_open(self, outside):
         assert outside.get("/static/page.css", follow_redirects=False).status_code == 200
 
 
+class TestRole:
+    @pytest.mark.parametrize("path", ["/verdicts.csv", "/agreement"])
+    def test_what_others_did_is_for_admins(self, outside, path):
+        outside.sign_in("Ada")
+        assert path not in outside.get("/").text
+        assert outside.get(path).status_code == 403
+        outside.submit("/logout")
+        outside.sign_in("Root")
+        assert path in outside.get("/").text
+        assert outside.get(path).status_code == 200
+
+    def test_verdicts_are_under_the_name_that_signed_in(self, outside, worklist):
+        outside.sign_in("ada")
+        assert 'name="reader"' not in outside.get("/case/1").text
+        assert outside.give(1, reader="Bob").status_code == 303
+        assert [record.reader for record in worklist.verdicts()] == ["Ada"]
+
+
 class TestSession:
-    def test_does_not_survive_a_restart_of_the_server(self, browse, worklist, outside):
-        sign_in(outside)
-        restarted = browse(worklist, token=TOKEN, base_url=EVERYWHERE)
+    def test_does_not_survive_a_restart_of_the_server(self, browse, worklist, accounts, outside):
+        outside.sign_in()
+        restarted = browse(worklist, accounts=accounts, base_url=EVERYWHERE)
         restarted.cookies = outside.cookies
         assert restarted.get("/", follow_redirects=False).headers["Location"] == "/login"
 
     @pytest.mark.parametrize("change", [lambda cookie: "", lambda cookie: "." + cookie, lambda cookie: cookie[:-1]])
     def test_of_a_forged_cookie_is_none(self, outside, change):
-        sign_in(outside)
+        outside.sign_in()
         ((name, cookie),) = dict(outside.cookies).items()
         outside.cookies.clear()
         outside.cookies.set(name, change(cookie))
         assert outside.get("/", follow_redirects=False).headers["Location"] == "/login"
 
     def test_ends(self, outside, monkeypatch):
-        sign_in(outside)
+        outside.sign_in()
         start = time.time()
         monkeypatch.setattr(time, "time", lambda: start + sessions.SESSION_SECONDS - 60)
         assert outside.get("/").status_code == 200

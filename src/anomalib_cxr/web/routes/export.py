@@ -8,20 +8,21 @@ from collections.abc import Iterator
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from anomalib_cxr.screening.case import Case, Decision, Verdict, VerdictRecord
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import escape_csv_formula
 from anomalib_cxr.web.rendering import WorklistParameter, percent, render_page
+from anomalib_cxr.web.sessions import require_admin
 
 COLUMNS = (
     *("case", "path", "study_uid", "sop_uid", "decision", "probability", "score", "threshold", "p_value"),
     *("verdict", "note", "reader", "given", "model", "content", "superseded"),
 )
 _CHUNK = 2**16  # bytes
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(require_admin)])
 
 
 @router.get("/verdicts.csv")

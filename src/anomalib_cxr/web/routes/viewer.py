@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 from anomalib_cxr.errors import ChangedCaseError, CxrError
 from anomalib_cxr.screening.case import Case, Verdict
 from anomalib_cxr.screening.worklist.store import Worklist
+from anomalib_cxr.web.accounts import MAX_NAME
 from anomalib_cxr.web.forms import Form, text_field
 from anomalib_cxr.web.images import CaseImages, ImageUnavailableError
 from anomalib_cxr.web.rendering import (
@@ -26,8 +27,9 @@ from anomalib_cxr.web.rendering import (
     last_verdict,
     render_page,
 )
+from anomalib_cxr.web.sessions import account_of
 
-MAX_NOTE, MAX_NAME = 2000, 100
+MAX_NOTE = 2000
 READER = "reader"
 """Name of the cookie that remembers the reader's name until the browser is closed."""
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
@@ -140,7 +142,7 @@ async def save_verdict(
         case: The case.
         worklist: The worklist.
         worklist_filter: Selection of cases that the case is one of.
-        form: Fields `verdict`, `reader`, `note`, and `content` of the case that the page showed.
+        form: Fields `verdict`, `reader` (unless signed in), `note`, and `content` of the case that the page showed.
 
     Returns:
         Redirect to the next case, or to the table after the last one; a page of status 409 if the case has another
@@ -149,7 +151,8 @@ async def save_verdict(
     Raises:
         HTTPException: If a field is missing or too long.
     """
-    verdict, reader, note = _checked_fields(form)
+    account = account_of(request)
+    verdict, reader, note = _checked_fields(form if account is None else {**form, "reader": account.name})
     write = partial(worklist.give_verdict, number, verdict, reader, note, content=text_field(form, "content"))
     try:
         await to_thread.run_sync(write, limiter=_writers)
@@ -161,7 +164,8 @@ async def save_verdict(
     _, following = await to_thread.run_sync(worklist.neighbors, number, worklist_filter.query)
     path = "/" if following is None else f"/case/{following}"
     answer = RedirectResponse(worklist_filter.address(path, saved=number), status_code=303)
-    answer.set_cookie(READER, quote(reader), httponly=True, samesite="strict")
+    if account is None:
+        answer.set_cookie(READER, quote(reader), httponly=True, samesite="strict")
     return answer
 
 

@@ -1,0 +1,91 @@
+"""Verbs of the command `anomalib-cxr users`: the accounts of the page of a worklist."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from anomalib_cxr.errors import ScreeningError, require_extra
+
+if TYPE_CHECKING:
+    from .accounts import Accounts
+
+logger = logging.getLogger(__name__)
+
+
+def users_add(name: str, worklist: Path, role: Literal["reader", "admin"] = "reader") -> None:
+    """Add an account for the page of a worklist; its password is asked for, or read from the standard input.
+
+    Args:
+        name: Name of a person, which stands beside their verdicts.
+        worklist: Folder of the worklist.
+        role: A reader looks at cases and judges them; an admin also sees and exports what all readers did.
+    """
+    from .accounts import Role  # noqa: PLC0415
+
+    accounts = _accounts(worklist)
+    is_first = not accounts.all()
+    accounts.add(name, Role(role), _read_password(f"Password of {name}"))
+    logger.info("%s may sign in as %s", name, role)
+    if is_first:
+        logger.info("From now on everyone has to sign in, at this machine too. Start `serve` again if it runs.")
+
+
+def users_list(worklist: Path) -> None:
+    """List the accounts of the page of a worklist.
+
+    Args:
+        worklist: Folder of the worklist.
+    """
+    accounts = _accounts(worklist).all()
+    for account in accounts:
+        logger.info("%s\t%s\tpassword of %s", account.name, account.role.value, account.changed[:10])
+    if not accounts:
+        logger.info("No account: only this machine reaches the page, and nobody has to sign in.")
+
+
+def users_password(name: str, worklist: Path) -> None:
+    """Set the password of an account, which is asked for or read from the standard input; its sessions end.
+
+    Args:
+        name: Name of the account.
+        worklist: Folder of the worklist.
+    """
+    _accounts(worklist).set_password(name, _read_password(f"New password of {name}"))
+    logger.info("Password of %s set; their sessions have ended", name)
+
+
+def users_remove(name: str, worklist: Path) -> None:
+    """Remove an account; its sessions end, its verdicts stay.
+
+    Args:
+        name: Name of the account.
+        worklist: Folder of the worklist.
+    """
+    accounts = _accounts(worklist)
+    accounts.remove(name)
+    logger.info("%s cannot sign in any more", name)
+    if not accounts.all():
+        logger.warning("This was the last account: a server that is started now admits everyone at this machine.")
+
+
+def _accounts(worklist: Path) -> Accounts:
+    require_extra("argon2", "serve")
+    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
+
+    from .accounts import Accounts  # noqa: PLC0415
+
+    return Accounts(Worklist(worklist).folder)
+
+
+def _read_password(prompt: str) -> str:
+    """Ask for a password twice, or read one line of a standard input that is no terminal; never from an argument."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass(f"{prompt}: ")
+    if getpass.getpass("Once more: ") != password:
+        raise ScreeningError("two different passwords", "the same one twice", "run the command again")
+    return password
