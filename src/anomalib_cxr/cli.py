@@ -366,6 +366,19 @@ def serve(
     run_server(opened, screen_one, host=host, port=port, tls=tls)
 
 
+def upgrade(worklist: Path) -> None:
+    """Bring a worklist that an older version wrote to the format of this version; keeps all rows and verdicts.
+
+    Args:
+        worklist: Folder of the worklist.
+    """
+    from anomalib_cxr.screening.worklist.upgrade import upgrade_worklist  # noqa: PLC0415
+
+    before, after = upgrade_worklist(worklist)
+    done = f"has format {after} already" if before == after else f"upgraded from format {before} to {after}"
+    logger.info("%s: %s", worklist, done)
+
+
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status after Ctrl-C, as shells have it."""
 Verb = Callable[..., None]
@@ -379,6 +392,7 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "screen": screen,
     "serve": serve,
     "users": {"add": users_add, "list": users_list, "password": users_password, "remove": users_remove},
+    "upgrade": upgrade,
 }
 _GROUPS = {
     "segment": "Train a lung segmenter, or predict lung masks.",
@@ -386,13 +400,16 @@ _GROUPS = {
 }
 _POSITIONAL: Mapping[str, Mapping[str, Any]] = {"folder": {}, "xrays": {"nargs": "+"}, "name": {"type": str}}
 """Arguments without dashes: the folder that a verb creates, the X-rays to screen, and the name of an account."""
+_OF_WORKLISTS = {"upgrade"}
+"""Verbs about a worklist alone, which is their first argument, without dashes."""
 
 
 def _add_verbs(parser: ArgumentParser, verbs: Mapping[str, Verb | Mapping[str, Verb]]) -> None:
     """Add verbs to a parser, and to the parser of a group of verbs those of the group."""
     subcommands = parser.add_subcommands()
     for name, verb in verbs.items():
-        part = verb_parser(verb, _POSITIONAL) if callable(verb) else Parser(description=_GROUPS[name])
+        positional = {"worklist": {}, **_POSITIONAL} if name in _OF_WORKLISTS else _POSITIONAL
+        part = verb_parser(verb, positional) if callable(verb) else Parser(description=_GROUPS[name])
         subcommands.add_subcommand(name, part, help=part.description)  # type: ignore[no-untyped-call]
         if not callable(verb):
             _add_verbs(part, verb)

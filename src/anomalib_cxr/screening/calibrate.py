@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -34,7 +35,9 @@ from anomalib_cxr.screening.calibration.record import (
     ValidatedRange,
     write_calibration,
 )
+from anomalib_cxr.screening.calibration.reference import Reference
 from anomalib_cxr.screening.calibration.threshold import CalibratedThreshold, calibrate_threshold, sick_needed
+from anomalib_cxr.screening.pipeline.exposure import Exposure
 from anomalib_cxr.screening.pipeline.image_quality import LEAST_SIDE
 from anomalib_cxr.screening.pipeline.input_check import InputCheck, packaged_input_check
 from anomalib_cxr.screening.pipeline.pipeline import ImageResult, ScreeningPipeline
@@ -132,6 +135,7 @@ def calibrate(
             probability=fit_probability(is_sick, scores, target.prevalence),
             reliability=tuple(reliability(is_sick, scores)),
             healthy=tuple(np.sort(scores[~is_sick]).tolist()),
+            reference=_reference(_with_thresholds(scored, target), _counts(table), target),
             counts=_counts(table),
             validated=_validated_range(scored, pipeline.model.side),
             data=data,
@@ -283,6 +287,7 @@ def _row(result: ImageResult) -> dict[str, Any]:
         "least_side": None if result.height is None or result.width is None else min(result.height, result.width),
         "kind": result.header.source if result.header else "",
         "stated_view": result.header.view_position if result.header else "",
+        **(Exposure(math.nan, math.nan) if result.exposure is None else result.exposure)._asdict(),
     }
 
 
@@ -355,6 +360,23 @@ def _counts(table: pd.DataFrame) -> ImageCounts:
         sick=int((table.is_sick & ~refused).sum()),
         refused_normal=int((~table.is_sick & refused).sum()),
         refused_sick=int((table.is_sick & refused).sum()),
+    )
+
+
+def _reference(ruled: pd.DataFrame, counts: ImageCounts, target: CalibrationTarget) -> Reference:
+    """Return what a worklist is monitored against; of images of `_with_thresholds`."""
+    return Reference(
+        is_sick=tuple(map(bool, ruled.is_sick)),
+        score=tuple(map(float, ruled.score)),
+        is_below=tuple(map(bool, ruled.score < ruled.threshold)),
+        lung_gray=tuple(map(float, ruled.lung_gray)),
+        tissue_contrast=tuple(map(float, ruled.tissue_contrast)),
+        machine=tuple(map(str, ruled.kind)),
+        view=tuple(map(str, ruled["view"])),
+        refused_normal=counts.refused_normal,
+        refused_sick=counts.refused_sick,
+        prevalence=target.prevalence,
+        sensitivity=target.sensitivity,
     )
 
 

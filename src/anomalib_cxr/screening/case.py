@@ -81,6 +81,11 @@ class Case:
         changed: Time of the last change of the file's content, name or rights, in ns.
         sample: Digest of samples of the file.
         options: Names of the options of the screening that the row depends on, separated by spaces.
+        view: DICOM View Position, such as `PA`; empty where it is not stated.
+        taken: DICOM Study Date as `2026-01-31`; empty where it is not stated.
+        lung_gray: Mean gray value in the lungs, in [0, 1]; None where refused. It and the next tell the exposure
+            (:mod:`anomalib_cxr.screening.pipeline.exposure`).
+        tissue_contrast: Gray value of bright tissue minus that of the lungs, in [-1, 1]; None where refused.
         superseded: Time from which the path has another content in the worklist, UTC, ISO 8601; empty for a current
             case. The lists have current cases only.
     """
@@ -117,6 +122,10 @@ class Case:
     changed: int = 0
     sample: str = ""
     options: str = ""
+    view: str = ""
+    taken: str = ""
+    lung_gray: float | None = None
+    tissue_contrast: float | None = None
     superseded: str = ""
 
     @property

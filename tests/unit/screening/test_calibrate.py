@@ -235,7 +235,8 @@ class TestDetection:
     def calibrate(self, folder, labeled, segmenter, monkeypatch, score_of, **settings):
         def score(pipeline, images):
             scores = [score_of(path, is_sick) for path, is_sick in zip(images.path, images.is_sick, strict=True)]
-            return images.assign(score=scores, why="", least_side=64, kind="picture")
+            facts = {"why": "", "least_side": 64, "kind": "picture", "lung_gray": 0.3, "tissue_contrast": 0.4}
+            return images.assign(score=scores, **facts)
 
         monkeypatch.setattr(module, "_score", score)
         return module.calibrate(folder, labeled, TARGET, segmenter=segmenter, **settings)

@@ -134,6 +134,8 @@ class Header(NamedTuple):
     """Age in years, or None if it is not stated."""
     view_position: str = ""
     """DICOM View Position in capitals, such as `PA`."""
+    study_date: str = ""
+    """DICOM Study Date as `2026-01-31`."""
 
 
 def read_header(source: ImageSource) -> Header:
@@ -163,7 +165,7 @@ def read_header(source: ImageSource) -> Header:
     with as_radiograph_error(path_of(source), "damaged DICOM header"):
         dataset = load_dicom(source, _TAGS)
         values = {keyword: _text(dataset, keyword) for keyword in _TAGS}
-    sex = values["PatientSex"].upper()
+    sex, study_date = values["PatientSex"].upper(), _date(values["StudyDate"])
     return Header(
         source=_source(values["Modality"].upper(), values["Manufacturer"], values["ManufacturerModelName"]),
         study_uid=values["StudyInstanceUID"],
@@ -173,6 +175,7 @@ def read_header(source: ImageSource) -> Header:
         sex=sex if sex in {"M", "F"} else "",
         age=_age(values["PatientAge"], values["PatientBirthDate"], values["StudyDate"]),
         view_position=values["ViewPosition"].upper(),
+        study_date="" if study_date is None else study_date.isoformat(),
     )
 
 

@@ -20,11 +20,13 @@ from .detection import Detection
 from .fields import ROUNDING, Count, Digest, Positive, RecordPart
 from .groups import Grouping, group_name, may_be_group
 from .probability import ProbabilityCurve, ReliabilityBin
+from .reference import Reference
 from .threshold import CalibratedThreshold
 
 RECORD, INPUT_CHECK = "screening.json", "input_check.safetensors"
 CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 """Files that a calibration writes beside those of the model and the record."""
+_FORMAT = 3
 _DIGEST = "digest"  # the identity, beside the fields that it is the hash of
 _Age = Annotated[float, Field(ge=0, le=150)]
 
@@ -78,6 +80,8 @@ class Calibration(RecordPart):
         probability: Probability of disease by score.
         reliability: Reliability curve of the probability.
         healthy: Scores of the healthy calibration images, sorted.
+        reference: Scores, exposure, machine and view of the calibration images, which a worklist is monitored against;
+            None in records of format 2.
         counts: Numbers of calibration images.
         validated: Range of the calibration images.
         data: Settings of the data module, or name of the table.
@@ -89,7 +93,7 @@ class Calibration(RecordPart):
         git: Revision of the checkout and whether it was changed; None outside one.
     """
 
-    format: Literal[2] = 2
+    format: Literal[2, 3] = 3
     notice: str = NOTICE
     model: Digest
     files: dict[str, Digest]
@@ -99,6 +103,7 @@ class Calibration(RecordPart):
     probability: ProbabilityCurve
     reliability: tuple[ReliabilityBin, ...]
     healthy: tuple[float, ...] = Field(min_length=1)
+    reference: Reference | None = None
     counts: ImageCounts
     validated: ValidatedRange
     data: Any
@@ -126,6 +131,11 @@ class Calibration(RecordPart):
             ),
             "other healthy scores than normal images": len(self.healthy) == counts.normal,
             "healthy scores that are not sorted": list(self.healthy) == sorted(self.healthy),
+            f"format {self.format} {'without' if self.reference is None else 'with'} a reference": (
+                (self.format == _FORMAT) == (self.reference is not None)
+            ),
+            "another reference than healthy scores, counts and prevalence": self.reference is None
+            or self._is_own(self.reference),
             "other images in reliability than in counts": sum(part.n for part in self.reliability) in {0, n_images},
             "another share of sick images than in counts": abs(self.probability.share - n_sick / n_images) < ROUNDING,
         }
@@ -133,6 +143,17 @@ class Calibration(RecordPart):
         if broken:
             raise ValueError("; ".join(broken))
         return self
+
+    def _is_own(self, reference: Reference) -> bool:
+        """Return whether the reference is of the images that the rest of the record is of."""
+        healthy = [score for score, is_sick in zip(reference.score, reference.is_sick, strict=True) if not is_sick]
+        refused = self.counts.refused_normal, self.counts.refused_sick
+        return (
+            sorted(healthy) == list(self.healthy)
+            and sum(reference.is_sick) == self.counts.sick
+            and (reference.refused_normal, reference.refused_sick) == refused
+            and reference.prevalence == self.probability.prevalence
+        )
 
     @property
     def weaknesses(self) -> tuple[str, ...]:
@@ -155,8 +176,12 @@ class Calibration(RecordPart):
 
         It is that of the canonical JSON: keys sorted, no spaces, numbers as Python writes them.
         """
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        canonical = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def _content(self) -> dict[str, Any]:
+        """Return the record as JSON has it; one of format 2 without the field that came after it."""
+        return self.model_dump(mode="json", exclude={"reference"} if self.reference is None else None)
 
     def group_of(self, hospital: str, sex: str, age: float | None) -> str:
         """Return the group whose threshold holds for a person.
@@ -219,7 +244,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> None:
         calibration: The record.
         folder: Folder of the model.
     """
-    content = {**calibration.model_dump(mode="json"), _DIGEST: calibration.identity}
+    content = {**calibration._content(), _DIGEST: calibration.identity}  # noqa: SLF001  # of this module
     with atomic_path(folder / RECORD) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

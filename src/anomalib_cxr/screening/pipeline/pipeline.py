@@ -29,6 +29,7 @@ from anomalib_cxr.segmentation.deployed import ExportedSegmenter, downsample
 from anomalib_cxr.segmentation.postprocessing import suppress_outside_lungs
 from anomalib_cxr.utils.budget import Budget
 
+from .exposure import Exposure, measure_exposure
 from .image_quality import quality_refusals, reduce_for_quality
 from .input_check import InputCheck
 
@@ -61,6 +62,7 @@ class ImageResult:
         raw_score: The same before it is clamped to [0, 1].
         label: Label of the exported graph: at or above its threshold.
         heat: Anomaly map in [0, 1], `(S, S)`.
+        exposure: Exposure of an image that was scored.
     """
 
     path: Path
@@ -77,6 +79,7 @@ class ImageResult:
     raw_score: float | None = None
     label: bool | None = None
     heat: np.ndarray | None = None
+    exposure: Exposure | None = None
 
 
 class _Decoded(NamedTuple):
@@ -201,7 +204,10 @@ class ScreeningPipeline:
                     self.input_check.refusals(image.fine, probability)
                     or quality_refusals(image.radiograph, image.fine, probability)
                 )
-                results[place] = replace(results[place], lungs=suppress_outside_lungs(probability), refusals=refusals)
+                exposure = None if refusals else measure_exposure(image.reduced, probability)
+                results[place] = replace(
+                    results[place], lungs=suppress_outside_lungs(probability), refusals=refusals, exposure=exposure
+                )
         accepted = [(place, image.radiograph) for place, image in decoded if not results[place].refusals]
         for _, same_size in groupby(sorted(accepted, key=_shape), key=_shape):
             places, radiographs = zip(*same_size, strict=True)

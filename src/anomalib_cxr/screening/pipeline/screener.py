@@ -9,7 +9,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from rich.progress import Progress
 
 from anomalib_cxr.data.reading.metadata import Header
@@ -19,6 +18,7 @@ from anomalib_cxr.errors import ScreeningError, require_extra
 from anomalib_cxr.screening.calibration.probability import p_values
 from anomalib_cxr.screening.calibration.record import INPUT_CHECK, Calibration, read_calibration
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, HEATMAPS, LAYERS, Case, Decision, case_images
+from anomalib_cxr.screening.worklist.lock import worklist_lock
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import write_left_out, write_tables
 from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter
@@ -31,6 +31,7 @@ from .pipeline import ImageResult, ScreeningPipeline
 from .resumption import row_options, unscreened
 
 OBJECTS = "dicom"
+_CASE_NAMES = {"view_position": "view", "study_date": "taken"}  # fields of a header that a case has by another name
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Screener:
             "calibration": self.calibration.identity,
             "screened": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "options": row_options(self.settings, self.calibration, header.source),
-            **{name: value for name, value in header._asdict().items() if name != "view_position"},
+            **{_CASE_NAMES.get(name, name): value for name, value in header._asdict().items()},
         }
         if not self.settings.names:
             facts |= {"patient_id": "", "patient_name": ""}
@@ -139,6 +140,7 @@ class Screener:
             guarantee=calibrated.guarantee,
             probability=float(self.calibration.probability(np.array([result.score]))[0]),
             p_value=p_value,
+            **({} if result.exposure is None else result.exposure._asdict()),
             findings=describe(p_value, result.heat, result.lungs),
             subgroup=group,
             heatmap=picture,
@@ -171,7 +173,6 @@ def _refuse_exchanged(folder: Path, calibration: Calibration, model: ExportedMod
         )
 
 
-LOCK = ".screening.lock"
 Engine = Callable[[Sequence[Path]], Iterator[list[Case]]]
 """Function that screens files and yields their cases in batches, in any order."""
 
@@ -203,9 +204,11 @@ def screen(
     output = settings.output
     try:
         private_folder(output)
-        with FileLock(output / LOCK, timeout=0, mode=0o600):
+        with worklist_lock(output):
             worklist = Worklist(output, create=True)
             worklist.refuse_other_calibration(calibration.identity)
+            if calibration.reference is not None:
+                worklist.keep_reference(calibration.identity, calibration.reference)
             if not settings.names:
                 worklist.forget_names()
             write_left_out(output, left_out or {})
@@ -219,10 +222,6 @@ def screen(
             finally:  # after an interruption, too, the tables have all rows of the worklist
                 write_tables(worklist, calibration, names=settings.names)
             return worklist
-    except Timeout as error:
-        raise ScreeningError(
-            f"{output}: another screening writes there", "one at a time", "wait for it, or choose another folder"
-        ) from error
     except OSError as error:
         raise ScreeningError(
             f"{output}: cannot be written ({error})",

@@ -18,6 +18,8 @@ from anomalib_cxr.errors import LockedWorklistError, ScreeningError
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.utils.files import private_file, private_folder
 
+from .migrations import FORMAT, other_format
+
 DATABASE = "worklist.sqlite"
 COLUMNS = tuple(field.name for field in fields(Case))
 """Columns of the table `cases` beside `id`."""
@@ -31,7 +33,6 @@ SORT_KEYS = (
 """Expressions by which cases are ordered, each falling: to be read, below the threshold, refused; each by its score."""
 CURRENT = "superseded = ''"
 """Condition of the cases whose content is the one that their path has in the worklist."""
-_FORMAT = 5  # to be raised when older code cannot read the file
 _TEXTS = ("str", "Decision")  # types of the fields whose columns hold text
 _RANK = ", ".join(SORT_KEYS)
 _SCHEMA = f"""
@@ -53,7 +54,8 @@ CREATE TABLE verdicts (
     given TEXT NOT NULL
 );
 CREATE INDEX of_case ON verdicts (case_id, id);
-PRAGMA user_version = {_FORMAT};
+CREATE TABLE reference (calibration TEXT PRIMARY KEY, content TEXT NOT NULL);
+PRAGMA user_version = {FORMAT};
 """
 
 
@@ -65,13 +67,14 @@ class WorklistDatabase:
         create: Create folder and file where they are missing.
         wait: Time in seconds to wait at most for another program that locks the file; of a worklist that is open,
             nothing but a write, of some milliseconds, locks it.
+        any_format: Open a worklist of any format, as to upgrade it.
 
     Raises:
         ScreeningError: If there is no worklist, one of another format, or another file in its place.
         LockedWorklistError: If another program locks the file for longer, here and in each method.
     """
 
-    def __init__(self, folder: Path, *, create: bool = False, wait: float = 60) -> None:
+    def __init__(self, folder: Path, *, create: bool = False, wait: float = 60, any_format: bool = False) -> None:
         self.file = folder / DATABASE
         self._address = f"{self.file.absolute().as_uri()}?mode=rw"  # a file that went away is not made anew, empty
         self._wait = wait
@@ -82,12 +85,8 @@ class WorklistDatabase:
                 f"no {DATABASE} in {folder}", "the folder of a worklist", "run `anomalib-cxr screen` first"
             )
         ((version,),) = self.fetch("PRAGMA user_version")
-        if version != _FORMAT:
-            raise ScreeningError(
-                f"{self.file}: format {version}",
-                f"format {_FORMAT}",
-                "screen into another folder, or use the version of anomalib_cxr that wrote this one",
-            )
+        if version != FORMAT and not any_format:
+            raise other_format(self.file, version)
 
     def _create(self) -> None:
         """Create the tables, unless they exist; of several processes at once, one creates them."""

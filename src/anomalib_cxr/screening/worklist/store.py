@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.screening.calibration.reference import Reference
 from anomalib_cxr.screening.case import Case, Decision, VerdictRecord
 from anomalib_cxr.screening.fingerprint import FileFingerprint
 from anomalib_cxr.utils.path_text import path_as_text
@@ -179,6 +180,25 @@ class Worklist(VerdictStore):
         rows = self._database.fetch("SELECT calibration FROM cases LIMIT 1")  # all are of one
         if rows and rows[0][0] != identity:
             raise self._other_calibration(rows[0][0], identity)
+
+    def keep_reference(self, calibration: str, reference: Reference) -> None:
+        """Keep the reference of the calibration that the rows are of; the same one again changes nothing.
+
+        Args:
+            calibration: `Calibration.identity`.
+            reference: Its reference.
+        """
+        with self._database.open() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO reference (calibration, content) VALUES (?, ?)",
+                [calibration, reference.model_dump_json()],
+            )
+
+    def reference(self) -> Reference | None:
+        """Return the reference of the calibration that the rows are of; None without rows, or without one kept."""
+        command = "SELECT content FROM reference WHERE calibration = (SELECT calibration FROM cases LIMIT 1)"
+        rows = self._database.fetch(command)
+        return Reference.model_validate_json(rows[0][0]) if rows else None
 
     def _other_calibration(self, known: str, given: str) -> ScreeningError:
         return ScreeningError(

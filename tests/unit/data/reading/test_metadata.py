@@ -73,6 +73,7 @@ def test_all_fields(write):
         sex="F",
         age=45.0,
         view_position="PA",
+        study_date="2020-01-01",
     )
 
 

@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 
 from anomalib_cxr.deploy.runtime import hash_of, hash_of_model, read_threshold, write_threshold
 from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.screening.calibration import record
 from anomalib_cxr.screening.calibration.groups import group_name
 from anomalib_cxr.screening.calibration.record import read_calibration, write_calibration
 
@@ -66,6 +68,54 @@ class TestIdentity:
         other = calibration.model_copy(update=at[changed])
         assert other.model == calibration.model
         assert other.identity != calibration.identity
+
+
+class TestFormat2:
+    """Records of versions before the reference: what was screened with them is screened on."""
+
+    RECORD = Path(__file__).resolve().parents[3] / "fixtures" / "calibration_format_2" / "screening.json"
+
+    def test_keeps_its_identity(self):
+        text = self.RECORD.read_text()
+        found = record._parse(text)
+        assert (found.format, found.reference) == (2, None)
+        assert found.identity == json.loads(text)["digest"]
+
+    def test_is_written_as_it_was(self, tmp_path):
+        write_calibration(record._parse(self.RECORD.read_text()), tmp_path)
+        assert json.loads((tmp_path / "screening.json").read_text()) == json.loads(self.RECORD.read_text())
+
+
+class TestReference:
+    def test_is_of_the_scored_images(self, calibration):
+        found = calibration.reference
+        assert calibration.format == 3
+        healthy = [score for score, is_sick in zip(found.score, found.is_sick, strict=True) if not is_sick]
+        assert sorted(healthy) == list(calibration.healthy)
+        assert (found.prevalence, found.sensitivity) == (0.1, 0.7)
+        assert set(found.machine) == {"picture"}
+        below = [score for score, is_below in zip(found.score, found.is_below, strict=True) if is_below]
+        rule = calibration.thresholds[""]
+        assert len(below) == rule.n_normal_below + rule.n_sick_below
+        assert max(below, default=0) < rule.threshold
+
+    @pytest.mark.parametrize(
+        ("changed", "named"),
+        [
+            ({"format": 2}, "format 2 with a reference"),
+            ({"reference": None}, "format 3 without a reference"),
+            ({"reference": {"score": [0.5]}}, "'score': 1"),
+            ({"reference": {"prevalence": 0.3}}, "another reference than"),
+            ({"reference": {"refused_sick": 99}}, "another reference than"),
+            ({"reference": {"lung_gray": [2.0]}}, "lung_gray"),
+        ],
+    )
+    def test_that_does_not_fit_is_refused(self, calibration, changed, named):
+        content = calibration.model_dump(mode="json")
+        for name, value in changed.items():
+            content[name] = {**content[name], **value} if isinstance(value, dict) else value
+        with pytest.raises(ValueError, match=named):
+            record.Calibration.model_validate_json(json.dumps(content))
 
 
 class TestFile:
@@ -127,7 +177,7 @@ class TestFile:
 
     @pytest.mark.parametrize(
         ("place", "value"),
-        [("probability/prevalence", 0.2), ("thresholds//threshold", 0.99), ("seed", 9), ("digest", "")],
+        [("probability/slope", 0.2), ("thresholds//threshold", 0.99), ("seed", 9), ("digest", "")],
     )
     def test_a_value_in_its_range_that_was_changed(self, model, place, value):
         with pytest.raises(ScreeningError, match=r"screening.json: its digest is .*: it was changed"):

@@ -27,7 +27,8 @@ from anomalib_cxr.screening.case import Decision, Verdict
 from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.pipeline import screener as screener_module
 from anomalib_cxr.screening.pipeline.inputs import find_inputs
-from anomalib_cxr.screening.pipeline.screener import LOCK, Screener, ScreenerSettings, screen
+from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings, screen
+from anomalib_cxr.screening.worklist.lock import LOCK
 from anomalib_cxr.screening.worklist.store import Worklist
 
 pytestmark = pytest.mark.slow

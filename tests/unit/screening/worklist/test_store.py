@@ -384,7 +384,7 @@ class TestRefused:
     def test_of_a_newer_version(self, worklist, create):
         with sqlite3.connect(worklist.file) as database:
             database.execute("PRAGMA user_version = 99")
-        with pytest.raises(ScreeningError, match=r"format 99\n.*format 5"):
+        with pytest.raises(ScreeningError, match=r"format 99\n.*format 6"):
             Worklist(worklist.folder, create=create)
 
     @pytest.mark.parametrize("create", [True, False])

@@ -1,0 +1,33 @@
+"""Lock of a worklist for programs that write many rows or files; one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from anomalib_cxr.errors import ScreeningError
+
+LOCK = ".screening.lock"
+"""Name of the file that is locked, in the folder of the worklist."""
+
+
+@contextmanager
+def worklist_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a worklist; readers, and verdicts from the browser, need none.
+
+    Args:
+        folder: Folder of the worklist, which exists.
+
+    Raises:
+        ScreeningError: If another program holds it.
+    """
+    try:
+        with FileLock(folder / LOCK, timeout=0, mode=0o600):
+            yield
+    except Timeout as error:
+        raise ScreeningError(
+            f"{folder}: another screening writes there", "one at a time", "wait for it, or choose another folder"
+        ) from error

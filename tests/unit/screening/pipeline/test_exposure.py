@@ -1,0 +1,39 @@
+"""Exposure of an X-ray, in the pipeline and by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.screening.pipeline.exposure import measure_exposure
+
+
+@pytest.fixture
+def two_lungs():
+    lungs = np.zeros((32, 32))
+    lungs[8:24, 4:12] = lungs[8:24, 20:28] = 0.9
+    return lungs
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(0.5, 0.0), (0.5, 0.3), (0.8, 0.1)])
+def test_follows_gray_values(two_lungs, gain, offset):
+    """A linear change of all gray values changes both figures as it must."""
+    image = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    before, after = measure_exposure(image, two_lungs), measure_exposure(gain * image + offset, two_lungs)
+    assert after.lung_gray == pytest.approx(gain * before.lung_gray + offset)
+    assert after.tissue_contrast == pytest.approx(gain * before.tissue_contrast)
+
+
+def test_of_what_is_scored(pipeline_of, images):
+    """Each scored image has it, refused ones have not."""
+    pipeline = pipeline_of()
+    results = [result for batch in pipeline([*images[:4], images[0].with_suffix(".none")]) for result in batch]
+    assert [result.exposure is None for result in results] == [result.score is None for result in results]
+    scored = [result for result in results if result.score is not None]
+    assert scored
+    for result in scored:
+        gray = pipeline.segmenter.downsample(read_radiograph(result.path))
+        probability = pipeline.segmenter(gray[None])[0]
+        assert result.exposure.lung_gray == pytest.approx(gray[0].numpy()[probability > 0.5].mean(), abs=1e-6)
