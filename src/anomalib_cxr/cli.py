@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
-from anomalib_cxr.benchmark.plan.grid import DataConfig, SystemConfig, YamlDict, with_root
+from anomalib_cxr.benchmark.plan.grid import Batches, DataConfig, Scoring, SystemConfig, YamlDict, with_root
 from anomalib_cxr.utils.command_line import Parser, verb_parser
 from anomalib_cxr.utils.settings import SixteenBitWhite
 from anomalib_cxr.web.verbs import users_add, users_list, users_password, users_remove
@@ -85,6 +85,8 @@ def benchmark(
     threads: int = 1,
     n_jobs: int = 1,
     root: Path | None = None,
+    scoring: tuple[Scoring, ...] = (),
+    batches: tuple[Batches, ...] = ("mixed", "by_class"),
 ) -> None:
     """Train and evaluate a grid of systems, and write a report; resumes an interrupted benchmark.
 
@@ -99,6 +101,8 @@ def benchmark(
         threads: Threads of one run.
         n_jobs: Runs at the same time.
         root: Folder of the data set; overrides the one in the configuration.
+        scoring: Ways of scoring to compare on validation: inference, and batch_statistics as GANomaly's code does.
+        batches: Batches of the latter: mixed, and by_class.
     """
     from anomalib_cxr.benchmark.plan.grid import Grid  # noqa: PLC0415
     from anomalib_cxr.benchmark.run.pipeline import Benchmark  # noqa: PLC0415
@@ -111,6 +115,8 @@ def benchmark(
         splits=splits,
         trainer=trainer or {},
         threads=threads,
+        scoring=scoring,
+        batches=batches,
     )
     logger.info("Report: %s", Benchmark(grid, output, n_jobs).run())
 

@@ -162,6 +162,7 @@ class TestConfigurations:
             product(grid["systems"], grid["data"])
         )
         assert (tmp_path / "out" / "report.html").is_file()
+        assert (tmp_path / "out" / "scoring.csv").is_file() == ("scoring" in grid)
         figures = pd.read_csv(tmp_path / "out" / "results.csv")
         assert ("auroc_adjusted" in set(figures.metric)) == any(part.get("exposure") for part in grid["data"].values())
 
@@ -210,4 +211,5 @@ def shrunk(grid, small_data):
         "data": ends(data),
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1},
         "output": "out",
+        **{name: grid[name] for name in ("scoring", "batches") if name in grid},
     }

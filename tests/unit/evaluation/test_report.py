@@ -124,6 +124,7 @@ class TestTraining:
         losses = read(engine, "losses.csv")
         assert list(losses.epoch) == [0, 1]
         terms = {"l_adv", "l_enc", "l_rec", "l_gen", "l_dc", "divergence", "val_image_AUROC"}
+        terms |= {"share_adv", "share_enc", "share_rec"}
         assert set(losses.columns) == {"epoch"} | terms
         for row, logged in zip(losses.to_dict("records"), witness.epochs, strict=True):
             assert {name: row[name] for name in terms} == pytest.approx({name: logged[name] for name in terms})

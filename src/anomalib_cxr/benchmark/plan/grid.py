@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from jsonargparse.typing import Path_fr
 
@@ -15,9 +16,49 @@ DONE, FAILED, MISSING = "done", "failed", "missing"
 SCORE_COLUMNS = ("image", "source", "label", "subset", "weights", "shift", "score")
 """Columns of the `scores.csv` of a run."""
 
+INFERENCE, BATCH_STATISTICS = "inference", "batch_statistics"
+MIXED, BY_CLASS = "mixed", "by_class"
+VALIDATION, CONTROL = "validation", "control"
+"""Images by which ways of scoring are compared: the validation set; or healthy training images, half called sick."""
+Scoring = Literal["inference", "batch_statistics"]
+Batches = Literal["mixed", "by_class"]
+
 Settings = dict[str, Any]
 # Not `Any`: jsonargparse would instantiate an object wherever such a value has a class_path.
 YamlDict = dict[str, bool | int | float | str | list | dict | None]  # type: ignore[type-arg]
+
+
+class ScoringWay(NamedTuple):
+    """Way of scoring validation images, beside that of a model in use."""
+
+    scoring: str
+    """`inference`, or `batch_statistics`: batch normalization by the statistics of each batch."""
+    batches: str
+    """`mixed`, or `by_class`: batches of normal or of sick images only."""
+
+    def __str__(self) -> str:
+        """Return the name of the way for tables."""
+        if self.scoring == INFERENCE:
+            return "inference"
+        return f"batch statistics, {'mixed batches' if self.batches == MIXED else 'batches of one class'}"
+
+
+def scoring_ways(scoring: Iterable[str], batches: Iterable[str]) -> list[ScoringWay]:
+    """Return the ways of scoring that a grid asks for.
+
+    Args:
+        scoring: Statistics of the batch normalization.
+        batches: Compositions of the batches; in inference they make no difference, so that it is one way.
+
+    Returns:
+        The ways.
+
+    Example:
+        >>> [str(way) for way in scoring_ways(["inference", "batch_statistics"], ["mixed", "by_class"])]
+        ['inference', 'batch statistics, mixed batches', 'batch statistics, batches of one class']
+    """
+    ways = (ScoringWay(kind, MIXED if kind == INFERENCE else content) for kind, content in product(scoring, batches))
+    return list(dict.fromkeys(ways))
 
 
 @dataclass(frozen=True)
@@ -96,6 +137,11 @@ class Grid:
         splits: Seeds of the draw that splits the data.
         trainer: Arguments of the trainer for all systems, which override those of their files.
         threads: CPU threads of one run. Exact repetition of results needs the same number.
+        scoring: Ways of scoring that are compared on the validation images after each epoch, and on healthy images as a
+            control, see :mod:`anomalib_cxr.benchmark.run.scoring`: `inference` and `batch_statistics`, the latter as
+            GANomaly's public code does. A study of figures that were published: models in use, and all other figures
+            of the benchmark, score by inference. None compares nothing.
+        batches: Batches for `batch_statistics`: `mixed`, or `by_class`, of normal or of sick images only.
     """
 
     systems: dict[str, SystemConfig]
@@ -105,6 +151,13 @@ class Grid:
     splits: tuple[int, ...] = (0,)
     trainer: YamlDict = field(default_factory=dict)
     threads: int = 1
+    scoring: tuple[Scoring, ...] = ()
+    batches: tuple[Batches, ...] = ("mixed", "by_class")
+
+    @property
+    def ways(self) -> list[ScoringWay]:
+        """Ways of scoring that are compared."""
+        return scoring_ways(self.scoring, self.batches)
 
     def to_yaml(self) -> Settings:
         """Return the grid as values that YAML knows, for `benchmark.yaml`.
@@ -129,7 +182,7 @@ class Run:
     seed: int
     settings: Settings
     """All that the results depend on: `model` and `data` (`class_path`, `init_args`), `trainer`, `shifts`, `exposure`
-    and `threads`."""
+    and `threads`; where ways of scoring are compared, `scoring`."""
 
     @property
     def folder(self) -> Path:

@@ -63,6 +63,7 @@ def resolve_grid(grid: Grid) -> list[Run]:
             "shifts": part.shifts,
             "exposure": part.exposure,
             "threads": grid.threads,
+            **({"scoring": [list(way) for way in grid.ways]} if grid.ways else {}),
         }
 
     runs = [

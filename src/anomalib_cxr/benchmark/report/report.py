@@ -37,6 +37,7 @@ from .measures import (
     undirected_auroc,
 )
 from .results import BEST, TEST, UNSHIFTED, NoiseLevel, Results, read_results
+from .scoring import measure_scoring, scoring_tables
 from .tables import Table, format_interval, report_tables, run_facts
 
 FIGURES = "figures"
@@ -80,8 +81,8 @@ def write_report(folder: Path) -> Path:
     """Write the report on a benchmark, finished or not, from its output folder.
 
     The folder gets `report.html`, which needs no other file; `report.md` with `figures/*.png`; `results.csv`, a row per
-    metric; and `comparisons.csv`, a row per pair of systems. Residual sheets, which may show patients, are in the HTML
-    only.
+    metric; `comparisons.csv`, a row per pair of systems; and `scoring.csv` where ways of scoring were compared.
+    Residual sheets, which may show patients, are in the HTML only.
 
     Args:
         folder: See :func:`anomalib_cxr.benchmark.report.results.read_results`.
@@ -94,10 +95,12 @@ def write_report(folder: Path) -> Path:
     """
     results = read_results(folder)
     measured, comparisons = measure_runs(results), compare_systems(results)
-    for table, name in ((measured, "results.csv"), (comparisons, "comparisons.csv")):
+    ways = measure_scoring(results)
+    tables = {"results.csv": measured, "comparisons.csv": comparisons, **({} if ways.empty else {"scoring.csv": ways})}
+    for name, table in tables.items():
         with atomic_path(folder / name) as unfinished:
             table.to_csv(unfinished, index=False, float_format="%.6g")
-    sections = list(_sections(results, measured, comparisons))
+    sections = list(_sections(results, measured, comparisons, ways))
     page = {"title": results.config["title"], "disclaimer": CAPTION, "sections": sections}
     for name in ("report.md", "report.html"):
         with atomic_path(folder / name) as unfinished:
@@ -109,7 +112,9 @@ def write_report(folder: Path) -> Path:
     return folder / "report.html"
 
 
-def _sections(results: Results, measured: pd.DataFrame, comparisons: pd.DataFrame) -> Iterator[Section]:
+def _sections(
+    results: Results, measured: pd.DataFrame, comparisons: pd.DataFrame, ways: pd.DataFrame
+) -> Iterator[Section]:
     """Yield the sections that have content; their plots are written to `figures/` in the folder of the results."""
     data, tables = results.data, report_tables(results, measured, comparisons)
     yield Section("run", "What was run", terms=run_facts(results))
@@ -117,6 +122,9 @@ def _sections(results: Results, measured: pd.DataFrame, comparisons: pd.DataFram
     if data:
         images = [_plot(results, "auroc", plots.plot_auroc(results, measured, name), data=name) for name in data]
         yield Section("auroc", "AUROC: reported and measured", tables=tables["auroc"], images=images)
+        if len(ways):
+            paragraphs = _read_template("scoring")["paragraphs"]
+            yield Section("scoring", "AUROC by way of scoring", paragraphs, tables=scoring_tables(results, ways))
         yield Section("operating", "Average precision and specificity", tables=tables["operating"])
         yield Section("costs", "Costs", tables=tables["costs"])
         pairs = (

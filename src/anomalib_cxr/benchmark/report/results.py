@@ -90,6 +90,8 @@ class RunResult:
     """Columns of :func:`anomalib_cxr.evaluation.metrics.exposure_adjusted.measure_exposure`; empty if not measured."""
     sheet: Path | None = None
     """Residual sheet, which may show patients."""
+    scoring: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Columns of :meth:`anomalib_cxr.benchmark.run.scoring.ScoringRecorder.table`; empty if ways were not compared."""
 
     def select(self, subset: str, weights: str, shift: str = UNSHIFTED) -> pd.DataFrame:
         """Return the scores of one subset, one set of weights and one shift.
@@ -188,7 +190,7 @@ def read_results(folder: Path) -> Results:
     Args:
         folder: Output of `anomalib-cxr benchmark`: `benchmark.yaml`, and for each run
             `runs/<data>/<system>/split<k>-seed<j>/` with `run.json`, `epochs.csv`, `scores.csv` and perhaps
-            `exposure.csv` and `residuals.png`.
+            `exposure.csv`, `scoring.csv` and `residuals.png`.
 
     Returns:
         The results. The scores of a run have the columns
@@ -227,10 +229,12 @@ def _read_run(benchmark: Path, run: Run) -> RunResult:
         scores, epochs = _read_scores(folder / "scores.csv"), _read_epochs(folder / "epochs.csv")
         exposure = folder / "exposure.csv"
         measured = pd.read_csv(exposure, dtype={"image": str}) if exposure.is_file() else pd.DataFrame()
+        ways = folder / "scoring.csv"
+        scoring = pd.read_csv(ways) if ways.is_file() else pd.DataFrame()
     except (OSError, KeyError, ValueError) as error:  # JSON and CSV errors are ValueErrors
         return RunResult(run, FAILED, f"its files cannot be used: {type(error).__name__}: {error}")
     sheet = folder / "residuals.png"
-    return RunResult(run, DONE, "", record, epochs, scores, measured, sheet if sheet.is_file() else None)
+    return RunResult(run, DONE, "", record, epochs, scores, measured, sheet if sheet.is_file() else None, scoring)
 
 
 def _read_scores(path: Path) -> pd.DataFrame:

@@ -121,7 +121,7 @@ def _system_table(
 
 def _cells(rows: pd.DataFrame, **wanted: Any) -> Callable[[str], str]:
     """Return a column of :func:`_system_table`: the mean over the runs of the selected rows of a system."""
-    return lambda system: _format_cell(select(rows, system=system, **wanted))
+    return lambda system: format_cell(select(rows, system=system, **wanted))
 
 
 def _auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
@@ -136,7 +136,7 @@ def _auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
     }
     groups = [POOLED, *(group for group in tested.group.unique() if group != POOLED)]
     columns: dict[str, Callable[[str], str]] = {
-        "reported by the dissertation": lambda system: _reported(results, system),
+        "reported by the dissertation": lambda system: reported_auroc(results, system),
         "runs": lambda system: str(len(results.of(data, system))),
         "(a) best epoch on validation": _cells(here, protocol=DISSERTATION, group=POOLED),
         **{f"(b) test, {group}": _cells(tested, weights=BEST, group=group) for group in groups},
@@ -148,8 +148,16 @@ def _auroc_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
     return _system_table(f"AUROC on {data}: {CELL}. {_sizes(tested)}".strip(), results.systems(data), columns)
 
 
-def _reported(results: Results, system: str) -> str:
-    """Return the AUROC that a system's authors report, with the note of the configuration."""
+def reported_auroc(results: Results, system: str) -> str:
+    """Return the AUROC that a system's authors report, with the note of the configuration.
+
+    Args:
+        results: The benchmark.
+        system: Name of the system.
+
+    Returns:
+        Lines of a cell.
+    """
     settings = results.config["systems"][system] or {}
     value = settings.get("reported")
     return "\n".join(filter(None, [NOT_MEASURED if value is None else f"{value:.4f}", settings.get("note")]))
@@ -277,8 +285,15 @@ def _format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004  # the last of three digits
 
 
-def _format_cell(rows: pd.DataFrame) -> str:
-    """Format a metric: mean over runs, its interval, and smallest to largest; or the reason for a missing value."""
+def format_cell(rows: pd.DataFrame) -> str:
+    """Format a metric: mean over runs, its interval, and smallest to largest; or the reason for a missing value.
+
+    Args:
+        rows: Rows of :func:`anomalib_cxr.benchmark.report.measures.measure_runs` that differ in split and seed only.
+
+    Returns:
+        Lines of a cell.
+    """
     mean = mean_over_runs(rows)
     if mean is None:
         return "\n".join((NOT_MEASURED, *sorted({note for note in rows.note if note})))

@@ -23,12 +23,13 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose
 
 from anomalib_cxr.benchmark.plan.classes import instantiate
-from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, SCORE_COLUMNS, Run
+from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, SCORE_COLUMNS, Run, ScoringWay
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import measure_exposure
 from anomalib_cxr.evaluation.metrics.negative_control import measure_control
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 from .recorder import PeakMemory, ScoreRecorder
+from .scoring import ScoringRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -148,9 +149,10 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
     if settings["exposure"]:
         _write_exposure(datamodule, folder / "exposure.csv")
     recorder = ScoreRecorder(_sources(datamodule))
+    scoring = [ScoringRecorder([ScoringWay(*way) for way in ways], seed)] if (ways := settings.get("scoring")) else []
     with TemporaryDirectory() as scratch, PeakMemory() as memory:
         engine = Engine(
-            callbacks=[recorder, ModelCheckpoint(save_top_k=0)],  # without one, anomalib adds its own
+            callbacks=[recorder, *scoring, ModelCheckpoint(save_top_k=0)],  # without one, anomalib adds its own
             default_root_dir=scratch,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -159,6 +161,8 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
         started = time.perf_counter()
         engine.fit(model, datamodule=datamodule)
         train_seconds = time.perf_counter() - started
+        for each in scoring:
+            each.table().to_csv(folder / "scoring.csv", index=False)
         scores = list(_score(engine, model, datamodule, recorder, objects.shifts, folder))
     pd.DataFrame(recorder.epochs).to_csv(folder / "epochs.csv", index=False)
     pd.concat(scores)[list(SCORE_COLUMNS)].to_csv(folder / "scores.csv", index=False)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, ImageItem
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.utils.attrs import get_nested_attr
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize, Transform
 
 from anomalib_cxr.data.datasets.dataset import RoiDataset
@@ -28,7 +29,7 @@ from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
 from anomalib_cxr.data.sources.samples import check_normal_images, make_samples, select_sources
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
 from anomalib_cxr.data.sources.splits import HOSPITAL, Protocol, assign_splits, describe_splits, leave_hospital_out
-from anomalib_cxr.errors import DatasetError
+from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, SixteenBitWhite, check_settings
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class RoiDataModule(AnomalibDataModule):
             normal images; `predict`: as `required`, after a segmenter has predicted the missing masks.
         on_error: Action on files that cannot be used: `raise` an error that names all of them, or `skip` them.
         train_batch_size: Images in a training batch.
+        drop_last: Leave out the last batch of an epoch where it is smaller, other images in each epoch.
         eval_batch_size: Images in a validation or test batch.
         num_workers: Processes of a data loader.
         train_augmentations: Augmentations of training images together with their masks.
@@ -119,6 +121,7 @@ class RoiDataModule(AnomalibDataModule):
         cache: bool = True,
         cache_folder: Path | str | None = None,
         cache_gigabytes: NonNegativeFloat = 20.0,
+        drop_last: bool = False,
     ) -> None:
         conflicts = {}
         if (protocol == TABLE) != (split_table is not None):
@@ -152,6 +155,7 @@ class RoiDataModule(AnomalibDataModule):
         self.segmenter = segmenter
         self.predicted_masks = self.root / DEFAULT_FOLDER if predicted_masks is None else Path(predicted_masks)
         self.sixteen_bit_white = sixteen_bit_white
+        self.drop_last = drop_last
         self.cache = cache
         self.cache_folder = None if cache_folder is None else Path(cache_folder)
         self.cache_gigabytes = cache_gigabytes
@@ -284,6 +288,31 @@ class RoiDataModule(AnomalibDataModule):
             cache.fill(list(dict.fromkeys(chain.from_iterable(tables))))
         for subset in subsets:
             subset.cache = cache
+
+    def train_dataloader(self) -> DataLoader[ImageItem]:
+        """Return the loader of training images, in random order.
+
+        Returns:
+            The loader.
+
+        Raises:
+            SettingError: If `drop_last` would leave no batch.
+        """
+        if self.drop_last and len(self.train_data) < self.train_batch_size:
+            raise SettingError(
+                f"drop_last with {len(self.train_data)} training images and train_batch_size = {self.train_batch_size}",
+                "at least one whole batch",
+                "lower data.init_args.train_batch_size, or set data.init_args.drop_last: false",
+            )
+        loader: DataLoader[ImageItem] = DataLoader(
+            self.train_data,
+            self.train_batch_size,
+            shuffle=True,
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.train_data.collate_fn,
+            drop_last=self.drop_last,
+        )
+        return loader
 
     def describe(self, samples: pd.DataFrame) -> str:
         """Describe the splits for the log.

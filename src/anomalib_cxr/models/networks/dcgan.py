@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -76,6 +76,11 @@ _INIT_STD = 0.02
 
 Norm = Callable[[int], nn.Module]
 """Constructor of a normalization for a number of channels."""
+Activation = Literal["leaky_relu", "relu"]
+
+
+def _activation(name: Activation) -> nn.Module:
+    return nn.ReLU(inplace=True) if name == "relu" else nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
 
 def block_channels(image_size: int, n_features: int, max_features: int | None) -> list[int]:
@@ -113,12 +118,8 @@ def _down(n_in: int, n_out: int, norm: Norm) -> nn.Sequential:
     )
 
 
-def _up(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        _doubling(n_in, n_out),
-        nn.BatchNorm2d(n_out),
-        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
-    )
+def _up(n_in: int, n_out: int, activation: Activation) -> nn.Sequential:
+    return nn.Sequential(_doubling(n_in, n_out), nn.BatchNorm2d(n_out), _activation(activation))
 
 
 class Encoder(nn.Module):
@@ -177,6 +178,7 @@ class Decoder(nn.Module):
         n_features: Channels before the last convolution.
         max_features: Cap on the channels; None for none.
         n_channels: Channels of the image.
+        activation: `leaky_relu`, or `relu` as GANomaly has it.
 
     Example:
         >>> Decoder(64, latent_dim=10, n_features=8)(torch.zeros(2, 10, 1, 1)).shape
@@ -184,15 +186,21 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, image_size: int, latent_dim: int, n_features: int, max_features: int | None = None, n_channels: int = 1
+        self,
+        image_size: int,
+        latent_dim: int,
+        n_features: int,
+        max_features: int | None = None,
+        n_channels: int = 1,
+        activation: Activation = "leaky_relu",
     ) -> None:
         super().__init__()
         channels = block_channels(image_size, n_features, max_features)[::-1]
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(latent_dim, channels[0], kernel_size=4, bias=False),
             nn.BatchNorm2d(channels[0]),
-            nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),  # (B, C, 4, 4)
-            *(_up(n_in, n_out) for n_in, n_out in pairwise(channels)),
+            _activation(activation),  # (B, C, 4, 4)
+            *(_up(n_in, n_out, activation) for n_in, n_out in pairwise(channels)),
             _doubling(channels[-1], n_channels),
             nn.Tanh(),
         )
@@ -219,6 +227,7 @@ class DcganGenerator(Generator):
         n_features: Channels after the first convolution; doubled by each further one.
         max_features: Cap on the channels; None for none.
         n_channels: Channels of the reconstruction, and copies of the gray image at the input.
+        decoder_activation: Activation in the decoder: `leaky_relu`, or `relu` as GANomaly has it.
 
     Example:
         >>> image, code = DcganGenerator(64, latent_dim=10, n_features=8).reconstruct(torch.zeros(2, 1, 64, 64))
@@ -227,12 +236,18 @@ class DcganGenerator(Generator):
     """
 
     def __init__(
-        self, image_size: int, latent_dim: int, n_features: int, max_features: int | None = None, n_channels: int = 1
+        self,
+        image_size: int,
+        latent_dim: int,
+        n_features: int,
+        max_features: int | None = None,
+        n_channels: int = 1,
+        decoder_activation: Activation = "leaky_relu",
     ) -> None:
         super().__init__(n_channels)
         self._shape = (image_size, latent_dim, n_features, max_features, n_channels)
         self.encoder = self.new_encoder()
-        self.decoder = Decoder(*self._shape)
+        self.decoder = Decoder(*self._shape, decoder_activation)
 
     def new_encoder(self) -> Encoder:
         """Return an encoder of the same layout, with weights of its own; see :meth:`Generator.new_encoder`."""

@@ -34,7 +34,7 @@ from anomalib_cxr.models.networks.dcgan import Discriminator, initialize_dcgan
 from anomalib_cxr.utils.settings import check_settings
 
 from .adversarial import adversarial_losses, choose_scheme, instance_noise_level
-from .loss import RISKS, GeneratorLoss, ReconstructionLoss, latent_agreement
+from .loss import RISKS, TERMS, GeneratorLoss, ReconstructionLoss, latent_agreement
 from .lung_frame import LIKELY, Inputs
 from .scores import FitHealthyScores, folds_of
 from .settings import (
@@ -138,7 +138,7 @@ class RoiSureGanomaly(RadiographModule):
         weights = as_group(LossWeights, weights)
         optimizer = as_group(OptimizerSettings, optimizer)
         ensemble = as_group(EnsembleSettings, ensemble)
-        conflicts = find_conflicts(lungs, adversary, optimizer, ensemble)
+        conflicts = find_conflicts(network, lungs, adversary, optimizer, ensemble)
         check_settings(RoiSureGanomaly.__init__, locals(), PLACE, conflicts)
         side = image_size if lungs.alignment == "none" else FRAMED * image_size
         super().__init__(seed, resolve_pre_processor(pre_processor, side), post_processor, evaluator, visualizer)
@@ -284,7 +284,9 @@ class RoiSureGanomaly(RadiographModule):
         l_gen = self.generator_loss(torch.zeros_like(l_rec) if l_adv is None else l_adv, l_enc, l_rec)
         terms = {"l_adv": l_adv, "l_enc": l_enc, "l_rec": l_rec, "l_gen": l_gen, "l_dc": l_dc, "divergence": divergence}
         losses = {name: term for name, term in terms.items() if term is not None}
-        return losses, self.finite_losses(losses, batch_idx)
+        means = self.finite_losses(losses, batch_idx)
+        losses |= self.generator_loss.shares({name: losses[name] for name in TERMS if name in losses})
+        return losses, means
 
     def _adversarial_losses(
         self, number: int, real: torch.Tensor, reconstruction: Reconstruction, batch_idx: int

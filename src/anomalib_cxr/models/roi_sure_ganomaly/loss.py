@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,8 @@ from .torch_model import Reconstruction
 
 RISKS = ("sure", "pg_sure")
 """Terms that estimate the error against the clean region, from two passes."""
+TERMS = {"l_adv": "adversarial", "l_enc": "latent", "l_rec": "reconstruction"}
+"""Terms of the generator's loss, with the names of their weights."""
 
 
 def feature_matching(real: torch.Tensor, generated: torch.Tensor, distance: Distance = "euclidean") -> torch.Tensor:
@@ -152,3 +155,24 @@ class GeneratorLoss(nn.Module):
         """
         weights = self.weights
         return weights.adversarial * l_adv + weights.latent * l_enc + weights.reconstruction * l_rec
+
+    def shares(self, terms: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the share that each weighted term has in the sum of their absolute values.
+
+        The reading of the distances moves it by an order of magnitude: plain Euclidean norms of features and codes are
+        large beside a mean squared error.
+
+        Args:
+            terms: Terms by their names in :data:`TERMS`, scalars.
+
+        Returns:
+            `share_adv`, `share_enc` and `share_rec`, as far as their terms are given, detached; 0 where all terms are.
+
+        Example:
+            >>> loss = GeneratorLoss(LossWeights(adversarial=1, latent=1, reconstruction=50))
+            >>> loss.shares({"l_adv": torch.tensor(3.0), "l_enc": torch.tensor(1.0), "l_rec": torch.tensor(0.02)})
+            {'share_adv': tensor(0.6000), 'share_enc': tensor(0.2000), 'share_rec': tensor(0.2000)}
+        """
+        weighted = {name: getattr(self.weights, TERMS[name]) * term.detach().abs() for name, term in terms.items()}
+        total = torch.stack(list(weighted.values())).sum().clamp(min=torch.finfo(torch.float32).tiny)
+        return {f"share_{name.removeprefix('l_')}": term / total for name, term in weighted.items()}

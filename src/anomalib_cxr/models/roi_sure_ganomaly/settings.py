@@ -7,6 +7,7 @@ from typing import Literal
 
 from anomalib_cxr.functional.alignment import Alignment
 from anomalib_cxr.functional.normalization import Normalization
+from anomalib_cxr.models.networks.dcgan import Activation
 from anomalib_cxr.utils.settings import Betas, NonNegativeFloat, PositiveFloat, PositiveInt
 
 ImageSize = Literal[32, 64, 128, 256, 512]
@@ -27,6 +28,8 @@ class NetworkSettings:
         n_features: Channels after the first convolution; doubled by each further one.
         max_features: Cap on the channels; None for none.
         n_channels: Channels of the networks: 1, or 3 copies of the gray one as GANomaly's original settings have it.
+        decoder_activation: Activation in the decoder of `dcgan`: `leaky_relu` as in the dissertation, or `relu` as in
+            GANomaly; `residual_unet` has its own.
     """
 
     generator: GeneratorName = "dcgan"
@@ -34,6 +37,7 @@ class NetworkSettings:
     n_features: PositiveInt = 64
     max_features: PositiveInt | None = None
     n_channels: Literal[1, 3] = 1
+    decoder_activation: Activation = "leaky_relu"
 
 
 @dataclass(frozen=True)
@@ -147,12 +151,13 @@ class EnsembleSettings:
     exposure_adjustment: bool = False
 
 
+NETWORK_SHAPE = ("generator", "latent_dim", "n_features", "max_features", "n_channels", "decoder_activation")
 ARCHITECTURE = (
     "image_size",
     "target",
     "score",
     "distance",
-    *(f"network.{name}" for name in ("generator", "latent_dim", "n_features", "max_features", "n_channels")),
+    *(f"network.{name}" for name in NETWORK_SHAPE),
     *(f"lungs.{name}" for name in ("input_region", "alignment", "normalization")),
     "adversary.scheme",
     *(f"ensemble.{name}" for name in ("n_folds", "exposure_adjustment")),
@@ -161,11 +166,16 @@ ARCHITECTURE = (
 
 
 def find_conflicts(
-    lungs: LungSettings, adversary: AdversarySettings, optimizer: OptimizerSettings, ensemble: EnsembleSettings
+    network: NetworkSettings,
+    lungs: LungSettings,
+    adversary: AdversarySettings,
+    optimizer: OptimizerSettings,
+    ensemble: EnsembleSettings,
 ) -> dict[str, tuple[object, str]]:
     """Return settings of the model that do not go together.
 
     Args:
+        network: Networks.
         lungs: Input of the networks.
         adversary: Adversarial training.
         optimizer: Adam.
@@ -176,10 +186,16 @@ def find_conflicts(
 
     Example:
         >>> lungs = LungSettings(segmenter="a.pt")
-        >>> list(find_conflicts(lungs, AdversarySettings(), OptimizerSettings(), EnsembleSettings()))
+        >>> others = AdversarySettings(), OptimizerSettings(), EnsembleSettings()
+        >>> list(find_conflicts(NetworkSettings(), lungs, *others))
         ['lungs.segmenter']
     """
     conflicts: dict[str, tuple[object, str]] = {}
+    if network.generator != "dcgan" and network.decoder_activation != NetworkSettings.decoder_activation:
+        conflicts["network.decoder_activation"] = (
+            network.decoder_activation,
+            f"{NetworkSettings.decoder_activation} with network.generator: {network.generator}, which has its own",
+        )
     if lungs.segmenter is not None and not (lungs.needs_segmenter or ensemble.exposure_adjustment):
         conflicts["lungs.segmenter"] = (
             lungs.segmenter,

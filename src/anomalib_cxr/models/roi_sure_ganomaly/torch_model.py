@@ -57,9 +57,9 @@ class Reconstructor(nn.Module):
 
     def __init__(self, image_size: int, settings: NetworkSettings, *, scores_codes: bool) -> None:
         super().__init__()
-        self.generator = GENERATORS[settings.generator](
-            image_size, settings.latent_dim, settings.n_features, settings.max_features, settings.n_channels
-        )
+        shape = (image_size, settings.latent_dim, settings.n_features, settings.max_features, settings.n_channels)
+        kind = GENERATORS[settings.generator]
+        self.generator = kind(*shape, settings.decoder_activation) if kind is DcganGenerator else kind(*shape)
         self.encoder = self.generator.new_encoder()
         self.apply(initialize_dcgan)
         self.codes = HealthyCodes(settings.latent_dim) if scores_codes else None

@@ -173,6 +173,19 @@ init_args:
         assert len(next(iter(datamodule.train_dataloader())).image) == 3
 
 
+class TestDropLast:
+    def test_only_whole_batches(self, phantom_root):
+        datamodule = fitted(phantom_root, train_batch_size=4, drop_last=True)
+        assert len(datamodule.train_data) % 4
+        assert {len(batch.image) for batch in datamodule.train_dataloader()} == {4}
+        assert len(datamodule.train_dataloader()) == len(datamodule.train_data) // 4
+
+    def test_refuses_to_drop_all(self, phantom_root):
+        datamodule = fitted(phantom_root, train_batch_size=64, drop_last=True)
+        with pytest.raises(SettingError, match=r"drop_last with \d+ training images and train_batch_size = 64"):
+            datamodule.train_dataloader()
+
+
 class TestSets:
     @pytest.mark.parametrize("protocol", ["holdout", "dissertation"])
     @pytest.mark.parametrize("masks", ["required", "optional"])

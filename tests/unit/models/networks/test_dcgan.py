@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_cxr.models.networks.dcgan import Decoder, Discriminator, Encoder, initialize_dcgan
+from anomalib_cxr.models.networks.dcgan import DcganGenerator, Decoder, Discriminator, Encoder, initialize_dcgan
 from anomalib_cxr.models.networks.wgan_gp import ImageNorm
 
 SIZES = [32, 64, 128, 256, 512]
@@ -102,6 +102,15 @@ class TestChannels:
         usual, other = (Discriminator(64, n_features=4, norm=norm) for norm in (nn.BatchNorm2d, ImageNorm))
         kinds = [[type(layer) for layer in network.modules()] for network in (usual, other)]
         assert [ImageNorm if kind is nn.BatchNorm2d else kind for kind in kinds[0]] == kinds[1]
+
+    def test_decoder_of_ganomaly_has_relu(self):
+        """The public code of GANomaly, lib/networks.py: LeakyReLU in the encoder, ReLU in the decoder."""
+        generator = DcganGenerator(64, 5, 4, decoder_activation="relu")
+        kinds = {type(layer) for layer in generator.decoder.modules()}
+        assert nn.ReLU in kinds
+        assert nn.LeakyReLU not in kinds
+        assert nn.ReLU not in {type(layer) for layer in generator.encoder.modules()}
+        assert nn.ReLU not in {type(layer) for layer in DcganGenerator(64, 5, 4).decoder.modules()}
 
 
 class TestInitialization:

@@ -506,12 +506,21 @@ class TestLogging:
     @pytest.mark.parametrize("reconstruction", ["sure", "l2"])
     def test_every_term_by_name(self, tmp_path, reconstruction):
         logged = fit(make_model(reconstruction=reconstruction), tmp_path).callback_metrics
-        expected = {"l_adv", "l_enc", "l_rec", "l_gen", "l_dc"} | (
+        expected = {"l_adv", "l_enc", "l_rec", "l_gen", "l_dc", "share_adv", "share_enc", "share_rec"} | (
             {"divergence"} if reconstruction == "sure" else set()
         )
         assert logged.keys() == expected
         total = logged["l_adv"] + logged["l_enc"] + 50 * logged["l_rec"]
         torch.testing.assert_close(logged["l_gen"], total, rtol=1e-5, atol=1e-5)
+        shares = torch.stack([logged[name] for name in ("share_adv", "share_enc", "share_rec")])
+        torch.testing.assert_close(shares.sum(), torch.tensor(1.0))
+
+    def test_the_reading_of_the_norm_moves_the_shares(self, tmp_path):
+        euclidean, squared = (
+            fit(make_model(reconstruction="l2", distance=distance), tmp_path / distance).callback_metrics["share_rec"]
+            for distance in ("euclidean", "mean_squared")
+        )
+        assert euclidean < 0.8 * squared
 
     def test_auroc_of_validation(self, tmp_path):
         logged = fit(make_model(), tmp_path, val_films=Films(n_sick=4)).callback_metrics

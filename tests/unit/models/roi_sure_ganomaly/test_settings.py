@@ -32,6 +32,7 @@ BAD = [
     ("network.n_features", True, WHOLE),
     ("network.max_features", 0, f"{WHOLE}, or null"),
     ("network.n_channels", 2, "one of 1, 3"),
+    ("network.decoder_activation", "gelu", "one of leaky_relu, relu"),
     ("network.n_channels", 3.0, "one of 1, 3"),
     ("lungs.input_region", "lung", "one of image, lungs"),
     ("lungs.alignment", "row", "one of none, box, rows"),
