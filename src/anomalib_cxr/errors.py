@@ -187,5 +187,9 @@ class LockedWorklistError(ScreeningError):
     """A worklist is locked by another program for longer than was to be waited."""
 
 
+class AuditError(ScreeningError):
+    """The audit log of a worklist is not as it was written."""
+
+
 class ChangedCaseError(ScreeningError):
     """A case has another content than the one that a reader saw: a verdict on it would be about another X-ray."""

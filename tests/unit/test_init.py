@@ -31,7 +31,8 @@ def test_version_is_the_installed_one():
 HEAVY = {"anomalib", "lightning", "matplotlib", "monai", "numpy", "openvino", "pandas", "scipy", "sklearn", "torch"}
 SEGMENT = ("segment", "segment train", "segment predict")
 USERS = ("users", "users add", "users list", "users password", "users remove")
-VERBS = ("init", "benchmark", "calibrate", "phantom", "plan", "screen", *SEGMENT, "serve", *USERS)
+AUDIT = ("audit", "audit verify", "audit list")
+VERBS = ("init", "benchmark", "calibrate", "phantom", "plan", "screen", *SEGMENT, "serve", *USERS, *AUDIT)
 WORDS = [["--version"], *([*verb.split(), "--help"] for verb in ("", *VERBS))]
 HELP = "from anomalib_cxr.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"
 SCREEN = "import anomalib_cxr.screening.pipeline.screener"

@@ -17,6 +17,7 @@ from anomalib_cxr.errors import CxrError
 from anomalib_cxr.screening.worklist.store import Worklist
 
 from .accounts import Accounts
+from .audit import AuditLog
 from .images import CaseImages
 from .rendering import error_page
 from .routes import export, health, table, viewer
@@ -51,6 +52,7 @@ def create_app(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(check_access)])
     app.state.worklist = worklist
     app.state.screen = screen
+    app.state.audit = AuditLog(worklist.folder)
     app.state.images = CaseImages(worklist.folder)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     for router in (table.router, viewer.router, export.router, health.router):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+from functools import partial
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from .accounts import Account, Accounts
+from .audit import Action, record
 from .forms import Form
 from .names import composed
 from .rendering import render_page
@@ -26,11 +28,13 @@ class WrongPasswordError(Exception):
 
     Args:
         wait: Seconds until the next attempt is admitted, where this one was not looked at.
+        name: Name of the account, if there is one. A name that nobody has may be a password in the wrong field.
     """
 
-    def __init__(self, wait: int = 0) -> None:
+    def __init__(self, wait: int = 0, name: str = "") -> None:
         super().__init__(f"wait {wait} s" if wait else "wrong")
         self.wait = wait
+        self.name = name
 
 
 class PasswordCheck:
@@ -65,11 +69,10 @@ class PasswordCheck:
         account = self._accounts.check(name, password)
         if account is None:
             seconds = max([self._throttle.fail(key) for key in keys])
-            # A name that nobody has may be a password that was typed into the wrong field.
             known = self._accounts.find(name)
             whose = f"of {known.name!r}" if known else "of an unknown name"
             logger.warning("Wrong password %s from %s; the next one is admitted in %d s", whose, host, seconds)
-            raise WrongPasswordError
+            raise WrongPasswordError(name=known.name if known else "")
         for key in keys:
             self._throttle.succeed(key)
         return account
@@ -103,13 +106,18 @@ def login_routes(check: PasswordCheck, sessions: Sessions) -> APIRouter:
         try:
             account = await check.sign_in(str(form.get("name", "")), str(form.get("password", "")), host)
         except WrongPasswordError as error:
+            if not error.wait:
+                await to_thread.run_sync(partial(record, request, Action.WRONG_PASSWORD, detail=error.name))
             return _refused(request, error.wait)
+        request.state.account = account
+        await to_thread.run_sync(record, request, Action.SIGN_IN)
         logger.info("%s signed in from %s", account.name, host)
         request.session.update(csrf=secrets.token_hex(32), name=sessions.begin(account))
         return RedirectResponse("/", status_code=303)
 
     @router.post(LOGOUT)
     async def sign_out(request: Request, form: Form) -> Response:  # noqa: ARG001  # checks the form
+        await to_thread.run_sync(record, request, Action.SIGN_OUT)
         sessions.end(request.session.get("name"))
         request.session.clear()
         return RedirectResponse(LOGIN, status_code=303)

@@ -1,17 +1,19 @@
-"""Verbs of the command `anomalib-cxr users`: the accounts of the page of a worklist."""
+"""Verbs of the command `anomalib-cxr` for the page of a worklist: its accounts, and its audit log."""
 
 from __future__ import annotations
 
+import csv
 import getpass
 import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from anomalib_cxr.errors import ScreeningError, require_extra
+from anomalib_cxr.errors import AuditError, ScreeningError, require_extra
 
 if TYPE_CHECKING:
     from .accounts import Accounts
+    from .audit import AuditLog
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,62 @@ def users_remove(name: str, worklist: Path) -> None:
     logger.info("%s cannot sign in any more", name)
     if not accounts.all():
         logger.warning("This was the last account: a server that is started now admits everyone at this machine.")
+
+
+def audit_verify(worklist: Path, head: str = "") -> None:
+    """Check that no entry of the audit log was changed, taken out or put in, and print the hash of the last one.
+
+    Args:
+        worklist: Folder of the worklist.
+        head: Hash that this command printed before; the log must still have its entry.
+    """
+    last, found = None, not head
+    for entry in _audit_log(worklist).verified():
+        last, found = entry, found or entry.hash == head
+    if not found:
+        raise AuditError(
+            f"no entry with the hash {head}",
+            "the entry that was the last one when the hash was printed",
+            "compare with a backup: the end of the log was cut off, or the whole of it was written anew",
+        )
+    if last is None:
+        logger.info("No entry")
+    else:
+        logger.info("%d entries, none changed. Hash of the last one:\n%s", last.number, last.hash)
+
+
+def audit_list(worklist: Path, names: bool = False) -> None:
+    """Print the entries of the audit log as CSV, after checking each.
+
+    Args:
+        worklist: Folder of the worklist.
+        names: Add a line for each file of an entry, and patients' names where the worklist has them.
+    """
+    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
+    from anomalib_cxr.screening.worklist.tables import escape_csv_formula  # noqa: PLC0415
+
+    log, cases = _audit_log(worklist), Worklist(worklist)
+    table = csv.writer(sys.stdout)
+    columns = ("number", "time", "who", "host", "action", "cases", "content", "detail")
+    table.writerow([*columns, *(("path", "patient_id", "patient_name") if names else ())])
+    for entry in log.verified():
+        row = [entry.number, entry.time, entry.who, entry.host, entry.action.value]
+        row += [" ".join(map(str, entry.cases)), entry.content, entry.detail]
+        seen = [cases.case(number) for number in entry.cases] if names else []
+        facts = [[case.path, case.patient_id, case.patient_name] for case in seen if case] or [[]]
+        table.writerows(map(escape_csv_formula, [*row, *fact]) for fact in facts)
+
+
+def _audit_log(worklist: Path) -> AuditLog:
+    require_extra("fastapi", "serve")
+    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
+
+    from .audit import AuditLog  # noqa: PLC0415
+
+    log = AuditLog(Worklist(worklist).folder)
+    if not log.file.is_file():
+        raise AuditError(f"no {log.file}", "the log that `serve` writes", "run `anomalib-cxr serve` first")
+    return log
 
 
 def _accounts(worklist: Path) -> Accounts:

@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from anomalib_cxr.screening.case import Case, Decision, Verdict, VerdictRecord
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import escape_csv_formula
+from anomalib_cxr.web.audit import Action, record
 from anomalib_cxr.web.rendering import WorklistParameter, percent, render_page
 from anomalib_cxr.web.sessions import require_admin
 
@@ -26,12 +27,14 @@ router = APIRouter(dependencies=[Depends(require_admin)])
 
 
 @router.get("/verdicts.csv")
-def send_verdicts(worklist: WorklistParameter) -> Response:
+def send_verdicts(request: Request, worklist: WorklistParameter) -> Response:
     """Return all verdicts as CSV, one a row, as they are at one moment.
 
     Args:
+        request: The request.
         worklist: The worklist.
     """
+    record(request, Action.EXPORT, detail="all verdicts")
     # Written before it is sent: a slow browser holds no connection to the database, and a failure is told as such.
     file = TemporaryFile("w+", dir=worklist.folder, newline="", encoding="utf-8")  # noqa: SIM115  # `_chunks` closes it
     try:
@@ -51,6 +54,7 @@ def show_agreement(request: Request, worklist: WorklistParameter) -> Response:
         request: The request.
         worklist: The worklist.
     """
+    record(request, Action.AGREEMENT)
     counts: defaultdict[Decision, dict[Verdict, int]] = defaultdict(lambda: dict.fromkeys(Verdict, 0))
     for decision, verdict, cases in worklist.agreement():
         counts[decision][verdict] = cases
@@ -87,8 +91,8 @@ def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> str:
 def _write(worklist: Worklist, file: IO[str]) -> None:
     table = csv.writer(file)
     table.writerow(COLUMNS)
-    for record, case in worklist.verdicts_with_cases():
-        table.writerow(map(escape_csv_formula, _cells(record, case)))
+    for verdict, case in worklist.verdicts_with_cases():
+        table.writerow(map(escape_csv_formula, _cells(verdict, case)))
 
 
 def _chunks(file: IO[str]) -> Iterator[str]:
@@ -98,10 +102,10 @@ def _chunks(file: IO[str]) -> Iterator[str]:
             yield chunk
 
 
-def _cells(record: VerdictRecord, case: Case) -> list[Any]:
+def _cells(verdict: VerdictRecord, case: Case) -> list[Any]:
     return [
-        *(record.case_id, case.path, case.study_uid, case.sop_uid, case.decision_text),
+        *(verdict.case_id, case.path, case.study_uid, case.sop_uid, case.decision_text),
         *(case.probability, case.score, case.threshold, case.p_value),
-        *(record.verdict.value, record.note, record.reader, record.given_at, case.model),
+        *(verdict.verdict.value, verdict.note, verdict.reader, verdict.given_at, case.model),
         *(case.content, case.superseded),
     ]

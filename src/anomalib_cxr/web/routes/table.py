@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from anomalib_cxr.web.audit import Action, record
 from anomalib_cxr.web.forms import MAX_UPLOAD
 from anomalib_cxr.web.rendering import (
     FILTERS,
@@ -47,6 +48,7 @@ def show_table(
     pages = max(1, math.ceil(total / ROWS))
     number = min(number, pages)
     cases = worklist.find(worklist_filter.query, ROWS, (number - 1) * ROWS)
+    record(request, Action.LIST, [case_number for case_number, _ in cases])
     verdicts = worklist.latest_verdicts([case_number for case_number, _ in cases])
     day = datetime.now(timezone.utc).date().isoformat()
     values = {

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 from filelock import FileLock, Timeout
 from starlette.datastructures import UploadFile
@@ -22,6 +22,7 @@ from anomalib_cxr.screening.pipeline.screening_process import ScreeningProcess
 from anomalib_cxr.screening.worklist.store import UPLOADS, Worklist
 from anomalib_cxr.utils.files import atomic_path, private_folder, unfinished_path
 from anomalib_cxr.utils.path_text import path_as_text
+from anomalib_cxr.web.audit import Action, record
 from anomalib_cxr.web.forms import UPLOAD, Form
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
@@ -67,11 +68,15 @@ def upload_routes(worklist: Worklist, screen: Callable[[Path], None]) -> APIRout
     turn = CapacityLimiter(1)  # of the threads: those that wait for their turn hold none of the other pages' threads
 
     @router.post(UPLOAD)
-    async def screen_upload(form: Form) -> Response:
+    async def screen_upload(request: Request, form: Form) -> Response:
         upload = form.get("image")
         if not isinstance(upload, UploadFile) or not upload.size:
             raise HTTPException(400, "Choose a file that is not empty. Nothing was saved.")
+        await to_thread.run_sync(record, request, Action.UPLOAD)
         number = await to_thread.run_sync(_screen_one, worklist, screen, upload, limiter=turn)
+        case = worklist.case(number)
+        content = "" if case is None else case.content
+        await to_thread.run_sync(record, request, Action.SCREENED, [number], content)
         return RedirectResponse(f"/case/{number}?decision=all", status_code=303)
 
     return router

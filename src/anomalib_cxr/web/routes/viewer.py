@@ -17,6 +17,7 @@ from anomalib_cxr.errors import ChangedCaseError, CxrError
 from anomalib_cxr.screening.case import Case, Verdict
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.accounts import MAX_NAME
+from anomalib_cxr.web.audit import Action, record
 from anomalib_cxr.web.forms import Form, text_field
 from anomalib_cxr.web.images import CaseImages, ImageUnavailableError
 from anomalib_cxr.web.rendering import (
@@ -78,6 +79,7 @@ def show_case(
         saved: Case whose verdict the page before saved.
         picture: Show the X-ray of a refused case, too.
     """
+    record(request, Action.CASE, [number], case.content)
     previous, following = worklist.neighbors(number, worklist_filter.query)
     values = {
         "worklist_filter": worklist_filter,
@@ -108,19 +110,28 @@ async def _prefetch(images: CaseImages, worklist: Worklist, number: int | None) 
             await images.render_in_turn("xray", case)
 
 
-@router.get("/case/{number}/{kind}.png")  # noqa: FAST003  # `_case` takes the number
+@router.get("/case/{number}/{kind}.png")
 async def send_image(
-    case: CaseParameter, kind: Literal["xray", "heat", "lungs", "thumbnail"], images: ImagesParameter
+    request: Request,
+    number: Number,
+    case: CaseParameter,
+    kind: Literal["xray", "heat", "lungs", "thumbnail"],
+    images: ImagesParameter,
 ) -> Response:
     """Return an image as PNG, or the reason why there is none.
 
     Args:
+        request: The request.
+        number: Number of the case.
         case: The case.
         kind: Kind of image.
         images: Images of the cases.
     """
     try:
-        return Response(await images.render_in_turn(kind, case), media_type="image/png")
+        png = await images.render_in_turn(kind, case)
+        if kind == "xray":  # the other ones count to the entry of the list or the case
+            await to_thread.run_sync(record, request, Action.IMAGE, [number], case.content, kind)
+        return Response(png, media_type="image/png")
     except (CxrError, ImageUnavailableError) as error:
         return PlainTextResponse(str(error), status_code=404)
 
@@ -153,10 +164,16 @@ async def save_verdict(
     """
     account = account_of(request)
     verdict, reader, note = _checked_fields(form if account is None else {**form, "reader": account.name})
-    write = partial(worklist.give_verdict, number, verdict, reader, note, content=text_field(form, "content"))
+    content = text_field(form, "content")
+    log = partial(record, request, cases=[number], content=case.content, detail=verdict.value)
+    write = partial(worklist.give_verdict, number, verdict, reader, note, content=content)
+    await to_thread.run_sync(log, Action.VERDICT)  # before it is saved: none is saved that is not logged
     try:
         await to_thread.run_sync(write, limiter=_writers)
-    except ChangedCaseError:
+    except CxrError as error:
+        await to_thread.run_sync(log, Action.NOT_SAVED)
+        if not isinstance(error, ChangedCaseError):
+            raise
         current = await to_thread.run_sync(worklist.number_of, case.file) or number
         address = worklist_filter.address(f"/case/{current}")
         values = {"number": number, "current": current, "address": address, "verdict": verdict.value, "note": note}
