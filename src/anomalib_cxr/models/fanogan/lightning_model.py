@@ -15,8 +15,9 @@ from anomalib.metrics import Evaluator
 from anomalib.post_processing import PostProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from timm.optim.rmsprop_tf import RMSpropTF
 from torch import nn
-from torch.optim import Adam, Optimizer, RMSprop
+from torch.optim import Adam, Optimizer
 
 from anomalib_cxr.errors import SettingError
 from anomalib_cxr.functional import frozen_running_statistics, gradient_penalty
@@ -132,12 +133,15 @@ class Fanogan(RadiographModule):
         return values
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Return Adam for the generator and for the critic, and RMSprop for the encoder."""
+        """Return Adam for the generator and for the critic, and RMSprop as TensorFlow 1 has it for the encoder.
+
+        Its average of squared gradients starts at 1 and decays by 0.9; PyTorch's starts at 0 and decays by 0.99.
+        """
         critic = [*self.model.features.parameters(), *self.critic_head.parameters()]
         return [
             Adam(self.model.generator.parameters(), lr=self.lr, betas=self.betas),
             Adam(critic, lr=self.lr, betas=self.betas),
-            RMSprop(self.model.encoder.parameters(), lr=self.lr_encoder),
+            RMSpropTF(self.model.encoder.parameters(), lr=self.lr_encoder, alpha=0.9, eps=1e-10),
         ]
 
     def on_fit_start(self) -> None:

@@ -17,7 +17,7 @@ from .loss import Residual
 
 
 class FanoganEncoder(nn.Module):
-    """Encoder of an image into a code in [-1, 1], in the critic's layout.
+    """Encoder of an image into a code in [-1, 1], in the critic's layout; the Tanh is the authors' default.
 
     Args:
         image_size: Side of the square image, a power of two.

@@ -131,6 +131,11 @@ class ImageNorm(nn.Module):
         return F.layer_norm(x, x.shape[1:]) * self.weight + self.bias
 
 
+def _batch_norm(n_channels: int) -> nn.BatchNorm2d:
+    """Create a batch normalization with the constants of TensorFlow 1's layer, which the authors' code uses [1]."""
+    return nn.BatchNorm2d(n_channels, eps=1e-3, momentum=0.01)
+
+
 class UpBlock(nn.Module):
     """Residual block that doubles the size: `(B, n_in, H, W)` to `(B, n_out, 2H, 2W)`."""
 
@@ -138,10 +143,10 @@ class UpBlock(nn.Module):
         super().__init__()
         self.shortcut = _conv(n_in, n_out, 1, kind=UpsampleConv)
         self.residual = nn.Sequential(
-            nn.BatchNorm2d(n_in),
+            _batch_norm(n_in),
             nn.ReLU(),
             _conv(n_in, n_out, gain=_HE, bias=False, kind=UpsampleConv),
-            nn.BatchNorm2d(n_out),
+            _batch_norm(n_out),
             nn.ReLU(),
             _conv(n_out, n_out, gain=_HE),
         )
@@ -207,7 +212,7 @@ class ResidualGenerator(nn.Module):
             glorot_linear(latent_dim, widths[0] * GRID**2),
             nn.Unflatten(1, (widths[0], GRID, GRID)),  # (B, C, 4, 4)
             *(UpBlock(n_in, n_out) for n_in, n_out in pairwise(widths)),  # (B, n_features, H, W)
-            nn.BatchNorm2d(n_features),
+            _batch_norm(n_features),
             nn.ReLU(),
             _conv(n_features, 1, gain=_HE),
             nn.Tanh(),
