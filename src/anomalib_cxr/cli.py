@@ -19,7 +19,16 @@ from jsonargparse import ArgumentParser
 from anomalib_cxr.benchmark.plan.grid import Batches, DataConfig, Scoring, SystemConfig, YamlDict, with_root
 from anomalib_cxr.utils.command_line import Parser, verb_parser
 from anomalib_cxr.utils.settings import SixteenBitWhite
-from anomalib_cxr.web.verbs import audit_list, audit_verify, users_add, users_list, users_password, users_remove
+from anomalib_cxr.web.verbs import (
+    audit_list,
+    audit_verify,
+    blind_close,
+    blind_open,
+    users_add,
+    users_list,
+    users_password,
+    users_remove,
+)
 
 from ._version import __version__
 from .errors import CxrError, SettingError, require_extra
@@ -397,12 +406,14 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "calibrate": calibrate,
     "screen": screen,
     "serve": serve,
+    "blind": {"open": blind_open, "close": blind_close},
     "audit": {"verify": audit_verify, "list": audit_list},
     "users": {"add": users_add, "list": users_list, "password": users_password, "remove": users_remove},
     "upgrade": upgrade,
 }
 _GROUPS = {
     "segment": "Train a lung segmenter, or predict lung masks.",
+    "blind": "Open or close a blind reading of a worklist.",
     "audit": "Check or print the audit log of the page of a worklist.",
     "users": "Manage the accounts of the page of a worklist.",
 }

@@ -116,16 +116,18 @@ def given_path(text: Any) -> Path:
 
 
 def _separated(item: Any) -> Callable[[Any], tuple[Any, ...]]:
-    """Return the reader of a list whose items, integers or literal strings, are separated by commas."""
+    """Return the reader of a list whose items, integers, texts or literal strings, are separated by commas."""
     choices = get_args(item)
 
     def read(value: Any) -> tuple[Any, ...]:
         parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-        values = tuple(str(part).strip() if choices else int(part) for part in parts)
+        values = tuple(str(part).strip() if choices or item is str else int(part) for part in parts)
         if unknown := [part for part in values if choices and part not in choices]:
             raise ValueError(f"{', '.join(map(str, unknown))}: not one of {', '.join(choices)}")
         return values
 
-    read.__name__ = ",".join(choices) or "integer,..."  # argparse's name of a wrong value
+    read.__name__ = ",".join(choices) or (
+        "name,..." if item is str else "integer,..."
+    )  # argparse's name of a wrong value
 
     return read

@@ -20,7 +20,7 @@ from .accounts import Accounts
 from .audit import AuditLog
 from .images import CaseImages
 from .rendering import error_page
-from .routes import export, health, table, viewer
+from .routes import blind, export, health, readers, table, viewer
 from .routes.upload import upload_routes
 from .security import HEADERS, add_access_control, check_access
 
@@ -55,7 +55,7 @@ def create_app(
     app.state.audit = AuditLog(worklist.folder)
     app.state.images = CaseImages(worklist.folder)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    for router in (table.router, viewer.router, export.router, health.router):
+    for router in (table.router, viewer.router, export.router, blind.router, readers.router, health.router):
         app.include_router(router)
     if screen is not None:
         app.include_router(upload_routes(worklist, screen))

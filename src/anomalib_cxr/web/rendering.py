@@ -18,6 +18,7 @@ from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, Verdic
 from anomalib_cxr.screening.heat_colors import EXPLANATION, TICKS, color_bar_stops
 from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
 
+from .blind.reading import READING
 from .sessions import account_of
 
 MISSING = "\N{EN DASH}"
@@ -71,6 +72,22 @@ def number(value: float | None) -> str:
         ('0.012', '0.5', '41')
     """
     return MISSING if value is None else f"{value:.2g}"
+
+
+def decimal(value: float | None) -> str:
+    """Format a number with two decimals.
+
+    Args:
+        value: The number, or None.
+
+    Returns:
+        The number; a dash for None.
+
+    Example:
+        >>> decimal(0.6666), decimal(-0.004), decimal(1.0), decimal(None) == MISSING
+        ('0.67', '0.00', '1.00', True)
+    """
+    return MISSING if value is None else f"{round(value, 2) + 0.0:.2f}"  # without the sign of a zero
 
 
 def score(value: float | None, other: float | None = None) -> str:
@@ -186,7 +203,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "score": score, "file_name": _file_name, "utc": _utc}
+    formats = (percent, decimal, number, score)
+    environment.filters |= {function.__name__: function for function in formats}
+    environment.filters |= {"file_name": _file_name, "utc": _utc}
     environment.globals |= {
         "heat_stops": color_bar_stops(),
         "heat_ticks": TICKS,
@@ -212,6 +231,7 @@ def render_page(request: Request, name: str, values: Mapping[str, Any], status: 
     """
     state = {
         "account": account_of(request),
+        "has_blind_reading": (request.app.state.worklist.folder / READING).exists(),
         "needs_sign_in": request.app.state.sessions is not None,
         "below_threshold_notice": BELOW_THRESHOLD_NOTICE,
     }

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from pathlib import Path
 
+from anyio import to_thread
 from fastapi import FastAPI, HTTPException, Request
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.sessions import SessionMiddleware
@@ -13,10 +14,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .accounts import Accounts
+from .blind.reading import BlindReadings
 from .forms import OUTDATED, check_length
-from .login import LOGIN, PasswordCheck, login_routes
+from .login import LOGIN, LOGOUT, PasswordCheck, login_routes
 from .routes.health import HEALTH
-from .sessions import SESSION_SECONDS, Sessions
+from .sessions import SESSION_SECONDS, Sessions, account_of
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -28,6 +30,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",  # a browser's cache must not keep what shows a patient
 }
+BLIND = "/blind"
+"""Path of the pages of a blind reading."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 """Names of this machine. A request that another site's page sends here names another host."""
 
@@ -90,8 +94,24 @@ async def check_access(request: Request) -> None:
         request.state.account = sessions.account(request.session.get("name"))
         if request.state.account is None and request.scope["path"] != LOGIN:
             raise HTTPException(303, "Sign in first.", {"Location": LOGIN})
+    await _keep_blind(request)
     if request.method == "POST":
         if "csrf" not in request.session:
             raise HTTPException(403, OUTDATED)
         check_length(request)
     request.session.setdefault("csrf", secrets.token_hex(32))
+
+
+async def _keep_blind(request: Request) -> None:
+    """Refuse a reader of a blind reading all pages but those of the reading, new ones too."""
+    path, account = request.scope["path"], account_of(request)
+    if path in {LOGIN, LOGOUT, BLIND} or path.startswith(f"{BLIND}/"):
+        return
+    name = "" if account is None else account.name
+    if not await to_thread.run_sync(BlindReadings(request.app.state.worklist).is_blind, name):
+        return
+    if account is None:
+        raise HTTPException(403, "A blind reading is open: only who signs in can see anything. Start `serve` again.")
+    if request.method == "GET" and path == "/":
+        raise HTTPException(303, "You read blind.", {"Location": BLIND})
+    raise HTTPException(403, "You read blind: until you have read all X-rays, nothing else is shown.")

@@ -1,4 +1,4 @@
-"""Verbs of the command `anomalib-cxr` for the page of a worklist: its accounts, and its audit log."""
+"""Verbs of the command `anomalib-cxr` for the page of a worklist: its accounts, its audit log, and blind readings."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from anomalib_cxr.errors import AuditError, ScreeningError, require_extra
 if TYPE_CHECKING:
     from .accounts import Accounts
     from .audit import AuditLog
+    from .blind.reading import BlindReadings
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,30 @@ def users_remove(name: str, worklist: Path) -> None:
         logger.warning("This was the last account: a server that is started now admits everyone at this machine.")
 
 
+def blind_open(worklist: Path, seed: int = 0, readers: tuple[str, ...] = ()) -> None:
+    """Open a blind reading of a worklist: its readers see nothing of the model or of others until they have read all.
+
+    Args:
+        worklist: Folder of the worklist.
+        seed: Seed of the random order, the same one for all readers.
+        readers: Names of the accounts that read; by default all with the role of a reader.
+    """
+    reading = _readings(worklist).open(seed, readers)
+    logger.info("%d X-rays are read blind by %s", len(reading.cases), ", ".join(reading.readers))
+
+
+def blind_close(worklist: Path) -> None:
+    """Close the blind reading of a worklist: its readers see all again, and later verdicts do not count for it.
+
+    Args:
+        worklist: Folder of the worklist.
+    """
+    readings = _readings(worklist)
+    reading = readings.close()
+    for name, progress in readings.progress(reading).items():
+        logger.info("%s: %d read, %d unread", name, len(progress.verdicts), len(progress.unread))
+
+
 def audit_verify(worklist: Path, head: str = "") -> None:
     """Check that no entry of the audit log was changed, taken out or put in, and print the hash of the last one.
 
@@ -128,6 +153,15 @@ def _audit_log(worklist: Path) -> AuditLog:
     if not log.file.is_file():
         raise AuditError(f"no {log.file}", "the log that `serve` writes", "run `anomalib-cxr serve` first")
     return log
+
+
+def _readings(worklist: Path) -> BlindReadings:
+    require_extra("argon2", "serve")
+    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
+
+    from .blind.reading import BlindReadings  # noqa: PLC0415
+
+    return BlindReadings(Worklist(worklist))
 
 
 def _accounts(worklist: Path) -> Accounts:

@@ -162,18 +162,10 @@ async def save_verdict(
     Raises:
         HTTPException: If a field is missing or too long.
     """
-    account = account_of(request)
-    verdict, reader, note = _checked_fields(form if account is None else {**form, "reader": account.name})
-    content = text_field(form, "content")
-    log = partial(record, request, cases=[number], content=case.content, detail=verdict.value)
-    write = partial(worklist.give_verdict, number, verdict, reader, note, content=content)
-    await to_thread.run_sync(log, Action.VERDICT)  # before it is saved: none is saved that is not logged
+    verdict, reader, note = checked_fields(request, form)
     try:
-        await to_thread.run_sync(write, limiter=_writers)
-    except CxrError as error:
-        await to_thread.run_sync(log, Action.NOT_SAVED)
-        if not isinstance(error, ChangedCaseError):
-            raise
+        await save(request, worklist, number, verdict, reader, note, text_field(form, "content"), detail=verdict.value)
+    except ChangedCaseError:
         current = await to_thread.run_sync(worklist.number_of, case.file) or number
         address = worklist_filter.address(f"/case/{current}")
         values = {"number": number, "current": current, "address": address, "verdict": verdict.value, "note": note}
@@ -181,14 +173,61 @@ async def save_verdict(
     _, following = await to_thread.run_sync(worklist.neighbors, number, worklist_filter.query)
     path = "/" if following is None else f"/case/{following}"
     answer = RedirectResponse(worklist_filter.address(path, saved=number), status_code=303)
-    if account is None:
+    if account_of(request) is None:
         answer.set_cookie(READER, quote(reader), httponly=True, samesite="strict")
     return answer
 
 
-def _checked_fields(form: dict[str, str | UploadFile]) -> tuple[Verdict, str, str]:
-    """Return verdict, reader and note."""
-    verdict, reader = text_field(form, "verdict"), text_field(form, "reader")
+async def save(
+    request: Request,
+    worklist: Worklist,
+    number: int,
+    verdict: Verdict,
+    reader: str,
+    note: str,
+    content: str,
+    *,
+    detail: str,
+) -> None:
+    """Save a verdict, and log it before: none is saved that is not logged.
+
+    Args:
+        request: The request.
+        worklist: The worklist.
+        number: Number of the case.
+        verdict: The verdict.
+        reader: Name of the reader.
+        note: Note of the reader.
+        content: Content of the X-ray that the page showed.
+        detail: What the log says of the verdict.
+
+    Raises:
+        ChangedCaseError: If the case has another X-ray by now.
+        CxrError: If the worklist cannot be written.
+    """
+    log = partial(record, request, cases=[number], content=content, detail=detail)
+    write = partial(worklist.give_verdict, number, verdict, reader, note, content=content)
+    await to_thread.run_sync(log, Action.VERDICT)
+    try:
+        await to_thread.run_sync(write, limiter=_writers)
+    except CxrError:
+        await to_thread.run_sync(log, Action.NOT_SAVED)
+        raise
+
+
+def checked_fields(request: Request, form: dict[str, str | UploadFile]) -> tuple[Verdict, str, str]:
+    """Return verdict, reader and note of a form; the reader is who signed in, where anybody has to.
+
+    Args:
+        request: The request.
+        form: Fields `verdict`, `reader` and `note`.
+
+    Raises:
+        HTTPException: If one is missing or too long.
+    """
+    account = account_of(request)
+    verdict = text_field(form, "verdict")
+    reader = text_field(form, "reader") if account is None else account.name
     note = text_field(form, "note", lines=True)
     if verdict not in {known.value for known in Verdict}:
         raise HTTPException(400, "Choose normal, abnormal or unsure. Nothing was saved.")
