@@ -381,6 +381,30 @@ def serve(
     run_server(opened, screen_one, host=host, port=port, tls=tls)
 
 
+def monitor(worklist: Path, weeks: int = 4, false_alarms: float = 0.01, least_psi: float = 0.1) -> None:
+    """Tell whether the calibration still describes the X-rays that come in; for cron, by the exit status.
+
+    Compares a worklist's scores, exposures, refusals and verdicts with the calibration, by week, machine and view, and
+    writes monitor.csv. Exit status: 0 no drift, 3 drift, 4 too few X-rays, 1 an error.
+
+    Args:
+        worklist: Folder of the worklist.
+        weeks: Number of weeks up to that of the newest X-ray; 0 for all.
+        false_alarms: Probability of a false alarm in each run.
+        least_psi: Population stability index from which a difference matters.
+    """
+    from anomalib_cxr.screening.monitoring.monitor import MonitorSettings, monitor_worklist  # noqa: PLC0415
+    from anomalib_cxr.screening.monitoring.report import describe_result, write_csv  # noqa: PLC0415
+    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
+
+    settings = MonitorSettings(weeks, false_alarms, least_psi)
+    result = monitor_worklist(Worklist(worklist), settings)
+    table = write_csv(result, worklist)
+    logger.info("%s\nAll figures: %s", "\n".join(describe_result(result)), table)
+    if result.status:
+        sys.exit(result.status)
+
+
 def upgrade(worklist: Path) -> None:
     """Bring a worklist that an older version wrote to the format of this version; keeps all rows and verdicts.
 
@@ -409,6 +433,7 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "blind": {"open": blind_open, "close": blind_close},
     "audit": {"verify": audit_verify, "list": audit_list},
     "users": {"add": users_add, "list": users_list, "password": users_password, "remove": users_remove},
+    "monitor": monitor,
     "upgrade": upgrade,
 }
 _GROUPS = {
@@ -419,7 +444,7 @@ _GROUPS = {
 }
 _POSITIONAL: Mapping[str, Mapping[str, Any]] = {"folder": {}, "xrays": {"nargs": "+"}, "name": {"type": str}}
 """Arguments without dashes: the folder that a verb creates, the X-rays to screen, and the name of an account."""
-_OF_WORKLISTS = {"upgrade"}
+_OF_WORKLISTS = {"monitor", "upgrade"}
 """Verbs about a worklist alone, which is their first argument, without dashes."""
 
 

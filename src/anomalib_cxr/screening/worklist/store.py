@@ -267,6 +267,19 @@ class Worklist(VerdictStore):
         with self._database.open() as connection:
             yield from map(_case, connection.execute(f"{_SELECT} WHERE {CURRENT} {_FALLING}"))
 
+    def facts(self, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return some facts of all current cases, in the order in which they came.
+
+        Args:
+            names: Names of fields of :class:`~anomalib_cxr.screening.case.Case`, and `id` for the number of the case.
+
+        Raises:
+            KeyError: If there is no such field.
+        """
+        if unknown := set(names) - {"id", *COLUMNS}:
+            raise KeyError(*unknown)
+        return self._database.fetch(f"SELECT {', '.join(names)} FROM cases WHERE {CURRENT} ORDER BY id")
+
     def verdicts_with_cases(self) -> Iterator[tuple[VerdictRecord, Case]]:
         """Iterate over all verdicts in the order in which they were given, as they were when this began.
 

@@ -1,0 +1,1 @@
+"""Whether the calibration still describes the X-rays that come in."""
