@@ -17,8 +17,9 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from anomalib_cxr.benchmark.plan.grid import Batches, DataConfig, Scoring, SystemConfig, YamlDict, with_root
+from anomalib_cxr.node.verbs import deliveries, listen
 from anomalib_cxr.utils.command_line import Parser, verb_parser
-from anomalib_cxr.utils.settings import SixteenBitWhite
+from anomalib_cxr.utils.settings import NonNegativeFloat, SixteenBitWhite, check_settings
 from anomalib_cxr.web.verbs import (
     audit_list,
     audit_verify,
@@ -300,6 +301,8 @@ def screen(
     dicom: bool = False,
     names: bool = False,
     engine: Literal["local", "ray"] = "local",
+    watch: bool = False,
+    quiet: NonNegativeFloat = 10.0,
 ) -> None:
     """Screen X-rays with a calibrated model into a worklist; resumes an interrupted screening.
 
@@ -316,7 +319,10 @@ def screen(
         dicom: Also write a DICOM Secondary Capture and a structured report for each X-ray.
         names: Keep patient names and IDs in the worklist and its tables.
         engine: Run on this machine, or on a Ray cluster.
+        watch: Go on until Ctrl-C, and screen what comes into the folders, or changes there.
+        quiet: Seconds for which a file of a watched folder must not have changed.
     """
+    check_settings(screen, locals(), "the options")
     if dicom:
         require_extra("highdicom", "dicom")
     if engine == "ray":
@@ -330,6 +336,13 @@ def screen(
     from anomalib_cxr.screening.pipeline.screener import screen as screen_into  # noqa: PLC0415
     from anomalib_cxr.screening.worklist.tables import LEFT_OUT  # noqa: PLC0415
 
+    if watch:
+        if engine != "local":
+            raise SettingError("--watch with --engine ray", "one of the two", "leave one out")
+        from anomalib_cxr.node.watch import watch_folders  # noqa: PLC0415
+
+        watch_folders(xrays, ScreenerSettings(model, worklist, device, hospital, any_source, dicom, names), quiet)
+        return
     files, left_out = find_inputs(xrays)
     screener = Screener(ScreenerSettings(model, worklist, device, hospital, any_source, dicom, names))
     if engine == "ray":
@@ -435,6 +448,8 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "users": {"add": users_add, "list": users_list, "password": users_password, "remove": users_remove},
     "monitor": monitor,
     "upgrade": upgrade,
+    "listen": listen,
+    "deliveries": deliveries,
 }
 _GROUPS = {
     "segment": "Train a lung segmenter, or predict lung masks.",
@@ -444,7 +459,7 @@ _GROUPS = {
 }
 _POSITIONAL: Mapping[str, Mapping[str, Any]] = {"folder": {}, "xrays": {"nargs": "+"}, "name": {"type": str}}
 """Arguments without dashes: the folder that a verb creates, the X-rays to screen, and the name of an account."""
-_OF_WORKLISTS = {"monitor", "upgrade"}
+_OF_WORKLISTS = {"deliveries", "monitor", "upgrade"}
 """Verbs about a worklist alone, which is their first argument, without dashes."""
 
 

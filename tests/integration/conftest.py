@@ -114,7 +114,7 @@ class Results(NamedTuple):
         return torch.load(self.checkpoint, weights_only=False, map_location="cpu")
 
 
-def begin(folder, name, *words):
+def begin(folder, name, *words, stdout=subprocess.PIPE):
     """Start a command as a process group of its own, which can be ended as a whole.
 
     It hears Ctrl-C, which a shell has jobs in the background ignore, such as this test run may be. That is set here and
@@ -128,7 +128,7 @@ def begin(folder, name, *words):
         cwd=folder,
         env={**watched(), **ENVIRONMENT},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,

@@ -10,13 +10,14 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, private: bool = False, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` at the end.
 
     Args:
         path: File to write; its folder is created. If the block raises an exception, an existing file is unchanged.
         private: Let only the owner read the file (mode 0600) and enter folders that are created (0700). The temporary
             file then exists, empty, and must be written in place.
+        durable: Flush the file and its name to the disk: it is there after a power cut.
 
     Yields:
         The temporary path.
@@ -37,9 +38,28 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield unfinished
+        if durable:
+            sync(unfinished)
         os.replace(unfinished, path)  # noqa: PTH105  # documented as atomic
+        if durable:
+            sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk.
+
+    Args:
+        path: The file or folder. Windows cannot flush a folder, and needs not.
+    """
+    if os.name != "posix" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def unfinished_path(path: Path) -> Path:

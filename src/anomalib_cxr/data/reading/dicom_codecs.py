@@ -31,6 +31,12 @@ _CODECS = {
     uid.HTJ2KLosslessRPCL: _JPEG_2000,
     uid.HTJ2K: _JPEG_2000,
 }
+_UNCOMPRESSED = (
+    uid.ExplicitVRLittleEndian,
+    uid.ImplicitVRLittleEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+)
 _LOSSY = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K})
 # Markers of a frame's size: SOF of JPEG but DHT, JPG and DAC, which lie between them, and of JPEG-LS.
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
@@ -62,6 +68,20 @@ def is_lossy(syntax: uid.UID) -> bool:
         (True, False)
     """
     return syntax in _LOSSY
+
+
+def decodable_syntaxes() -> list[uid.UID]:
+    """Return the transfer syntaxes whose frames can be decoded in this installation.
+
+    Returns:
+        The uncompressed ones, little endian first, RLE, and those of the codecs that are installed.
+
+    Example:
+        >>> uid.JPEG2000Lossless in decodable_syntaxes(), uid.MPEG2MPML in decodable_syntaxes()
+        (True, False)
+    """
+    compressed = [syntax for syntax in (uid.RLELossless, *_CODECS) if missing_codec(syntax) is None]
+    return [*_UNCOMPRESSED, *compressed]
 
 
 def missing_codec(syntax: uid.UID) -> str | None:

@@ -27,7 +27,7 @@ STANDARD_ORIENTATION = ("L", "F")
 """Patient Orientation (0020,0020) of an upright frontal view: rows run to the patient's left, columns to the feet."""
 
 _LATERAL_VIEWS = frozenset({"LL", "RL"})
-_STORAGE_CLASSES = frozenset(
+STORAGE_CLASSES = frozenset(
     {
         uid.ComputedRadiographyImageStorage,
         uid.DigitalXRayImageStorageForPresentation,
@@ -39,6 +39,7 @@ _STORAGE_CLASSES = frozenset(
         uid.SecondaryCaptureImageStorage,  # of any modality
     }
 )
+"""Storage classes of files without a Modality that are accepted; a node accepts these over the network."""
 # pydicom compares the codes of SNOMED RT that it knows with those of SNOMED CT.
 _FRONTAL_CODES = (
     codes.cid4010.AnteroPosterior,
@@ -108,7 +109,7 @@ def _modality(dataset: Dataset) -> Contradictions:
     if modality:
         if modality not in MODALITIES:
             yield statement("Modality", modality), f"a radiograph: {', '.join(sorted(MODALITIES))}, or no statement"
-    elif storage.type and storage not in _STORAGE_CLASSES:  # a class of the standard
+    elif storage.type and storage not in STORAGE_CLASSES:  # a class of the standard
         yield statement("SOPClassUID", storage.name), "the storage class of a radiograph"
 
 
