@@ -41,6 +41,8 @@ def worklist_of_node(settings: ScreenerSettings, lock: str) -> Iterator[tuple[Wo
         with FileLock(settings.output / lock, timeout=0, mode=0o600):
             worklist = Worklist(settings.output, create=True)
             worklist.refuse_other_calibration(calibration.identity)
+            if calibration.reference is not None:
+                worklist.keep_reference(calibration.identity, calibration.reference)
             if not settings.names:
                 worklist.forget_names()
             yield worklist, calibration

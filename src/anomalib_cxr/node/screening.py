@@ -9,15 +9,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event
 
-from filelock import FileLock, Timeout
-
 from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.errors import RadiographError, ScreeningError
 from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, fingerprint_of
-from anomalib_cxr.screening.pipeline.screener import LOCK, ScreenerSettings
+from anomalib_cxr.screening.pipeline.screener import ScreenerSettings
 from anomalib_cxr.screening.pipeline.screening_process import ScreeningProcess, UnscreenableFileError
+from anomalib_cxr.screening.worklist.lock import worklist_lock
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import write_tables
 from anomalib_cxr.utils.path_text import path_as_text
@@ -97,14 +96,12 @@ class ScreeningLoop:
     def _screen_waiting(self, stop: Event) -> None:
         """Screen the files that were taken from the queue, unless another screening writes to the worklist."""
         try:
-            with FileLock(self._settings.output / LOCK, timeout=0, mode=0o600):
+            with worklist_lock(self._settings.output):
                 while self._files and not stop.is_set():
                     self._worklist.add(self._cases(self._files[0]))
                     del self._files[0]
                     self._failures = 0
                     self._tables_due = self._tables_due or time.monotonic() + TABLE_SECONDS
-        except Timeout:
-            self._pause(stop, f"another screening writes to {self._settings.output}")
         except (ScreeningError, OSError) as error:
             self._pause(stop, error.found if isinstance(error, ScreeningError) else f"{error}")
 

@@ -14,8 +14,9 @@ from anomalib_cxr.node.quiet import QuietQueue
 from anomalib_cxr.node.screening import ScreeningLoop
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.fingerprint import fingerprint_of
-from anomalib_cxr.screening.pipeline.screener import LOCK, ScreenerSettings
+from anomalib_cxr.screening.pipeline.screener import ScreenerSettings
 from anomalib_cxr.screening.pipeline.screening_process import UnscreenableFileError
+from anomalib_cxr.screening.worklist.lock import LOCK
 from anomalib_cxr.screening.worklist.store import Worklist
 
 CALIBRATION = SimpleNamespace(model="f" * 64, identity="c" * 64)
