@@ -19,9 +19,10 @@ from anomalib_cxr.screening.worklist.store import Worklist
 from .accounts import Accounts
 from .audit import AuditLog
 from .images import CaseImages
+from .metrics import add_metrics
 from .rendering import error_page
-from .routes import blind, export, health, readers, table, viewer
-from .routes.upload import upload_routes
+from .routes import api, blind, export, health, readers, table, viewer
+from .routes.upload import Uploads, upload_routes
 from .security import HEADERS, add_access_control, check_access
 
 logger = logging.getLogger(__name__)
@@ -51,14 +52,15 @@ def create_app(
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(check_access)])
     app.state.worklist = worklist
-    app.state.screen = screen
+    app.state.uploads = None if screen is None else Uploads(worklist, screen)
     app.state.audit = AuditLog(worklist.folder)
     app.state.images = CaseImages(worklist.folder)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    for router in (table.router, viewer.router, export.router, blind.router, readers.router, health.router):
+    for router in (table.router, viewer.router, export.router, blind.router, readers.router, health.router, api.router):
         app.include_router(router)
-    if screen is not None:
-        app.include_router(upload_routes(worklist, screen))
+    if app.state.uploads is not None:
+        app.include_router(upload_routes(app.state.uploads))
+    add_metrics(app, worklist)
     add_access_control(app, worklist.folder, accounts)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)

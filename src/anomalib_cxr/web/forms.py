@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from .names import composed, unseen_characters
 
-UPLOAD = "/upload"
+UPLOAD, SCORE = "/upload", "/api/score"
 MAX_FORM, MAX_UPLOAD = 64 * 1024, 200 * 1024**2
 """Size limits in bytes of a form without a file, and of an uploaded file."""
 OUTDATED = "This form is outdated. Nothing was saved. Go back, reload the page, and send the form again."
@@ -28,7 +28,7 @@ def check_length(request: Request) -> None:
         HTTPException: If it is refused.
     """
     length = request.headers.get("Content-Length", "")
-    limit = MAX_FORM + (MAX_UPLOAD if request.scope["path"] == UPLOAD else 0)
+    limit = MAX_FORM + (MAX_UPLOAD if request.scope["path"] in {UPLOAD, SCORE} else 0)
     # The server holds a sender to the length that it declares; forms of browsers always do.
     is_declared = "Transfer-Encoding" not in request.headers and length.isascii() and length.isdecimal()
     if not is_declared or len(length) > _MAX_DIGITS or int(length) > limit:

@@ -73,7 +73,8 @@ class CaseImages:
         """Return an image as PNG.
 
         Args:
-            kind: `xray`, `heat` (colored, transparent at zero), `lungs` (their outline), or `thumbnail`.
+            kind: `xray`, `heat` (colored, transparent at zero), `lungs` (their outline), `picture` (the heatmap
+                over the X-ray), or `thumbnail` (the same, small).
             case: The case.
 
         Returns:
@@ -100,8 +101,9 @@ class CaseImages:
             gray = read_radiograph(content, case.sixteen_bit_white)[0].numpy()  # (H, W)
             gray = (gray * 255).round().astype(np.uint8)
             return _png(_reduced(Image.fromarray(gray), MAX_XRAY))
-        if kind == "thumbnail":
-            return _png(_reduced(self._layer(case.heatmap, "RGB"), MAX_THUMBNAIL))
+        if kind in {"picture", "thumbnail"}:
+            longest = MAX_XRAY if kind == "picture" else MAX_THUMBNAIL
+            return _png(_reduced(self._layer(case.heatmap, "RGB"), longest))
         layer = self._layer(case.layers and f"{case.layers}-{kind}.png", "L")
         shape = case.width or layer.width, case.height or layer.height
         layer = layer.resize(_fit(shape, MAX_LAYER), Image.Resampling.BILINEAR)

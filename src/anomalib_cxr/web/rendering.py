@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.templating import Jinja2Templates
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -19,6 +20,7 @@ from anomalib_cxr.screening.heat_colors import EXPLANATION, TICKS, color_bar_sto
 from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
 
 from .blind.reading import READING
+from .forms import SCORE
 from .sessions import account_of
 
 MISSING = "\N{EN DASH}"
@@ -239,7 +241,7 @@ def render_page(request: Request, name: str, values: Mapping[str, Any], status: 
 
 
 def error_page(request: Request, status: int, message: str) -> Response:
-    """Render the page of an error.
+    """Render the page of an error; for a program as JSON.
 
     Args:
         request: The request.
@@ -249,4 +251,6 @@ def error_page(request: Request, status: int, message: str) -> Response:
     Returns:
         The page.
     """
+    if request.scope["path"] == SCORE:
+        return JSONResponse({"error": message}, status)
     return render_page(request, "error", {"title": HTTPStatus(status).phrase, "message": message}, status)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
+from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
@@ -13,10 +15,11 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .accounts import Accounts
+from .accounts import Account, Accounts
+from .audit import Action, record
 from .blind.reading import BlindReadings
-from .forms import OUTDATED, check_length
-from .login import LOGIN, LOGOUT, PasswordCheck, login_routes
+from .forms import OUTDATED, SCORE, check_length
+from .login import LOGIN, LOGOUT, PasswordCheck, WrongPasswordError, host_of, login_routes
 from .routes.health import HEALTH
 from .sessions import SESSION_SECONDS, Sessions, account_of
 
@@ -30,6 +33,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",  # a browser's cache must not keep what shows a patient
 }
+API, OPENAPI, METRICS = "/api", "/api/openapi.json", "/metrics"
+"""Paths for programs, beside `SCORE`."""
+WHO = {"WWW-Authenticate": 'Basic realm="anomalib-cxr", charset="UTF-8"'}
 BLIND = "/blind"
 """Path of the pages of a blind reading."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
@@ -47,6 +53,7 @@ def add_access_control(app: FastAPI, folder: Path, accounts: Accounts | None) ->
         accounts: Accounts to sign in with; None admits every request that names this machine, and no other.
     """
     app.state.sessions = None if accounts is None else Sessions(accounts)
+    app.state.password_check = None if accounts is None else PasswordCheck(accounts)
     name = f"anomalib_cxr_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
     key = secrets.token_hex(32)
     app.add_middleware(
@@ -56,7 +63,7 @@ def add_access_control(app: FastAPI, folder: Path, accounts: Accounts | None) ->
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     app.add_middleware(_Headers)  # the last one added is the outermost
     if accounts is not None:
-        app.include_router(login_routes(PasswordCheck(accounts), app.state.sessions))
+        app.include_router(login_routes(app.state.password_check, app.state.sessions))
 
 
 class _Headers:
@@ -89,17 +96,65 @@ async def check_access(request: Request) -> None:
     """
     if request.scope["path"] == HEALTH:
         return
-    sessions: Sessions | None = request.app.state.sessions
-    if sessions is not None:
-        request.state.account = sessions.account(request.session.get("name"))
-        if request.state.account is None and request.scope["path"] != LOGIN:
-            raise HTTPException(303, "Sign in first.", {"Location": LOGIN})
+    is_program = _is_for_programs(request)
+    request.state.account = await (_basic_account(request) if is_program else _session_account(request))
     await _keep_blind(request)
     if request.method == "POST":
-        if "csrf" not in request.session:
+        if is_program:
+            _refuse_pages_of_others(request)
+        elif "csrf" not in request.session:
             raise HTTPException(403, OUTDATED)
         check_length(request)
-    request.session.setdefault("csrf", secrets.token_hex(32))
+    if not is_program:
+        request.session.setdefault("csrf", secrets.token_hex(32))
+
+
+def _is_for_programs(request: Request) -> bool:
+    """Whether a request has no session: one for a program, unless a browser that is signed in looks at it."""
+    path = request.scope["path"]
+    is_signed_in = "authorization" not in request.headers and request.method == "GET"
+    return path == SCORE or (path in {METRICS, API, OPENAPI} and not is_signed_in)
+
+
+async def _session_account(request: Request) -> Account | None:
+    sessions: Sessions | None = request.app.state.sessions
+    if sessions is None:
+        return None
+    account = sessions.account(request.session.get("name"))
+    path = request.scope["path"]
+    if account is None and path == METRICS:
+        raise HTTPException(401, "Name and password of an account are needed.", WHO)
+    if account is None and path != LOGIN:
+        raise HTTPException(303, "Sign in first.", {"Location": LOGIN})
+    return account
+
+
+async def _basic_account(request: Request) -> Account | None:
+    """Return the account of a program, which sends name and password with each request (RFC 7617)."""
+    check: PasswordCheck | None = request.app.state.password_check
+    if check is None:
+        return None
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    try:
+        name, colon, password = base64.b64decode(given, validate=True).decode().partition(":")
+    except ValueError:
+        colon = ""
+    if kind.lower() != "basic" or not colon:
+        raise HTTPException(401, "Name and password of an account are needed.", WHO)
+    try:
+        return await check.sign_in(name, password, host_of(request))
+    except WrongPasswordError as error:
+        if error.wait:
+            retry = {"Retry-After": str(error.wait)}
+            raise HTTPException(429, f"Too many wrong passwords. Try again in {error.wait} s.", retry) from error
+        await to_thread.run_sync(partial(record, request, Action.WRONG_PASSWORD, detail=error.name))
+        raise HTTPException(401, "Name and password do not belong together.", WHO) from error
+
+
+def _refuse_pages_of_others(request: Request) -> None:
+    """Refuse what a page of another site sends: a browser says where it comes from, a program does not."""
+    if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none":
+        raise HTTPException(403, "This address is for programs, not for pages in a browser. Nothing was saved.")
 
 
 async def _keep_blind(request: Request) -> None:

@@ -74,7 +74,7 @@ class TestVerb:
         main(["serve", "--worklist", str(worklist.folder), "--port", "0"])
         ((app, _),) = started
         assert app.state.worklist.count() == 4
-        assert app.state.screen is None
+        assert app.state.uploads is None
 
     @pytest.mark.parametrize(
         ("words", "found"),

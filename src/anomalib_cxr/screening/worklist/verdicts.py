@@ -73,6 +73,11 @@ class VerdictStore:
         condition, values = ("1", []) if number is None else ("case_id = ?", [number])
         return [verdict_of(row) for row in self._database.fetch(f"{_VERDICTS} WHERE {condition} ORDER BY id", values)]
 
+    def count_verdicts(self) -> int:
+        """Return the number of all verdicts, earlier ones of a reader too."""
+        ((count,),) = self._database.fetch("SELECT COUNT(*) FROM verdicts")
+        return int(count)
+
     def latest_verdicts(self, numbers: Sequence[int]) -> dict[int, VerdictRecord]:
         """Return the last verdict of each case that has one.
 

@@ -118,7 +118,7 @@ class BlindReadings:
                 opened=_now(),
                 readers=names,
                 cases=tuple(BlindCase(number=found[index][1], content=found[index][0]) for index in order),
-                verdicts_before=len(self.worklist.verdicts()),
+                verdicts_before=self.worklist.count_verdicts(),
             )
             self._write(reading)
         return reading
@@ -138,7 +138,7 @@ class BlindReadings:
                 raise ScreeningError(
                     f"no open reading in {self.worklist.folder}", "one", "run `anomalib-cxr blind open` first"
                 )
-            end = {"closed": _now(), "verdicts_at_end": len(self.worklist.verdicts())}
+            end = {"closed": _now(), "verdicts_at_end": self.worklist.count_verdicts()}
             closed = reading.model_copy(update=end)
             self._write(closed)
         return closed

@@ -64,7 +64,7 @@ def show_table(
         "day": day,
         "today": worklist.counts(day),
         "counts": worklist.counts(),
-        "uploads": request.app.state.screen is not None,
+        "uploads": request.app.state.uploads is not None,
         "max_upload": MAX_UPLOAD,
     }
     return render_page(request, "table", values)

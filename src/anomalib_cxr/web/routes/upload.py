@@ -53,30 +53,57 @@ def screening_into(worklist: Worklist, model: Path, hospital: str = "") -> Calla
     return screen
 
 
-def upload_routes(worklist: Worklist, screen: Callable[[Path], None]) -> APIRouter:
-    """Return the route that takes an image.
+class Uploads:
+    """Takes images and screens them into a worklist, one at a time.
 
     Args:
-        worklist: Worklist that the case is added to.
-        screen: Function that screens a file into the worklist; it is called once at a time.
+        worklist: Worklist that the cases are added to.
+        screen: Function that screens a file into the worklist.
+    """
+
+    def __init__(self, worklist: Worklist, screen: Callable[[Path], None]) -> None:
+        self._worklist = worklist
+        self._screen = screen
+        self._turn = CapacityLimiter(1)  # those that wait for their turn hold none of the other pages' threads
+        remove_unfinished(worklist)
+
+    async def take(self, request: Request, upload: object) -> int:
+        """Screen a file, and log it.
+
+        Args:
+            request: The request that has it.
+            upload: The file, a field of a form.
+
+        Returns:
+            Number of the case.
+
+        Raises:
+            HTTPException: If there is no file, or it cannot be screened; nothing is left of it then.
+        """
+        if not isinstance(upload, UploadFile) or not upload.size:
+            raise HTTPException(400, "Choose a file that is not empty. Nothing was saved.")
+        await to_thread.run_sync(record, request, Action.UPLOAD)
+        number = await to_thread.run_sync(_screen_one, self._worklist, self._screen, upload, limiter=self._turn)
+        case = await to_thread.run_sync(self._worklist.case, number)
+        content = "" if case is None else case.content
+        await to_thread.run_sync(record, request, Action.SCREENED, [number], content)
+        return number
+
+
+def upload_routes(uploads: Uploads) -> APIRouter:
+    """Return the route that takes an image from a form of the page.
+
+    Args:
+        uploads: Takes the image.
 
     Returns:
         The router.
     """
-    remove_unfinished(worklist)
     router = APIRouter()
-    turn = CapacityLimiter(1)  # of the threads: those that wait for their turn hold none of the other pages' threads
 
     @router.post(UPLOAD)
     async def screen_upload(request: Request, form: Form) -> Response:
-        upload = form.get("image")
-        if not isinstance(upload, UploadFile) or not upload.size:
-            raise HTTPException(400, "Choose a file that is not empty. Nothing was saved.")
-        await to_thread.run_sync(record, request, Action.UPLOAD)
-        number = await to_thread.run_sync(_screen_one, worklist, screen, upload, limiter=turn)
-        case = worklist.case(number)
-        content = "" if case is None else case.content
-        await to_thread.run_sync(record, request, Action.SCREENED, [number], content)
+        number = await uploads.take(request, form.get("image"))
         return RedirectResponse(f"/case/{number}?decision=all", status_code=303)
 
     return router
