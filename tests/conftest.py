@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from itertools import cycle, product
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,9 +18,12 @@ from scipy.ndimage import label
 
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
+from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.segmentation.network import LungSegmenter, save_segmenter
 from anomalib_cxr.segmentation.training import fit_segmenter
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 REAL_ROOT = Path(__file__).resolve().parents[2] / "shared" / "data" / "montgomery_shenzhen"
 N_NORMAL, N_SICK, SIZE = 10, 5, 64
 UNMASKED = ("CHNCXR_0000_0", "CHNCXR_0014_1")  # of Shenzhen, as 96 of the 662 are
@@ -254,3 +258,49 @@ def real_root():
     if not REAL_ROOT.is_dir():
         pytest.skip("the real images are not there")
     return REAL_ROOT
+
+
+@pytest.fixture(scope="session")
+def hospital():
+    """A simulated hospital: the script that measures alarms of monitoring."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import monitor_alarms  # noqa: PLC0415  # a script
+
+        yield monitor_alarms
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def fill_worklist(tmp_path, hospital):
+    """Make a worklist of X-rays that a change of the hospital has befallen."""
+
+    def fill(n=300, seed=1, folder="out", **change):
+        rng = np.random.default_rng(seed)
+        reference, rows = hospital.draw_reference(rng), hospital.draw_rows(rng, n, change)
+        worklist = Worklist(tmp_path / folder, create=True)
+        worklist.add([_simulated(rows, place) for place in range(n)])
+        worklist.keep_reference("c" * 64, reference)
+        return worklist
+
+    return fill
+
+
+def _simulated(rows, place):
+    decision = Decision(rows.decision[place])
+    figures = {name: getattr(rows, name)[place] for name in ("score", "lung_gray", "tissue_contrast")}
+    known = {} if decision is Decision.REFUSED else {name: float(value) for name, value in figures.items()}
+    return Case(
+        f"/xrays/{place}.dcm",
+        1,
+        1,
+        decision,
+        why=rows.why[place],
+        source=rows.machine[place],
+        view=rows.view[place],
+        screened=f"{rows.week[place]}T10:00:00+00:00",
+        content=f"{place:064x}",
+        calibration="c" * 64,
+        **known,
+    )

@@ -33,7 +33,21 @@ SEGMENT = ("segment", "segment train", "segment predict")
 USERS = ("users", "users add", "users list", "users password", "users remove")
 BLIND = ("blind", "blind open", "blind close")
 AUDIT = ("audit", "audit verify", "audit list")
-VERBS = ("init", "benchmark", "calibrate", "phantom", "plan", "screen", *SEGMENT, "serve", *USERS, *AUDIT, *BLIND)
+VERBS = (
+    "init",
+    "benchmark",
+    "calibrate",
+    "phantom",
+    "plan",
+    "screen",
+    "monitor",
+    "upgrade",
+    *SEGMENT,
+    "serve",
+    *USERS,
+    *AUDIT,
+    *BLIND,
+)
 WORDS = [["--version"], *([*verb.split(), "--help"] for verb in ("", *VERBS))]
 HELP = "from anomalib_cxr.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"
 SCREEN = "import anomalib_cxr.screening.pipeline.screener"

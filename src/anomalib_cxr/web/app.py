@@ -21,7 +21,7 @@ from .audit import AuditLog
 from .images import CaseImages
 from .metrics import add_metrics
 from .rendering import error_page
-from .routes import api, blind, export, health, readers, table, viewer
+from .routes import api, blind, export, health, monitor, readers, table, viewer
 from .routes.upload import Uploads, upload_routes
 from .security import HEADERS, add_access_control, check_access
 
@@ -56,8 +56,8 @@ def create_app(
     app.state.audit = AuditLog(worklist.folder)
     app.state.images = CaseImages(worklist.folder)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    for router in (table.router, viewer.router, export.router, blind.router, readers.router, health.router, api.router):
-        app.include_router(router)
+    for page in (table, viewer, export, blind, readers, monitor, health, api):
+        app.include_router(page.router)
     if app.state.uploads is not None:
         app.include_router(upload_routes(app.state.uploads))
     add_metrics(app, worklist)

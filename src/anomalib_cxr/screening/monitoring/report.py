@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ NAMES = {
     "abnormal_of_those_to_be_read": "called abnormal by a reader, of those to be read that were read",
 }
 """Names of the figures for people."""
-_LAST = "is_large"  # a step to the decision, which the table has in `psi` and in the shares
+_STEP = "is_large"  # a step to the decision, which the table has in `psi` and in the shares
 
 
 def write_csv(result: MonitorResult, folder: Path) -> Path:
@@ -40,16 +42,24 @@ def write_csv(result: MonitorResult, folder: Path) -> Path:
     Returns:
         The file.
     """
-    names = [name for name in Comparison._fields if name != _LAST]
-    with (
-        atomic_path(folder / CSV, private=True) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.writer(file)
-        table.writerow(names)
-        for each in result.comparisons:
-            table.writerow([escape_csv_formula(_cell(getattr(each, name))) for name in names])
+    with atomic_path(folder / CSV, private=True) as unfinished:
+        unfinished.write_text(csv_text(result), encoding="utf-8", newline="")
     return folder / CSV
+
+
+def csv_text(result: MonitorResult) -> str:
+    """Return all comparisons as CSV.
+
+    Args:
+        result: The result.
+    """
+    names = [name for name in Comparison._fields if name != _STEP]
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(names)
+    for each in result.comparisons:
+        table.writerow([escape_csv_formula(_cell(getattr(each, name))) for name in names])
+    return text.getvalue()
 
 
 def _cell(value: Any) -> Any:
@@ -73,15 +83,25 @@ def group_text(comparison: Comparison) -> str:
     return f"week of {comparison.group}" if comparison.by == "week" else f"{comparison.by} {comparison.group}"
 
 
-def describe_drift(comparison: Comparison) -> str:
-    """Describe a comparison that is drift.
+def describe_drifts(drifts: Sequence[Comparison]) -> list[str]:
+    """Describe comparisons that are drift: numbers of the first group of each figure, and names of the others.
 
     Args:
-        comparison: The comparison.
+        drifts: The comparisons.
 
     Returns:
-        A sentence.
+        A sentence or two for each figure.
     """
+    by_figure: dict[str, list[Comparison]] = {}
+    for each in drifts:
+        by_figure.setdefault(each.figure, []).append(each)
+    return [
+        _drift(first) + (f" Also: {', '.join(map(group_text, others))}." if others else "")
+        for first, *others in by_figure.values()
+    ]
+
+
+def _drift(comparison: Comparison) -> str:
     name, group = NAMES[comparison.figure], group_text(comparison)
     sentence = f"{name[0].upper()}{name[1:]}, {group} ({comparison.n}): "
     if comparison.figure in FIGURES:
@@ -105,7 +125,7 @@ def describe_result(result: MonitorResult) -> list[str]:
     Returns:
         The sentences.
     """
-    return [*_summary(result), *map(describe_drift, result.drifts), *_hints(result), BELOW_THRESHOLD_NOTICE]
+    return [*_summary(result), *describe_drifts(result.drifts), *_hints(result), BELOW_THRESHOLD_NOTICE]
 
 
 def _summary(result: MonitorResult) -> list[str]:
