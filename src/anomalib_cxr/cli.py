@@ -216,7 +216,6 @@ def calibrate(
     segmenter: Path | None = None,
     sixteen_bit_white: SixteenBitWhite | None = None,
     device: str = "CPU",
-    seed: int = 0,
     force: bool = False,
     study: Path | None = None,
     cost_screened: float = 1.0,
@@ -240,11 +239,9 @@ def calibrate(
         confidence: Confidence level of the finite-sample sensitivity guarantee.
         prevalence: Share of sick people among those screened, for the probabilities.
         by: One threshold for all, or one per hospital, sex or age group.
-        segmenter: Lung segmenter file; by default one is trained on the lung masks of the training images, and that of
-            the package is used where they have none.
+        segmenter: Lung segmenter file; by default that of the package.
         sixteen_bit_white: White of the 16-bit images of a table, such as 4095; by default that of the training.
         device: OpenVINO device.
-        seed: Seed of the training of the segmenter.
         force: Calibrate a model that does not detect on these images, too; for trials only.
         study: Folder to write a report into: rates, workload and costs over all thresholds, HTML and CSV.
         cost_screened: Cost of each person who is screened, for the study.
@@ -283,7 +280,6 @@ def calibrate(
         segmenter=segmenter,
         data=settings or str(table),
         device=device,
-        seed=seed,
         force=force,
         study=None if study is None else Study(study, cost_screened, cost_read, compare and ensure_exported(compare)),
     )

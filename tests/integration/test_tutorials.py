@@ -16,7 +16,6 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from anomalib_cxr.cli import main
-from anomalib_cxr.screening import calibrate
 from anomalib_cxr.screening.calibration.record import read_calibration
 
 from .conftest import COMMANDS
@@ -56,7 +55,6 @@ def run_all(in_process):
     def run(commands, folder):
         with pytest.MonkeyPatch.context() as patched:
             patched.chdir(folder)
-            patched.setattr(calibrate, "_SEGMENTER_STEPS", 60)
             for name, *words in commands:
                 if name == "anomalib":
                     in_process(folder, *words)

@@ -80,16 +80,12 @@ class LabeledImages(NamedTuple):
 
     images: pd.DataFrame
     """Held out: `path`, `is_sick`; `hospital`, `view`, `sex`, `age` where known; `patient` where all are known."""
-    references: list[Path]
-    """Healthy images that a segmenter may be trained on."""
-    masks: list[tuple[str, ...]]
-    """Files of the lung masks of each reference, to be merged; empty where there are none."""
     sixteen_bit_white: int | None = None
     """White of 16-bit images."""
 
 
 def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) -> LabeledImages:
-    """Return the held-out parts of a data module, with its training images as references.
+    """Return the held-out parts of a data module.
 
     Args:
         settings: `class_path` and `init_args` of the data module.
@@ -110,7 +106,6 @@ def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) ->
     datamodule.setup()
     tables = [getattr(datamodule, f"{part}_data").samples for part in parts]
     samples = pd.concat(tables).drop_duplicates("image_path")
-    training = datamodule.train_data.samples
     images = pd.DataFrame(
         {
             "path": samples.image_path.map(Path),
@@ -122,7 +117,4 @@ def labeled_by_datamodule(settings: Mapping[str, Any], parts: Sequence[Part]) ->
             **({"patient": samples["patient"].astype(str)} if "patient" in samples else {}),
         }
     )
-    masks = list(training.roi_mask_paths) if "roi_mask_paths" in training else [()] * len(training)
-    references = [Path(path) for path in training.image_path]
-    white = getattr(datamodule, "sixteen_bit_white", None)
-    return LabeledImages(images.reset_index(drop=True), references, masks, white)
+    return LabeledImages(images.reset_index(drop=True), getattr(datamodule, "sixteen_bit_white", None))

@@ -15,7 +15,7 @@ from .calibration_data import LabeledImages
 
 
 def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> LabeledImages:
-    """Return the images of a table, with its healthy ones as references.
+    """Return the images of a table.
 
     Args:
         table: CSV file of :func:`anomalib_cxr.data.sources.folder_table.read_table`, its paths relative to its folder:
@@ -32,14 +32,13 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
     """
     rows = read_table(table, table.parent)
     paths = [Path(path) for path in rows.image_path]
-    is_sick = rows.label_index.astype(bool)
     verify_radiographs(paths, sixteen_bit_white)
     _refuse_copies(table, rows)
     _refuse_anonymous(table, rows)
     images = pd.DataFrame(
         {
             "path": paths,
-            "is_sick": is_sick,
+            "is_sick": rows.label_index.astype(bool),
             "hospital": rows["source"].replace("unknown", "") if "source" in rows else "",
             "view": rows["view"].fillna("") if "view" in rows else "",
             "sex": rows["sex"].fillna("") if "sex" in rows else "",
@@ -47,8 +46,7 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
             **({"patient": rows["patient"]} if "patient" in rows else {}),
         }
     )
-    masks = list(rows.roi_mask_paths[~is_sick]) if "roi_mask_paths" in rows else [()] * int((~is_sick).sum())
-    return LabeledImages(images, list(images.path[~is_sick]), masks, sixteen_bit_white)
+    return LabeledImages(images, sixteen_bit_white)
 
 
 def _refuse_copies(table: Path, rows: pd.DataFrame) -> None:

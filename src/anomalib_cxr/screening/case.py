@@ -52,12 +52,13 @@ class Case:
         modified: Time of its last change, in ns.
         decision: Outcome of the screening.
         why: Reason of a refusal; empty otherwise.
-        score: Anomaly score of the exported model, in [0, 1]; None where refused.
+        score: Anomaly score of the exported model, in [0, 1]; None where refused or no number.
         raw_score: Score before it is clipped to [0, 1], by which cases are ranked; None where refused or not finite.
         threshold: Calibrated threshold of the subgroup: scores from it upwards are to be read; None where refused.
         guarantee: Share of sick people that may be below the threshold, as a sentence; empty where refused.
-        probability: Probability of disease at the prevalence of the calibration, in [0, 1]; None where refused.
-        p_value: Share of healthy images that score as high, in (0, 1]; None where refused.
+        probability: Probability of disease by the raw score, at the prevalence of the calibration, in [0, 1]; None
+            where that score is.
+        p_value: Share of healthy images whose raw score is as high, in (0, 1]; None where that score is.
         findings: Explanation of the score in sentences.
         subgroup: Group whose threshold holds; empty where there is one for all.
         source: Kind of source, such as `picture` or `DICOM DX, ACME X-100`.

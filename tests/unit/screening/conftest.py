@@ -59,7 +59,7 @@ def data(phantoms):
 
 @pytest.fixture(scope="session")
 def labeled(data):
-    """18 healthy and 20 sick phantoms, and 42 healthy references."""
+    """18 healthy and 20 sick phantoms; a model may be trained on the other 42."""
     return labeled_by_datamodule(data, ("val", "test"))
 
 

@@ -13,19 +13,19 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError, SettingError
 from anomalib_cxr.screening import calibrate as module
-from anomalib_cxr.screening.calibrate import reliability_figure
+from anomalib_cxr.screening import labeled_scores
 from anomalib_cxr.screening.calibration.record import read_calibration
 from anomalib_cxr.screening.calibration.threshold import calibrate_threshold
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 from anomalib_cxr.segmentation.deployed import ExportedSegmenter
-from anomalib_cxr.segmentation.network import LungSegmenter
 from anomalib_cxr.segmentation.packaged import load_packaged_segmenter
 
 from .conftest import TARGET
@@ -68,17 +68,18 @@ def quick(calibrated, monkeypatch):
         for suffix in (".xml", ".bin"):
             shutil.copy((calibrated / graph.name).with_suffix(suffix), graph.parent)
 
-    monkeypatch.setattr(module, "export_segmenter", copy)
+    monkeypatch.setattr(labeled_scores, "export_segmenter", copy)
 
 
 class TestFound:
     def test_threshold_is_that_of_the_scores(self, calibrated, calibration, labeled, stack):
-        scores = ExportedModel(calibrated)(stack(labeled.images.path)).score.astype(float)
+        found = ExportedModel(calibrated)(stack(labeled.images.path))
+        scores, raw_scores = found.score.astype(float), found.raw_score.astype(float)
         is_sick = labeled.images.is_sick.to_numpy()
         counts, found = calibration.counts, calibration.thresholds[""]
         assert (counts.normal + counts.refused_normal, counts.sick + counts.refused_sick) == (18, 20)
         assert counts.refused_normal + counts.refused_sick <= 2
-        passed = np.isin(scores.round(4), np.array(calibration.healthy).round(4)) | is_sick
+        passed = np.isin(raw_scores.round(4), np.array(calibration.healthy).round(4)) | is_sick
         if counts.refused_sick == 0:
             assert found == calibrate_threshold(is_sick[passed], scores[passed], 0.7, 0.8)
         assert found.lower_bound >= 0.7
@@ -134,22 +135,18 @@ class TestAgain:
 
 
 class TestSegmenter:
-    def test_one_is_trained_where_none_is_given(self, fresh, labeled, monkeypatch):
-        steps = []
-        monkeypatch.setattr(module, "fit_segmenter", lambda *_, **settings: steps.append(settings["steps"]))
-        with pytest.raises(
-            ScreeningError, match=r"0 normal images .*, and sick images: none"
-        ):  # it finds no lungs, untrained
-            calibrate(fresh, labeled, TARGET)
-        assert steps == [300]
-
-    def test_that_of_the_package_without_masks(self, fresh, labeled):
+    def test_that_of_the_package_where_none_is_given(self, fresh, labeled):
         """Found by what it says of an image, at its own size."""
-        calibrate(fresh, labeled._replace(masks=[()] * len(labeled.masks)), TARGET)
+        calibrate(fresh, labeled, TARGET)
         exported, image = ExportedSegmenter(fresh / "lungs.xml"), read_radiograph(labeled.images.path[0])
         small = exported.downsample(image)[None]
         with torch.inference_mode():
             np.testing.assert_allclose(exported(small)[0], load_packaged_segmenter()(2 * small - 1)[0, 0], atol=1e-3)
+
+    def test_phantoms_pass_its_input_check(self, fresh, labeled):
+        """Of 38 of 64 pixels, as the tests and the tutorials draw them."""
+        counts = calibrate(fresh, labeled, TARGET).counts
+        assert (counts.refused_normal, counts.refused_sick) == (0, 0)
 
 
 class TestRefused:
@@ -174,9 +171,10 @@ class TestRefused:
         only_sick = labeled._replace(images=labeled.images[labeled.images.is_sick].reset_index(drop=True))
         self.refuse(model, only_sick, TARGET, segmenter_path, r"0 normal images and 20 sick images")
 
-    def test_images_of_the_training(self, model, labeled, segmenter_path, tmp_path):
+    def test_images_of_the_training(self, model, labeled, images, segmenter_path, tmp_path):
         """By content: under other names, and with another label."""
-        copies = [Path(shutil.copy(path, tmp_path / f"{number}.png")) for number, path in enumerate(labeled.references)]
+        training = sorted(set(images) - set(labeled.images.path))
+        copies = [Path(shutil.copy(path, tmp_path / f"{number}.png")) for number, path in enumerate(training)]
         trained = pd.DataFrame({"path": copies, "is_sick": True, "hospital": "", "sex": "", "age": float("nan")})
         mixed = labeled._replace(images=pd.concat([labeled.images, trained], ignore_index=True))
         found = self.refuse(
@@ -236,9 +234,9 @@ class TestDetection:
         def score(pipeline, images):
             scores = [score_of(path, is_sick) for path, is_sick in zip(images.path, images.is_sick, strict=True)]
             facts = {"why": "", "least_side": 64, "kind": "picture", "lung_gray": 0.3, "tissue_contrast": 0.4}
-            return images.assign(score=scores, **facts)
+            return images.assign(score=scores, raw_score=scores, **facts)
 
-        monkeypatch.setattr(module, "_score", score)
+        monkeypatch.setattr(module, "score_images", score)
         return module.calibrate(folder, labeled, TARGET, segmenter=segmenter, **settings)
 
     @pytest.mark.parametrize(
@@ -317,6 +315,30 @@ class TestDetection:
         assert "Not fit" not in found.description
 
 
+class TestRawScores:
+    def test_tell_apart_what_ties_at_a_score_of_one(self, fresh, quick, labeled, segmenter_path, monkeypatch):
+        """More than half of all images score 1; AUROC, probability and p-values are as of a score without ties."""
+
+        def score(_, images):
+            raw = 1.5 * images.is_sick + np.array([2 * hash_of_name(path) for path in images.path])
+            facts = {"why": "", "least_side": 64, "kind": "picture", "lung_gray": 0.3, "tissue_contrast": 0.4}
+            return images.assign(score=raw.clip(0, 1), raw_score=raw, **facts)
+
+        monkeypatch.setattr(module, "score_images", score)
+        found = calibrate(fresh, labeled, TARGET, segmenter=segmenter_path)
+        images = score(None, labeled.images)
+        assert (images.score == 1).mean() > 0.5
+        assert found.detection.auroc == pytest.approx(roc_auc_score(images.is_sick, images.raw_score))
+        assert found.detection.auroc > roc_auc_score(images.is_sick, images.score)
+        assert found.healthy == pytest.approx(sorted(images.raw_score[~images.is_sick]))
+        assert found.thresholds[""].threshold <= 1
+        fitted = LogisticRegression(C=100).fit(images[["raw_score"]].to_numpy(), images.is_sick)
+        assert (found.probability.slope, found.probability.intercept) == pytest.approx(
+            (fitted.coef_.item(), fitted.intercept_.item())
+        )
+        assert found.probability(np.array([2.0, 3.0]))[0] < found.probability(np.array([2.0, 3.0]))[1]
+
+
 class TestPatients:
     def test_a_patient_counts_once_by_the_lowest_score(self, fresh, quick, labeled, segmenter_path):
         """20 sick images of 10 patients: 10 independent ones, which show less."""
@@ -367,18 +389,6 @@ class TestInterrupted:
             assert found.healthy == calibration.healthy
 
 
-def test_no_more_references_than_needed(fresh, quick, labeled, monkeypatch):
-    asked = []
-    monkeypatch.setattr(module, "MAX_REFERENCES", 5)
-    monkeypatch.setattr(
-        module,
-        "_train_segmenter",
-        lambda pairs, *_: asked.extend(path for path, _ in pairs) or LungSegmenter(32, (4, 4, 8, 8, 16)),
-    )
-    calibrate(fresh, labeled, TARGET)
-    assert asked == labeled.references[:5]
-
-
 @pytest.mark.parametrize(("model_side", "least_side"), [(128, 128), (32, 64), (400, 400), (512, 400), (None, 400)])
 def test_ages_and_sizes_of_what_passed(model_side, least_side):
     table = pd.DataFrame({
@@ -387,33 +397,3 @@ def test_ages_and_sizes_of_what_passed(model_side, least_side):
     })  # fmt: skip
     found = module._validated_range(table[table.score.notna()], model_side)
     assert (found.sources, found.ages, found.least_side) == (("DICOM DX, A", "picture"), (30.0, 50.0), least_side)
-
-
-def test_view_of_the_header_where_the_data_have_none(pipeline_of, dicoms, images):
-    """The phantoms' DICOM files are of the view PA."""
-    table = pd.DataFrame({"path": [*dicoms, images[0]], "is_sick": False, "view": ["", "AP", ""]})
-    assert module._score(pipeline_of(), table)["view"].tolist() == ["PA", "AP", ""]
-
-
-def test_points_and_intervals(calibration):
-    (axes,) = reliability_figure(calibration).axes
-    (points, _, (bars,)) = axes.containers[0]
-    bins = calibration.reliability
-    assert len(bins) > 1
-    np.testing.assert_allclose(points.get_xydata(), [(group.predicted, group.observed) for group in bins])
-    ends = [segment[:, 1] for segment in bars.get_segments()]
-    np.testing.assert_allclose(ends, [(group.low, group.high) for group in bins], atol=1e-12)
-
-
-def test_counts_and_share(calibration):
-    (axes,) = reliability_figure(calibration).axes
-    assert axes.get_title() == f"Reliability: {calibration.counts.normal} normal, {calibration.counts.sick} sick"
-    assert f"at {100 * calibration.probability.share:.0f} % sick images" in axes.get_xlabel()
-
-
-# Not every warning: a library's temporary folder collected by chance during this test warns too.
-@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
-def test_without_a_curve(calibration):
-    (axes,) = reliability_figure(calibration.model_copy(update={"reliability": ()})).axes
-    assert axes.get_title().startswith("Reliability")
-    assert len(axes.containers[0][0].get_xdata()) == 0

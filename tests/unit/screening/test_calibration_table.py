@@ -38,8 +38,6 @@ def test_rows(table, images, tmp_path):
     found = labeled_by_table(table([f"{name},{label}" for name, label in zip(names, labels, strict=True)]))
     assert list(found.images.path) == [tmp_path / name for name in names]
     assert found.images.is_sick.tolist() == [False] * 3 + [True] * 3
-    assert found.references == [tmp_path / name for name in names[:3]]
-    assert found.masks == [()] * 3
     assert [set(found.images[name]) for name in ("hospital", "view", "sex")] == [{""}] * 3
     assert found.images.age.isna().all()
     assert "patient" not in found.images
@@ -68,12 +66,6 @@ def test_ages(table, images, text, years):
 def test_ages_that_are_none(table, images, text):
     refusal = refusal_of(table([f"{images[0].name},normal,{text}"], "image,label,age"))
     assert refusal == {f"age '{text}'": [images[0].name]}
-
-
-def test_lung_masks(table, images, phantoms, tmp_path):
-    mask = phantoms / "masks" / images[0].name
-    found = labeled_by_table(table([f"{images[0].name},normal,{mask}"], "image,label,lung_mask"))
-    assert found.masks == [(str(mask),)]
 
 
 class TestCopies:

@@ -3,6 +3,8 @@
 Sources: [0] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world", 2005; [1] J. Platt,
 "Probabilistic outputs for support vector machines", 1999; [2] M. Saerens, P. Latinne, C. Decaestecker, "Adjusting the
 outputs of a classifier to new a priori probabilities", Neural Computation 2002.
+
+Both take the raw score, before it is clamped to [0, 1]: X-rays that tie at a score of 1 differ in it.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ _LEAST_IN_BIN = 10
 
 
 class ProbabilityCurve(RecordPart):
-    """Probability of disease as a logistic function of the score, at the stated prevalence.
+    """Probability of disease as a logistic function of the raw score, at the stated prevalence.
 
     Attributes:
-        slope: Slope of the log odds, at least 0: no higher score means a lower probability.
+        slope: Slope of the log odds, at least 0: no higher raw score means a lower probability.
         intercept: Intercept of the log odds, at the share of sick images in the calibration.
         share: Share of sick images in the calibration, in (0, 1).
         prevalence: Share of sick people among those who are screened, in (0, 1).
@@ -42,7 +44,7 @@ class ProbabilityCurve(RecordPart):
         """Return the probability of disease, its odds moved to the prevalence [2].
 
         Args:
-            scores: Anomaly scores, `(N,)`.
+            scores: Finite raw scores, `(N,)`.
 
         Returns:
             Probabilities, `(N,)`, in [0, 1].
@@ -81,8 +83,8 @@ def p_values(scores: np.ndarray, healthy: np.ndarray) -> np.ndarray:
     For a healthy image that is exchangeable with those, P(p <= a) <= a.
 
     Args:
-        scores: Anomaly scores, `(N,)`.
-        healthy: Scores of healthy images that the model was not trained on, in any order, `(M,)`.
+        scores: Finite raw scores, `(N,)`.
+        healthy: Raw scores of healthy images that the model was not trained on, in any order, `(M,)`.
 
     Returns:
         Share of healthy images that score as high, the image itself included, `(N,)`, in (0, 1].
@@ -100,7 +102,7 @@ def fit_probability(is_sick: np.ndarray, scores: np.ndarray, prevalence: float) 
 
     Args:
         is_sick: Labels, of which both values occur, bool, `(N,)`.
-        scores: Anomaly scores in [0, 1], `(N,)`.
+        scores: Finite raw scores, most of them in [0, 1], `(N,)`.
         prevalence: Share of sick people among those who are screened, in (0, 1).
 
     Returns:
@@ -124,7 +126,7 @@ def reliability(is_sick: np.ndarray, scores: np.ndarray) -> list[ReliabilityBin]
 
     Args:
         is_sick: Labels, bool, `(N,)`.
-        scores: Anomaly scores in [0, 1], `(N,)`.
+        scores: Finite raw scores, `(N,)`.
 
     Returns:
         Bins by rising probability; empty where there are fewer than five images of either label.
@@ -152,5 +154,6 @@ def _regression() -> Any:
     """Return an unfitted logistic regression."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
-    # A light penalty: of classes that do not overlap, the slope would grow without end. Scores span [0, 1].
+    # A light penalty: of classes that do not overlap, the slope would grow without end. It suits scores that span about
+    # [0, 1], as those of the validation do.
     return LogisticRegression(C=100.0)

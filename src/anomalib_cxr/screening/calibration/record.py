@@ -26,7 +26,7 @@ from .threshold import CalibratedThreshold
 RECORD, INPUT_CHECK = "screening.json", "input_check.safetensors"
 CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 """Files that a calibration writes beside those of the model and the record."""
-_FORMAT = 3
+_FORMAT: Literal[4] = 4
 _DIGEST = "digest"  # the identity, beside the fields that it is the hash of
 _Age = Annotated[float, Field(ge=0, le=150)]
 
@@ -76,24 +76,22 @@ class Calibration(RecordPart):
         files: SHA-256 of each of the `CALIBRATED_FILES`.
         grouping: Attribute that the groups of the thresholds go by.
         thresholds: Threshold with its guarantee by group; of `EVERYONE` where there is one for all.
-        detection: AUROC of the calibration images.
-        probability: Probability of disease by score.
+        detection: AUROC of the raw scores of the calibration images.
+        probability: Probability of disease by raw score.
         reliability: Reliability curve of the probability.
-        healthy: Scores of the healthy calibration images, sorted.
-        reference: Scores, exposure, machine and view of the calibration images, which a worklist is monitored against;
-            None in records of format 2.
+        healthy: Raw scores of the healthy calibration images, sorted.
+        reference: Scores, exposure, machine and view of the calibration images, which a worklist is monitored against.
         counts: Numbers of calibration images.
         validated: Range of the calibration images.
         data: Settings of the data module, or name of the table.
         sixteen_bit_white: White of 16-bit images, in the calibration and in every screening; None for the reader's
             default.
-        seed: Seed of the segmenter where one was trained.
         date: Time of the calibration, UTC, ISO 8601.
         versions: Versions of the libraries.
         git: Revision of the checkout and whether it was changed; None outside one.
     """
 
-    format: Literal[2, 3] = 3
+    format: Literal[4] = _FORMAT
     notice: str = NOTICE
     model: Digest
     files: dict[str, Digest]
@@ -103,12 +101,11 @@ class Calibration(RecordPart):
     probability: ProbabilityCurve
     reliability: tuple[ReliabilityBin, ...]
     healthy: tuple[float, ...] = Field(min_length=1)
-    reference: Reference | None = None
+    reference: Reference
     counts: ImageCounts
     validated: ValidatedRange
     data: Any
     sixteen_bit_white: int | None = Field(default=None, ge=255, le=65535)
-    seed: Count
     date: str
     versions: dict[str, str]
     git: dict[str, Any] | None
@@ -131,11 +128,7 @@ class Calibration(RecordPart):
             ),
             "other healthy scores than normal images": len(self.healthy) == counts.normal,
             "healthy scores that are not sorted": list(self.healthy) == sorted(self.healthy),
-            f"format {self.format} {'without' if self.reference is None else 'with'} a reference": (
-                (self.format == _FORMAT) == (self.reference is not None)
-            ),
-            "another reference than healthy scores, counts and prevalence": self.reference is None
-            or self._is_own(self.reference),
+            "another reference than healthy scores, counts and prevalence": self._is_own(self.reference),
             "other images in reliability than in counts": sum(part.n for part in self.reliability) in {0, n_images},
             "another share of sick images than in counts": abs(self.probability.share - n_sick / n_images) < ROUNDING,
         }
@@ -147,9 +140,10 @@ class Calibration(RecordPart):
     def _is_own(self, reference: Reference) -> bool:
         """Return whether the reference is of the images that the rest of the record is of."""
         healthy = [score for score, is_sick in zip(reference.score, reference.is_sick, strict=True) if not is_sick]
+        clamped = [min(max(score, 0), 1) for score in self.healthy]
         refused = self.counts.refused_normal, self.counts.refused_sick
         return (
-            sorted(healthy) == list(self.healthy)
+            np.allclose(sorted(healthy), clamped, rtol=0, atol=ROUNDING)
             and sum(reference.is_sick) == self.counts.sick
             and (reference.refused_normal, reference.refused_sick) == refused
             and reference.prevalence == self.probability.prevalence
@@ -176,12 +170,8 @@ class Calibration(RecordPart):
 
         It is that of the canonical JSON: keys sorted, no spaces, numbers as Python writes them.
         """
-        canonical = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-    def _content(self) -> dict[str, Any]:
-        """Return the record as JSON has it; one of format 2 without the field that came after it."""
-        return self.model_dump(mode="json", exclude={"reference"} if self.reference is None else None)
 
     def group_of(self, hospital: str, sex: str, age: float | None) -> str:
         """Return the group whose threshold holds for a person.
@@ -244,7 +234,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> None:
         calibration: The record.
         folder: Folder of the model.
     """
-    content = {**calibration._content(), _DIGEST: calibration.identity}  # noqa: SLF001  # of this module
+    content = {**calibration.model_dump(mode="json"), _DIGEST: calibration.identity}
     with atomic_path(folder / RECORD) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -253,10 +243,14 @@ def _parse(text: str) -> Calibration:
     """Parse the content of `screening.json`.
 
     Raises:
-        ValueError: If it is no record, a number is out of its range, or the digest is not that of the rest.
+        ValueError: If it is no record or one of another format, a number is out of its range, or the digest is not that
+            of the rest.
     """
     content = json.loads(text)
-    digest = content.pop(_DIGEST, None) if isinstance(content, dict) else None
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != _FORMAT:
+        raise ValueError(f"format {version}, as another version of this package writes it, instead of {_FORMAT}")
+    digest = content.pop(_DIGEST, None)
     calibration = Calibration.model_validate_json(json.dumps(content))
     if digest != calibration.identity:
         raise ValueError(f"its digest is {digest}, that of its content is {calibration.identity}: it was changed")

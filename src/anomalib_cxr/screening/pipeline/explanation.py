@@ -17,11 +17,11 @@ from anomalib_cxr.utils.files import atomic_path
 _ZONES = ("upper", "middle", "lower")
 
 
-def describe(p_value: float, heat: np.ndarray, lungs: np.ndarray) -> str:
+def describe(p_value: float | None, heat: np.ndarray, lungs: np.ndarray) -> str:
     """Describe how unusual an X-ray is, and the most unusual place.
 
     Args:
-        p_value: Share of healthy images that score as high, in (0, 1].
+        p_value: Share of healthy images that score as high, in (0, 1]; None if the score is no finite number.
         heat: Anomaly map, `(S, S)`.
         lungs: Lung probability of the same image, `(T, T)`.
 
@@ -36,6 +36,8 @@ def describe(p_value: float, heat: np.ndarray, lungs: np.ndarray) -> str:
         >>> describe(0.03, heat, lungs)
         '3 % of healthy images score as high. Most unusual: right lung, upper zone (left in the image).'
     """
+    if p_value is None:
+        return "The score is no finite number."
     return f"{_percent(p_value)} of healthy images score as high. Most unusual: {_place(heat, lungs)}."
 
 

@@ -1,6 +1,6 @@
 """Network that tells upright frontal chest X-rays from all else, on thumbnails.
 
-Local contrast normalization removes exposure. Training: `benchmarks/frontal_gate.py`.
+Local contrast normalization removes exposure. Training: `benchmarks/input_check_training.py`.
 """
 
 from __future__ import annotations

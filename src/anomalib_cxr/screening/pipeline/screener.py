@@ -130,15 +130,16 @@ class Screener:
         # A score that is no number, also before it was clipped, is never below the threshold, and is read first.
         raw_score = result.raw_score if result.raw_score is not None and np.isfinite(result.raw_score) else None
         is_below = raw_score is not None and np.float32(result.score) < np.float32(calibrated.threshold)
-        p_value = float(p_values(np.array([result.score]), self._healthy)[0])
+        p_value = None if raw_score is None else float(p_values(np.array([raw_score]), self._healthy)[0])
+        probability = None if raw_score is None else float(self.calibration.probability(np.array([raw_score]))[0])
         picture, layers = case_images(facts["path"], result.content)
         case = Case(
             decision=Decision.BELOW_THRESHOLD if is_below else Decision.TO_READ,
-            score=result.score,
+            score=None if np.isnan(result.score) else result.score,
             raw_score=raw_score,
             threshold=calibrated.threshold,
             guarantee=calibrated.guarantee,
-            probability=float(self.calibration.probability(np.array([result.score]))[0]),
+            probability=probability,
             p_value=p_value,
             **({} if result.exposure is None else result.exposure._asdict()),
             findings=describe(p_value, result.heat, result.lungs),
@@ -207,8 +208,7 @@ def screen(
         with worklist_lock(output):
             worklist = Worklist(output, create=True)
             worklist.refuse_other_calibration(calibration.identity)
-            if calibration.reference is not None:
-                worklist.keep_reference(calibration.identity, calibration.reference)
+            worklist.keep_reference(calibration.identity, calibration.reference)
             if not settings.names:
                 worklist.forget_names()
             write_left_out(output, left_out or {})

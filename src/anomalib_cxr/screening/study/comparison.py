@@ -35,21 +35,24 @@ def compare_models(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Compare two models on the images that both scored; patients are counted where they are known.
 
     Args:
-        first: Images of the first model by number: `is_sick`, `score`, the `threshold` of the image's group, and
-            perhaps `patient`.
+        first: Images of the first model by number: `is_sick`, `raw_score`, `score`, the `threshold` of the score in
+            the image's group, and perhaps `patient`.
         second: The same of the second model, with its own thresholds; images of one model alone are left out.
 
     Returns:
-        Rows `AUROC`, `sensitivity` and `specificity` with the columns `figure`, `n`, `first`, `second`, `difference`
-        (second minus first), `low` and `high` (of the AUROC's: 95 % interval), `p` (two-sided: DeLong's paired test,
-        and McNemar's exact one [0]), `only_first` and `only_second` (how many only one of the two decides rightly).
+        Rows `AUROC` (of the raw scores), `sensitivity` and `specificity` with the columns `figure`, `n`, `first`,
+        `second`, `difference` (second minus first), `low` and `high` (of the AUROC's: 95 % interval), `p` (two-sided:
+        DeLong's paired test, and McNemar's exact one [0]), `only_first` and `only_second` (how many only one of the
+        two decides rightly).
 
     Raises:
         ScreeningError: If the two have no sick or no normal image in common.
 
     Example:
         >>> images = pd.DataFrame({"is_sick": [False, False, True, True], "score": [0.1, 0.3, 0.2, 0.4]})
-        >>> first, second = images.assign(threshold=0.2), images.assign(score=[0.1, 0.2, 0.3, 0.4], threshold=0.3)
+        >>> first = images.assign(threshold=0.2)
+        >>> second = first.assign(score=[0.1, 0.2, 0.3, 0.4], threshold=0.3)
+        >>> first, second = (images.assign(raw_score=images.score) for images in (first, second))
         >>> compare_models(first, second).set_index("figure").loc["specificity", ["first", "second"]].tolist()
         [0.5, 1.0]
     """
@@ -62,7 +65,7 @@ def compare_models(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
             "some of both",
             "look at what the input check refused",
         )
-    scores = one.score.to_numpy(float), other.score.to_numpy(float)
+    scores = one.raw_score.to_numpy(float), other.raw_score.to_numpy(float)
     delong = paired_delong(is_sick, scores[1], scores[0])
     aurocs = [_auroc(is_sick, own) for own in scores]
     none = math.nan
@@ -80,7 +83,7 @@ def _by_patient(images: pd.DataFrame) -> pd.DataFrame:
     table: pd.DataFrame = images.assign(is_sick=images.is_sick.astype(bool), read=images.score >= images.threshold)
     if "patient" not in table:
         return table
-    columns = ["score", "read"]
+    columns = ["raw_score", "read"]
     sick = table[table.is_sick].groupby("patient")[columns].min().assign(is_sick=True)
     normal = table[~table.is_sick].groupby("patient")[columns].max().assign(is_sick=False)
     people: pd.DataFrame = pd.concat([sick, normal])

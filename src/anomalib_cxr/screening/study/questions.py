@@ -33,13 +33,12 @@ class Target(NamedTuple):
     """`open` where the interval of the specificity holds 70 %."""
 
 
-def who_target(is_sick: np.ndarray, scores: np.ndarray, seed: int = 0) -> Target:
+def who_target(is_sick: np.ndarray, scores: np.ndarray) -> Target:
     """Compare a score with the WHO's target.
 
     Args:
         is_sick: Labels, of which both values occur, bool, `(N,)`.
         scores: Finite scores, `(N,)`.
-        seed: Seed of the bootstrap.
 
     Returns:
         Threshold, rates and verdict.
@@ -48,7 +47,7 @@ def who_target(is_sick: np.ndarray, scores: np.ndarray, seed: int = 0) -> Target
         >>> who_target(np.arange(400) >= 200, np.arange(400.0)).verdict
         'met'
     """
-    point = operating_point(is_sick, scores, SENSITIVITY, seed)
+    point = operating_point(is_sick, scores, SENSITIVITY)
     specificity = point.specificity
     if specificity.low >= SPECIFICITY:
         verdict: Literal["met", "not met", "open"] = "met"

@@ -78,7 +78,7 @@ def write_study(
         place=place,
         threshold=threshold,
         confidence=confidence,
-        target=who_target(is_sick, scores, calibration.seed),
+        target=who_target(is_sick, scores),
         roc=_as_png(roc_figure(tables["thresholds"])),
         **tables | {"thresholds": _some(tables["thresholds"]), "groups": reported},
     )

@@ -57,10 +57,10 @@ class TestRows:
         for case in cases:
             if case.score is None:
                 continue
-            odds = curve.intercept + curve.slope * case.score + logit(curve.prevalence) - logit(curve.share)
+            odds = curve.intercept + curve.slope * case.raw_score + logit(curve.prevalence) - logit(curve.share)
             assert case.probability == pytest.approx(expit(odds))
             assert case.p_value == pytest.approx(
-                (1 + sum(score >= case.score for score in healthy)) / (len(healthy) + 1)
+                (1 + sum(score >= case.raw_score for score in healthy)) / (len(healthy) + 1)
             )
             assert (case.threshold, case.guarantee) == (
                 calibration.thresholds[""].threshold,
@@ -211,7 +211,22 @@ def test_a_score_that_is_no_number_is_never_below_the_threshold(screener, images
     assert screener._case(result).decision is Decision.BELOW_THRESHOLD
     case = screener._case(replace(result, **changes))
     assert case.decision is Decision.TO_READ
-    assert "raw_score" not in changes or case.raw_score is None
+    if "raw_score" in changes:
+        assert (case.raw_score, case.probability, case.p_value) == (None, None, None)
+        assert case.findings == "The score is no finite number."
+    else:
+        assert case.score is None
+
+
+def test_cases_of_one_clamped_score_differ_in_probability(screener, images):
+    """As the raw scores do, by which they are ranked."""
+    curve = screener.calibration.probability.model_copy(update={"slope": 2.0})
+    screener.calibration = screener.calibration.model_copy(update={"probability": curve})
+    (result,) = next(screener.pipeline(images[:1]))
+    cases = [screener._case(replace(result, score=1.0, raw_score=raw)) for raw in (1.0, 1.5, 4.0)]
+    odds = [logit(case.probability) for case in cases]
+    assert np.diff(odds) == pytest.approx([1.0, 5.0])
+    assert {case.score for case in cases} == {1.0}
 
 
 @pytest.fixture
@@ -393,7 +408,7 @@ HOLD = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]).acquire(); p
 class TestOtherWriters:
     def test_rows_of_another_model(self, run, files, calibration, screener):
         run(files[:2])
-        other = calibration.model_copy(update={"seed": calibration.seed + 1})  # the same model
+        other = calibration.model_copy(update={"date": "1999"})  # the same model
         with pytest.raises(ScreeningError, match=rf"rows of another model or calibration, {calibration.identity[:12]}"):
             screen(files, screener.settings, other, idle)
         assert len(tables(screener.settings.output)) == 2

@@ -15,13 +15,19 @@ N = 160
 IS_SICK = np.arange(N) >= 100
 
 
+def images_of(raw_scores, is_sick, threshold, **others):
+    """Return scored images; the score itself is only for the decision, and ties."""
+    score = np.clip(raw_scores, threshold - 0.1, threshold + 0.1)
+    return pd.DataFrame({"is_sick": is_sick, "raw_score": raw_scores, "score": score, "threshold": threshold, **others})
+
+
 @pytest.fixture
 def models():
     """Two models that share most of their noise; the second one is better."""
     rng = np.random.default_rng(1)
     shared = rng.normal(size=N)
     scores = [gap * IS_SICK + shared + rng.normal(0, 0.7, N) for gap in (1.0, 1.5)]
-    return [pd.DataFrame({"is_sick": IS_SICK, "score": own, "threshold": np.sort(own[IS_SICK])[3]}) for own in scores]
+    return [images_of(own, IS_SICK, np.sort(own[IS_SICK])[3]) for own in scores]
 
 
 def row_of(table, figure):
@@ -31,10 +37,10 @@ def row_of(table, figure):
 def test_auroc_against_permutations(models):
     """Under the hypothesis of no difference the models may be exchanged image by image, after ranking [Venkatraman]."""
     found = row_of(compare_models(*models), "AUROC")
-    aurocs = [roc_auc_score(IS_SICK, model.score) for model in models]
+    aurocs = [roc_auc_score(IS_SICK, model.raw_score) for model in models]
     assert [found["first"], found["second"]] == pytest.approx(aurocs)
     assert found.difference == pytest.approx(aurocs[1] - aurocs[0])
-    ranks = np.stack([model.score.rank() for model in models])
+    ranks = np.stack([model.raw_score.rank() for model in models])
     rng, differences = np.random.default_rng(0), []
     for _ in range(2000):
         swapped = np.where(rng.random(N) < 0.5, ranks, ranks[::-1])
@@ -47,7 +53,7 @@ def test_interval_against_bootstrap(models):
     rng, drawn = np.random.default_rng(0), []
     for _ in range(1000):
         chosen = np.r_[rng.choice(100, 100), 100 + rng.choice(60, 60)]
-        drawn.append(np.diff([roc_auc_score(IS_SICK[chosen], model.score[chosen]) for model in models]).item())
+        drawn.append(np.diff([roc_auc_score(IS_SICK[chosen], model.raw_score[chosen]) for model in models]).item())
     assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.015)
 
 
@@ -85,8 +91,8 @@ def test_patients_are_counted(models):
 
 
 def test_one_missed_image_is_a_missed_patient():
-    images = pd.DataFrame({"is_sick": [True, True, False], "patient": ["a", "a", "b"], "threshold": 0.5})
-    table = compare_models(images.assign(score=[0.9, 0.4, 0.1]), images.assign(score=[0.6, 0.5, 0.1]))
+    facts = ([True, True, False], 0.5)
+    table = compare_models(*(images_of(own, *facts, patient=list("aab")) for own in ([0.9, 0.4, 0.1], [0.6, 0.5, 0.1])))
     assert (row_of(table, "sensitivity")["first"], row_of(table, "sensitivity")["second"]) == (0, 1)
 
 

@@ -1,6 +1,6 @@
 """Training of the network of the input check.
 
-    python benchmarks/frontal_gate.py datasets/montgomery_shenzhen --output results/input_check
+    python benchmarks/input_check_training.py datasets/montgomery_shenzhen --output results/input_check
 
 Frontal X-rays are those of Montgomery County with their lung masks (65 normal, 43 with tuberculosis; public domain) and
 phantoms. What is to be refused is made of them (turned, inverted, parts, one lung over the other, lungs filled) or

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.slow
 def script():
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        import frontal_gate  # noqa: PLC0415  # a script, which finds its neighbors there
+        import input_check_training  # noqa: PLC0415  # a script, which finds its neighbors there
 
-        yield frontal_gate
+        yield input_check_training
     finally:
         sys.path.remove(str(BENCHMARKS))
 
