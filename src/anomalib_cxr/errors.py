@@ -191,5 +191,9 @@ class AuditError(ScreeningError):
     """The audit log of a worklist is not as it was written."""
 
 
+class DeidentificationError(ScreeningError):
+    """Cases cannot be exported without what tells who the patients are."""
+
+
 class ChangedCaseError(ScreeningError):
     """A case has another content than the one that a reader saw: a verdict on it would be about another X-ray."""

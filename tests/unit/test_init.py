@@ -44,6 +44,7 @@ VERBS = (
     "upgrade",
     *SEGMENT,
     "serve",
+    "deidentify",
     *USERS,
     *AUDIT,
     *BLIND,

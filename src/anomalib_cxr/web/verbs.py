@@ -1,4 +1,4 @@
-"""Verbs of the command `anomalib-cxr` for the page of a worklist: its accounts, its audit log, and blind readings."""
+"""Verbs of the command `anomalib-cxr` for the page of a worklist: accounts, audit log, blind readings, and export."""
 
 from __future__ import annotations
 
@@ -73,6 +73,28 @@ def users_remove(name: str, worklist: Path) -> None:
     logger.info("%s cannot sign in any more", name)
     if not accounts.all():
         logger.warning("This was the last account: a server that is started now admits everyone at this machine.")
+
+
+def deidentify(worklist: Path, output: Path, cases: tuple[int, ...] = ()) -> None:
+    """Export chosen cases without what tells who the patients are; text that is burnt into the pixels stays.
+
+    Args:
+        worklist: Folder of the worklist.
+        output: ZIP archive to write.
+        cases: Numbers of the cases, such as 3,17.
+    """
+    require_extra("dicognito", "serve")
+    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
+    from anomalib_cxr.utils.files import atomic_path  # noqa: PLC0415
+
+    from .audit import Action, AuditLog  # noqa: PLC0415
+    from .deidentified import MAX_CASES, export_deidentified  # noqa: PLC0415
+
+    opened = Worklist(worklist)
+    AuditLog(opened.folder).write("", "command", Action.EXPORT, cases[:MAX_CASES], detail="de-identified cases")
+    with atomic_path(output, private=True) as unfinished, unfinished.open("wb") as file:
+        export_deidentified(opened, cases, file)
+    logger.info("%d cases in %s. Look at each picture: burnt-in text is not taken out.", len(cases), output)
 
 
 def blind_open(worklist: Path, seed: int = 0, readers: tuple[str, ...] = ()) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
+from anomalib_cxr.errors import DeidentificationError
 from anomalib_cxr.screening.case import Case, Decision, Verdict, VerdictRecord
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import escape_csv_formula
 from anomalib_cxr.web.audit import Action, record
+from anomalib_cxr.web.forms import Form, text_field
 from anomalib_cxr.web.rendering import WorklistParameter, percent, render_page
 from anomalib_cxr.web.sessions import require_admin
 
@@ -23,6 +26,7 @@ COLUMNS = (
     *("verdict", "note", "reader", "given", "model", "content", "superseded"),
 )
 _CHUNK = 2**16  # bytes
+_MAX_DIGITS = 16
 router = APIRouter(dependencies=[Depends(require_admin)])
 
 
@@ -44,6 +48,37 @@ def send_verdicts(request: Request, worklist: WorklistParameter) -> Response:
         raise
     headers = {"Content-Disposition": 'attachment; filename="verdicts.csv"', "Content-Length": str(file.tell())}
     return StreamingResponse(_chunks(file), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.post("/deidentified")
+def send_deidentified(request: Request, worklist: WorklistParameter, form: Form) -> Response:
+    """Return chosen cases without what tells who the patients are, as a ZIP archive.
+
+    Args:
+        request: The request.
+        worklist: The worklist.
+        form: Field `cases`: numbers, separated by commas or blanks.
+
+    Raises:
+        HTTPException: If a case cannot be exported.
+    """
+    from anomalib_cxr.web.deidentified import MAX_CASES, export_deidentified  # noqa: PLC0415  # dicognito delays the start
+
+    words = re.split(r"[\s,]+", text_field(form, "cases"))
+    if not all(word.isascii() and word.isdecimal() and len(word) < _MAX_DIGITS for word in words):
+        raise HTTPException(400, "Give numbers of cases, such as 3, 17. Nothing was exported.")
+    numbers = [int(word) for word in words]
+    record(request, Action.EXPORT, numbers[:MAX_CASES], detail="de-identified cases")
+    file = TemporaryFile(dir=worklist.folder)  # noqa: SIM115  # `_chunks` closes it
+    try:
+        export_deidentified(worklist, numbers, file)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, DeidentificationError):
+            raise HTTPException(422, f"Nothing was exported. {error}") from error
+        raise
+    headers = {"Content-Disposition": 'attachment; filename="deidentified.zip"', "Content-Length": str(file.tell())}
+    return StreamingResponse(_chunks(file), media_type="application/zip", headers=headers)
 
 
 @router.get("/agreement")
@@ -95,7 +130,7 @@ def _write(worklist: Worklist, file: IO[str]) -> None:
         table.writerow(map(escape_csv_formula, _cells(verdict, case)))
 
 
-def _chunks(file: IO[str]) -> Iterator[str]:
+def _chunks(file: IO[AnyStr]) -> Iterator[AnyStr]:
     with file:
         file.seek(0)
         while chunk := file.read(_CHUNK):
