@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser
 
 from anomalib_cxr.benchmark.plan.grid import Batches, DataConfig, Scoring, SystemConfig, YamlDict, with_root
 from anomalib_cxr.node.verbs import deliveries, listen
+from anomalib_cxr.screening.worklist.verbs import backup, monitor, purge, restore, upgrade
 from anomalib_cxr.utils.command_line import Parser, verb_parser
 from anomalib_cxr.utils.settings import NonNegativeFloat, SixteenBitWhite, check_settings
 from anomalib_cxr.web.verbs import (
@@ -391,43 +392,6 @@ def serve(
     run_server(opened, screen_one, host=host, port=port, tls=tls)
 
 
-def monitor(worklist: Path, weeks: int = 4, false_alarms: float = 0.01, least_psi: float = 0.1) -> None:
-    """Tell whether the calibration still describes the X-rays that come in; for cron, by the exit status.
-
-    Compares a worklist's scores, exposures, refusals and verdicts with the calibration, by week, machine and view, and
-    writes monitor.csv. Exit status: 0 no drift, 3 drift, 4 too few X-rays, 1 an error.
-
-    Args:
-        worklist: Folder of the worklist.
-        weeks: Number of weeks up to that of the newest X-ray; 0 for all.
-        false_alarms: Probability of a false alarm in each run.
-        least_psi: Population stability index from which a difference matters.
-    """
-    from anomalib_cxr.screening.monitoring.monitor import MonitorSettings, monitor_worklist  # noqa: PLC0415
-    from anomalib_cxr.screening.monitoring.report import describe_result, write_csv  # noqa: PLC0415
-    from anomalib_cxr.screening.worklist.store import Worklist  # noqa: PLC0415
-
-    settings = MonitorSettings(weeks, false_alarms, least_psi)
-    result = monitor_worklist(Worklist(worklist), settings)
-    table = write_csv(result, worklist)
-    logger.info("%s\nAll figures: %s", "\n".join(describe_result(result)), table)
-    if result.status:
-        sys.exit(result.status)
-
-
-def upgrade(worklist: Path) -> None:
-    """Bring a worklist that an older version wrote to the format of this version; keeps all rows and verdicts.
-
-    Args:
-        worklist: Folder of the worklist.
-    """
-    from anomalib_cxr.screening.worklist.upgrade import upgrade_worklist  # noqa: PLC0415
-
-    before, after = upgrade_worklist(worklist)
-    done = f"has format {after} already" if before == after else f"upgraded from format {before} to {after}"
-    logger.info("%s: %s", worklist, done)
-
-
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status after Ctrl-C, as shells have it."""
 Verb = Callable[..., None]
@@ -445,6 +409,9 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "audit": {"verify": audit_verify, "list": audit_list},
     "users": {"add": users_add, "list": users_list, "password": users_password, "remove": users_remove},
     "monitor": monitor,
+    "backup": backup,
+    "restore": restore,
+    "purge": purge,
     "upgrade": upgrade,
     "listen": listen,
     "deliveries": deliveries,
@@ -457,15 +424,15 @@ _GROUPS = {
 }
 _POSITIONAL: Mapping[str, Mapping[str, Any]] = {"folder": {}, "xrays": {"nargs": "+"}, "name": {"type": str}}
 """Arguments without dashes: the folder that a verb creates, the X-rays to screen, and the name of an account."""
-_OF_WORKLISTS = {"deliveries", "monitor", "upgrade"}
-"""Verbs about a worklist alone, which is their first argument, without dashes."""
+_OF_WORKLISTS = {"deliveries", "monitor", "backup", "restore", "purge", "upgrade"}
+"""Verbs about a worklist alone, which is an argument without dashes, as is the backup that it is made from."""
 
 
 def _add_verbs(parser: ArgumentParser, verbs: Mapping[str, Verb | Mapping[str, Verb]]) -> None:
     """Add verbs to a parser, and to the parser of a group of verbs those of the group."""
     subcommands = parser.add_subcommands()
     for name, verb in verbs.items():
-        positional = {"worklist": {}, **_POSITIONAL} if name in _OF_WORKLISTS else _POSITIONAL
+        positional = {"worklist": {}, "backup": {}, **_POSITIONAL} if name in _OF_WORKLISTS else _POSITIONAL
         part = verb_parser(verb, positional) if callable(verb) else Parser(description=_GROUPS[name])
         subcommands.add_subcommand(name, part, help=part.description)  # type: ignore[no-untyped-call]
         if not callable(verb):

@@ -21,6 +21,8 @@ BELOW_THRESHOLD_NOTICE = (
 """Notice beside every decision or count that rests on the calibrated threshold."""
 
 
+PURGED = "purged:"
+"""Beginning of `Case.path` after a purge; the number of the case follows."""
 HEATMAPS, LAYERS = "heatmaps", "layers"
 """Subfolders of the worklist for the images of the cases."""
 
@@ -138,6 +140,11 @@ class Case:
     def fingerprint(self) -> FileFingerprint:
         """Fingerprint of the file when it was screened."""
         return FileFingerprint(self.size, self.modified, self.changed, self.sample)
+
+    @property
+    def is_purged(self) -> bool:
+        """True if a purge erased what told the patient."""
+        return self.path.startswith(PURGED)
 
     @property
     def decision_text(self) -> str:

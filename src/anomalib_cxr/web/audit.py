@@ -47,6 +47,7 @@ class Action(str, Enum):
     SCREENED = "image screened"
     AGREEMENT = "saw agreement"
     EXPORT = "exported"
+    PURGE = "purged"
     RECOVERED = "recovered"
     """The line before was broken off, as by a power cut; `detail` is its hash."""
 

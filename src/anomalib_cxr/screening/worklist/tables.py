@@ -54,7 +54,34 @@ def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = 
         calibration: Calibration of the model that scored it.
         names: Include patients' names and IDs.
     """
-    columns = (*_COLUMNS, *(_NAMES if names else ()))
+    head = {
+        "notice": f"{calibration.notice} {BELOW_THRESHOLD_NOTICE}",
+        "model": calibration.model,
+        "calibrated": calibration.date,
+        "prevalence": calibration.probability.prevalence,
+        "thresholds": {group: threshold.model_dump() for group, threshold in calibration.thresholds.items()},
+        "versions": calibration.versions,
+    }
+    _write(worklist, head, (*_COLUMNS, *(_NAMES if names else ())))
+
+
+def rewrite_tables(folder: Path) -> None:
+    """Write both tables anew from the database, with the columns and the head that they have; none where there is none.
+
+    Args:
+        folder: Folder of the worklist.
+    """
+    try:
+        head = json.loads((folder / JSON).read_text(encoding="utf-8"))
+        with (folder / CSV).open(newline="", encoding="utf-8") as file:
+            columns = next(csv.reader(file))
+    except FileNotFoundError:  # written by the end of a screening
+        return
+    del head["rows"]
+    _write(Worklist(folder), head, tuple(columns))
+
+
+def _write(worklist: Worklist, head: Mapping[str, Any], columns: tuple[str, ...]) -> None:
     with (
         atomic_path(worklist.folder / CSV, private=True) as unfinished,
         unfinished.open("w", newline="", encoding="utf-8") as file,
@@ -67,7 +94,7 @@ def write_tables(worklist: Worklist, calibration: Calibration, *, names: bool = 
         atomic_path(worklist.folder / JSON, private=True) as unfinished,
         unfinished.open("w", encoding="utf-8") as file,
     ):
-        _write_json(worklist, calibration, columns, file)
+        _write_json(worklist, head, columns, file)
 
 
 def write_left_out(folder: Path, left_out: Mapping[str, Sequence[Path]]) -> None:
@@ -97,15 +124,7 @@ def _value(case: Case, name: str) -> Any:
     return case.decision_text if name == "decision" else getattr(case, name)
 
 
-def _write_json(worklist: Worklist, calibration: Calibration, columns: tuple[str, ...], file: TextIO) -> None:
-    head = {
-        "notice": f"{calibration.notice} {BELOW_THRESHOLD_NOTICE}",
-        "model": calibration.model,
-        "calibrated": calibration.date,
-        "prevalence": calibration.probability.prevalence,
-        "thresholds": {group: threshold.model_dump() for group, threshold in calibration.thresholds.items()},
-        "versions": calibration.versions,
-    }
+def _write_json(worklist: Worklist, head: Mapping[str, Any], columns: tuple[str, ...], file: TextIO) -> None:
     file.write(json.dumps(head, indent=2)[:-2] + ',\n  "rows": [')  # one row at a time: there may be a million
     file.writelines(
         (",\n    " if number else "\n    ") + json.dumps(row, allow_nan=False)

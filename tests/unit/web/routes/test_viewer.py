@@ -6,6 +6,7 @@ import re
 import sqlite3
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
+from datetime import datetime, timezone
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from PIL import Image
 from tests.unit.web.conftest import HEIGHT, WIDTH, content_of, csrf_of, draw_case, rescreened
 
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, Verdict
+from anomalib_cxr.screening.worklist.purge import purge_worklist
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.web.app import create_app
 
@@ -303,3 +305,13 @@ class TestPictures:
 
     def test_of_another_kind(self, client):
         assert client.get("/case/1/worklist.png").status_code == 404
+
+
+def test_a_purged_case_says_so(client, worklist):
+    now = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    assert purge_worklist(worklist.folder, 30, now=now).rows == 4
+    answer = client.get("/case/1?decision=all")
+    assert answer.status_code == 200
+    assert "Purged: no verdict" in answer.text
+    assert "/images/c1" not in answer.text
+    assert client.get("/case/1/xray.png").status_code == 404
