@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageChops, ImageFilter
+from PIL.PngImagePlugin import PngInfo
 
-from anomalib_cxr.data.reading.content import read_content
+from anomalib_cxr.data.reading.content import FileContent, read_content
 from anomalib_cxr.screening.case import Case
 from anomalib_cxr.screening.heat_colors import color_heat
+
+if TYPE_CHECKING:  # torch delays the start
+    from anomalib_cxr.data.reading.gray_values import Window
 
 MAX_XRAY = 2048
 """Longer side of an X-ray on the page in pixels, at most."""
@@ -73,8 +79,9 @@ class CaseImages:
         """Return an image as PNG.
 
         Args:
-            kind: `xray`, `heat` (colored, transparent at zero), `lungs` (their outline), `picture` (the heatmap
-                over the X-ray), or `thumbnail` (the same, small).
+            kind: `xray`, `values` (in 16 bits, with a text chunk of the same name for their window), `heat` (colored,
+                transparent at zero), `lungs` (their outline), `picture` (the heatmap over the X-ray), or `thumbnail`
+                (the same, small).
             case: The case.
 
         Returns:
@@ -84,7 +91,9 @@ class CaseImages:
             ImageUnavailableError: If there is no such image, or the file has changed since it was screened.
             RadiographError: If the X-ray cannot be read.
         """
-        status = _status_of(case) if kind == "xray" else ()  # a cached image must not stand for another file
+        status = (
+            _status_of(case) if kind in {"xray", "values"} else ()
+        )  # a cached image must not stand for another file
         key = _Key(kind, case.path, case.content, case.screened, status)
         if (png := self._cached(key)) is None:
             png = self._draw(kind, case)
@@ -92,12 +101,14 @@ class CaseImages:
         return png
 
     def _draw(self, kind: str, case: Case) -> bytes:
+        if kind == "values":
+            from anomalib_cxr.data.reading.gray_values import read_gray_values  # noqa: PLC0415
+
+            return _values_png(*read_gray_values(_content(case), case.sixteen_bit_white))
         if kind == "xray":
             from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch delays the start
 
-            content = read_content(case.file)
-            if content.sha256 != case.content:
-                raise ImageUnavailableError(_REPLACED if case.superseded else _CHANGED)
+            content = _content(case)
             gray = read_radiograph(content, case.sixteen_bit_white)[0].numpy()  # (H, W)
             gray = (gray * 255).round().astype(np.uint8)
             return _png(_reduced(Image.fromarray(gray), MAX_XRAY))
@@ -140,6 +151,27 @@ def _status_of(case: Case) -> tuple[int, ...]:
     except OSError as error:
         raise ImageUnavailableError(f"The X-ray cannot be opened any more: {error.strerror}.") from error
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _content(case: Case) -> FileContent:
+    """Return the content of the file of a case, if it is the one that was scored."""
+    content = read_content(case.file)
+    if content.sha256 != case.content:
+        raise ImageUnavailableError(_REPLACED if case.superseded else _CHANGED)
+    return content
+
+
+def _values_png(values: npt.NDArray[np.uint16], window: Window) -> bytes:
+    height, width = values.shape
+    size = _fit((width, height), MAX_XRAY)
+    if size != (width, height):  # between the least and the greatest value, which the filter would overshoot
+        reduced = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.LANCZOS))
+        values = np.rint(np.clip(reduced, values.min(), values.max())).astype(np.uint16)
+    text = PngInfo()
+    text.add_text("values", json.dumps(window._asdict()))
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "png", pnginfo=text, compress_level=1)
+    return file.getvalue()
 
 
 def _fit(size: tuple[int, int], longest: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,31 @@ def test_large_xray_is_reduced(tmp_path, images, case):
     picture = opened(images.render("xray", rescreened(case)))
     assert picture.size == (2048, 1434)
     assert np.unique(np.asarray(picture)).tolist() == [round(255 * 40000 / 65535)]
+
+
+def test_values_have_16_bits_and_their_window(images, case):
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    Image.fromarray((rows * 900 + columns * 7).astype(np.uint16)).save(case.path)
+    picture = opened(images.render("values", rescreened(case)))
+    assert np.array_equal(np.asarray(picture), rows * 900 + columns * 7)
+    window = json.loads(picture.info["values"])
+    assert (window["center"], window["width"], window["inverted"]) == (32767.5, 65535, False)
+
+
+def test_large_values_are_reduced_within_their_range(tmp_path, images, case):
+    edge = np.full((2100, 3000), 40000, np.uint16)
+    edge[:, 1500:] = 60000
+    Image.fromarray(edge).save(case.path)
+    values = np.asarray(opened(images.render("values", rescreened(case))))
+    assert values.shape == (1434, 2048)
+    assert (values.min(), values.max()) == (40000, 60000)
+
+
+def test_values_of_a_file_that_changed_are_not_shown(images, case):
+    images.render("values", case)
+    Image.new("L", (40, 60), 9).save(case.path)
+    with pytest.raises(ImageUnavailableError, match="has changed"):
+        images.render("values", case)
 
 
 def test_heat_covers_the_image_and_is_clear_where_there_is_none(images, case):

@@ -33,6 +33,51 @@ class _Range(NamedTuple):
     high: float
 
 
+class DisplayTable(NamedTuple):
+    """Value of each stored value before the window, and the window; see `gray_values.Window`."""
+
+    values: npt.NDArray[np.uint16]
+    slope: float
+    intercept: float
+    function: str
+    center: float
+    width: float
+    inverted: bool
+
+
+def display_table(path: Path, dataset: Dataset, bits: Bits) -> DisplayTable:
+    """Return the values that a viewer windows; with the window they become the gray of :func:`gray_table`.
+
+    Args:
+        path: The file that an error names.
+        dataset: A dataset of a gray image.
+        bits: Bits of its stored values.
+
+    Raises:
+        RadiographError: A tag of the pipeline has a value that the standard does not allow.
+    """
+    stored = np.arange(bits.lowest, bits.highest + 1, dtype=np.float64)
+    modality = _apply_modality(path, dataset, bits, stored)
+    slope, intercept, low, high = 1.0, 0.0, modality.low, modality.high
+    center, width = _number(path, dataset, "WindowCenter"), _number(path, dataset, "WindowWidth")
+    if tables := dataset.get("VOILUTSequence"):
+        values, high = _apply_lut(path, tables[0], modality.values, signed=modality.low < 0)
+        low, center = 0.0, None
+    elif dataset.get("ModalityLUTSequence"):
+        values = modality.values
+    else:
+        values = stored - bits.lowest
+        slope, intercept = float(modality.values[1] - modality.values[0]), float(modality.values[0])
+    if center is None or width is None:
+        function, center, width = "LINEAR_EXACT", (low + high) / 2, high - low
+    else:
+        function = _voi_function(path, dataset)
+    inverted = dataset.PhotometricInterpretation.strip().upper() == "MONOCHROME1"
+    gray = _apply_voi(path, dataset, modality)
+    values[_is_padding(dataset, bits, stored)] = values[np.argmax(gray) if inverted else np.argmin(gray)]
+    return DisplayTable(values.astype(np.uint16), slope, intercept, function, center, width, inverted)
+
+
 def gray_table(path: Path, dataset: Dataset, bits: Bits) -> npt.NDArray[np.float32]:
     """Return the gray of all stored values.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Path, Request, Response
@@ -97,20 +97,23 @@ def show_xray(request: Request, position: Position, own: OwnParameter, xray: Xra
     return render_page(request, "blind", values)
 
 
-@router.get("/{position}/xray.png")  # noqa: FAST003  # `_xray` takes the position
-async def send_xray(request: Request, xray: XrayParameter, images: ImagesParameter) -> Response:
+@router.get("/{position}/{kind}.png")  # noqa: FAST003  # `_xray` takes the position
+async def send_xray(
+    request: Request, kind: Literal["xray", "values"], xray: XrayParameter, images: ImagesParameter
+) -> Response:
     """Return an X-ray as PNG.
 
     Args:
         request: The request.
+        kind: Kind of image.
         xray: The X-ray.
         images: Images of the cases.
     """
     try:
-        png = await images.render_in_turn("xray", xray.case)
+        png = await images.render_in_turn(kind, xray.case)
     except (CxrError, ImageUnavailableError):  # whose messages name the file
         return PlainTextResponse("This X-ray cannot be shown at the moment. Tell an admin.", status_code=404)
-    await to_thread.run_sync(record, request, Action.IMAGE, [xray.number], xray.case.content, "xray, blind")
+    await to_thread.run_sync(record, request, Action.IMAGE, [xray.number], xray.case.content, f"{kind}, blind")
     return Response(png, media_type="image/png")
 
 

@@ -115,7 +115,7 @@ async def send_image(
     request: Request,
     number: Number,
     case: CaseParameter,
-    kind: Literal["xray", "heat", "lungs", "thumbnail"],
+    kind: Literal["xray", "values", "heat", "lungs", "thumbnail"],
     images: ImagesParameter,
 ) -> Response:
     """Return an image as PNG, or the reason why there is none.
@@ -129,7 +129,7 @@ async def send_image(
     """
     try:
         png = await images.render_in_turn(kind, case)
-        if kind == "xray":  # the other ones count to the entry of the list or the case
+        if kind in {"xray", "values"}:  # the other ones count to the entry of the list or the case
             await to_thread.run_sync(record, request, Action.IMAGE, [number], case.content, kind)
         return Response(png, media_type="image/png")
     except (CxrError, ImageUnavailableError) as error:

@@ -30,19 +30,32 @@ function layers() {
 }
 
 function gray() {
-  // out = (in - level) / window + 1/2, as in DICOM; all in shares of white.
+  // Level and window are shares of the window of the file. They work on the true values once these are there, and until
+  // then on the 8 bits of the picture: out = (in - level) / window + 1/2, as in DICOM.
   const level = byId("level");
   const width = byId("window");
+  let values = null;
   const show = () => {
-    const sign = byId("invert").checked ? -1 : 1;
-    const slope = sign * 100 / width.value;
+    const inverted = byId("invert").checked;
+    const plain = !inverted && level.value === level.defaultValue && width.value === width.defaultValue;
+    const slope = (inverted ? -1 : 1) * 100 / width.value;
     for (const part of document.querySelectorAll("#gray feComponentTransfer > *")) {
       part.setAttribute("slope", slope);
       part.setAttribute("intercept", 0.5 - slope * level.value / 100);
     }
-    const plain = sign > 0 && level.value === level.defaultValue && width.value === width.defaultValue;
-    byId("xray").style.filter = plain ? "" : "url(#gray)";
+    byId("xray").style.filter = plain || values ? "" : "url(#gray)";
+    byId("xray").classList.toggle("under", !plain && values !== null);
+    byId("values").hidden = plain || values === null;
+    values?.show(level.value / 100, width.value / 100, inverted);
   };
+  const load = async () => {
+    const { TrueGray } = await import("/static/gray.js");
+    values = await TrueGray.load(byId("values"), byId("window-values"));
+    show();
+  };
+  const begin = () => load().catch(() => {});  // the picture of 8 bits stays
+  if (byId("xray").complete) begin();
+  else byId("xray").addEventListener("load", begin, { once: true });
   for (const id of ["level", "window", "invert"]) byId(id).addEventListener("input", show);
   return {
     drag(dx, dy) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 
 import numpy as np
@@ -93,6 +94,10 @@ class TestNothingLeaks:
             assert picture.info == {}
             expected = np.asarray(Image.open(worklist.case(blind.number).file))
             assert np.array_equal(np.asarray(picture), expected)
+            values = Image.open(io.BytesIO(ada.get(f"/blind/{position}/values.png").content))
+            assert np.array_equal(np.asarray(values), expected)
+            assert json.loads(values.info.pop("values"))["function"] == "LINEAR_EXACT"
+            assert values.info == {}
         for kind in ("heat", "lungs", "thumbnail"):
             assert ada.get(f"/blind/1/{kind}.png").status_code == 404
 
