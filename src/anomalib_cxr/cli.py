@@ -118,6 +118,7 @@ def benchmark(
     """
     from anomalib_cxr.benchmark.plan.grid import Grid  # noqa: PLC0415
     from anomalib_cxr.benchmark.run.pipeline import Benchmark  # noqa: PLC0415
+    from anomalib_cxr.utils.processes import ended_by_sigterm  # noqa: PLC0415
 
     grid = Grid(
         systems=systems,
@@ -130,7 +131,8 @@ def benchmark(
         scoring=scoring,
         batches=batches,
     )
-    logger.info("Report: %s", Benchmark(grid, output, n_jobs).run())
+    with ended_by_sigterm():
+        logger.info("Report: %s", Benchmark(grid, output, n_jobs).run())
 
 
 def segment_train(

@@ -43,7 +43,7 @@ def labeled_by_table(table: Path, sixteen_bit_white: int | None = None) -> Label
             "view": rows["view"].fillna("") if "view" in rows else "",
             "sex": rows["sex"].fillna("") if "sex" in rows else "",
             "age": rows["age"] if "age" in rows else float("nan"),
-            **({"patient": rows["patient"]} if "patient" in rows else {}),
+            **({"patient": _patients(table, rows)} if "patient" in rows else {}),
         }
     )
     return LabeledImages(images, sixteen_bit_white)
@@ -72,3 +72,22 @@ def _refuse_anonymous(table: Path, rows: pd.DataFrame) -> None:
             "complete the column, or leave these images out",
             {"no patient": anonymous},
         )
+
+
+def _patients(table: Path, rows: pd.DataFrame) -> pd.Series[str]:
+    """Return identifiers that are unique over the hospitals, each of which gives IDs of its own."""
+    ids: pd.Series[str] = rows.patient
+    if "source" not in rows or rows["source"].nunique() < 2:  # noqa: PLR2004  # several
+        return ids
+    is_known = rows["source"] != "unknown"  # as of the table
+    ambiguous = list(rows.image_path[ids.isin(ids[is_known]) & ~is_known])
+    if ambiguous:
+        raise DatasetError(
+            f"{table}: {len(ambiguous)} of {len(rows)} images without a hospital, whose patients' IDs are those of "
+            "patients with one",
+            "the hospital of each image of a patient: it may be the same person or another one",
+            "complete the column `hospital`",
+            {"no hospital": ambiguous},
+        )
+    unique: pd.Series[str] = rows["source"] + "/" + ids
+    return unique

@@ -44,11 +44,11 @@ def test_rows(table, images, tmp_path):
 
 
 def test_people(table, images):
-    texts = ("normal,P1,a,PA,m,40", "sick,P2,b,ap supine, F ,", "sick,P2,,,,")
+    texts = ("normal,P1,a,PA,m,40", "sick,P2,b,ap supine, F ,", "sick,P3,,,,")
     rows = [f"{image.name},{text}" for image, text in zip((images[0], *images[60:62]), texts, strict=True)]
     found = labeled_by_table(table(rows, "image,label,patient,hospital,view,sex,age")).images
     assert found["view"].tolist() == ["PA", "AP", ""]
-    assert found.patient.tolist() == ["P1", "P2", "P2"]
+    assert found.patient.tolist() == ["a/P1", "b/P2", "unknown/P3"]
     assert found.hospital.tolist() == ["a", "b", ""]
     assert found.sex.tolist() == ["M", "F", ""]
     assert found.age.isna().tolist() == [False, True, True]
@@ -106,6 +106,28 @@ def test_a_patient_missing(table, images, tmp_path):
     rows = [f"{images[0].name},normal,A", f"{images[60].name},sick, ", f"{images[61].name},sick"]
     refusal = refusal_of(table(rows, "image,label,patient"))
     assert refusal == {"no patient": [str(tmp_path / image.name) for image in images[60:62]]}
+
+
+class TestIdsOfHospitals:
+    """Each hospital gives IDs of its own: patient 1 of one is another person than patient 1 of the other."""
+
+    def read(self, table, images, *people):
+        rows = [f"{image.name},sick,{person}" for image, person in zip(images[60:63], people, strict=True)]
+        return table(rows, "image,label,hospital,patient")
+
+    def test_count_one_by_one(self, table, images):
+        found = labeled_by_table(self.read(table, images, "north,1", "south,1", "north,1")).images
+        assert found.patient.nunique() == 2
+        assert found.patient[0] == found.patient[2] != found.patient[1]
+
+    def test_of_one_hospital_stay_as_they_are(self, table, images):
+        found = labeled_by_table(self.read(table, images, "north,1", "north,2", "north,1")).images
+        assert found.patient.tolist() == ["1", "2", "1"]
+
+    def test_without_their_hospital(self, table, images, tmp_path):
+        """It may be the person of the known hospital, or another one."""
+        refusal = refusal_of(self.read(table, images, "north,1", "south,2", ",1"))
+        assert refusal == {"no hospital": [str(tmp_path / images[62].name)]}
 
 
 def test_absolute_paths(table, images):

@@ -94,6 +94,17 @@ class RunJob(Job):
         """
 
 
+def partial_folder(run: Run, folder: Path) -> Path:
+    """Return the temporary folder of a run.
+
+    Args:
+        run: The run.
+        folder: Folder of the benchmark.
+    """
+    target = folder / run.folder
+    return target.with_name(f".partial-{target.name}")
+
+
 @contextmanager
 def run_folder(run: Run, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Create a temporary folder and a record, and move them to the run's folder at the end.
@@ -105,14 +116,17 @@ def run_folder(run: Run, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     Yields:
         The temporary folder, and the record to complete.
     """
-    target = folder / run.folder
-    partial = target.with_name(f".partial-{target.name}")
+    target, partial = folder / run.folder, partial_folder(run, folder)
     for former in (partial, target):
         shutil.rmtree(former, ignore_errors=True)
     partial.mkdir(parents=True)
     record = {"data": run.data, "system": run.system, "split": run.split, "seed": run.seed}
     record |= {"config": run.settings, **code_record()}
-    yield partial, record
+    try:
+        yield partial, record
+    except BaseException:  # an interruption, too
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     write_record(record, partial / "run.json")
     partial.rename(target)
 
@@ -150,7 +164,7 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
         _write_exposure(datamodule, folder / "exposure.csv")
     recorder = ScoreRecorder(_sources(datamodule))
     scoring = [ScoringRecorder([ScoringWay(*way) for way in ways], seed)] if (ways := settings.get("scoring")) else []
-    with TemporaryDirectory() as scratch, PeakMemory() as memory:
+    with TemporaryDirectory(dir=folder) as scratch, PeakMemory() as memory:
         engine = Engine(
             callbacks=[recorder, *scoring, ModelCheckpoint(save_top_k=0)],  # without one, anomalib adds its own
             default_root_dir=scratch,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import yaml
@@ -22,7 +23,7 @@ from anomalib_cxr.errors import CxrError, DatasetError
 from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.processes import start_process
 
-from .job import RunJob, run_folder
+from .job import RunJob, partial_folder, run_folder
 from .runner import ProcessRunner
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,11 @@ class Benchmark(Pipeline):
             with atomic_path(self.folder / "benchmark.yaml") as unfinished:
                 unfinished.write_text(yaml.safe_dump(self.grid.to_yaml(), sort_keys=False), encoding="utf-8")
             logger.info("%d runs, %d of them to be done, in %s", len(runs), len(self.generator.planned), self.folder)
-            self._run_all()
+            try:
+                self._run_all()
+            finally:  # processes that were killed leave their folders
+                for run in self.generator.planned:
+                    rmtree(partial_folder(run, self.folder), ignore_errors=True)
             report = write_report(self.folder)
         self._raise_failures(report)
         return report

@@ -16,7 +16,7 @@ from pydicom.uid import UID
 
 from .content import ImageSource, path_of
 from .dicom_file import as_radiograph_error, is_dicom, load_dicom
-from .dicom_text import printable
+from .dicom_text import printable, stated_text
 
 _LABELED = re.compile(r"patient.?s\s+(?P<key>sex|age)\s*:(?P<value>.*)", re.IGNORECASE)
 _SEX = re.compile(r"\b(?:female|male|f|m)(?![a-z])", re.IGNORECASE)
@@ -147,7 +147,8 @@ def read_header(source: ImageSource) -> Header:
 
     Returns:
         The header fields. A text has at most the length of its value representation (PS3.5 6.2), and is empty if it is
-        damaged: with control characters, or of another representation. An invalid UID is empty. The age is Patient's
+        damaged: with control characters, or of another representation. Letters whose character set is not stated are
+        U+FFFD, unless they are UTF-8. An invalid UID is empty. The age is Patient's
         Age (0010,1010), or else computed from Patient's Birth Date (0010,0030) and Study Date (0008,0020). A missing
         modality or manufacturer is `unknown`.
 
@@ -191,6 +192,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
         return ""
     parts = element.value if isinstance(element.value, MultiValue) else [element.value]
     text = " ".join("" if part is None else str(part).strip() for part in parts).strip("\0 ")
+    text = stated_text(text, dataset)
     if vr == "UI":
         return text if UID(text).is_valid else ""
     if any(unicodedata.category(character) == "Cc" and not character.isspace() for character in text):

@@ -18,7 +18,7 @@ KINDS = (
     "turned by 90 degrees",  # to the right
     "upside down",  # as in a mirror
     "inverted, dense tissue dark",
-    "a part of the chest, or too small in the image",
+    "a part of the chest, or one that is too small in the image",
     "a lateral chest X-ray",
     "no chest X-ray",
 )

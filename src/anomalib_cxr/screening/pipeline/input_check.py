@@ -7,6 +7,7 @@ plausible size and place. Its card, with data, training and measurements: `docs/
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,17 @@ SHA256 = "fa0b312a97d491caf9178dcbb6284f97fe7cba15a712e2038d1144a2a28f9fd7"
 """SHA-256 of that file, as trained; another file is refused."""
 LEAST_FRONTAL = 0.2
 """Lowest probability of an upright frontal chest X-ray at which an image is accepted."""
+
+
+NO_FRONTAL = "no upright frontal chest X-ray"
+"""What is said of images that the network does not take for one; of what else they look like it knows less."""
+_LEAST_RIGHTED = 0.5  # probability of a frontal X-ray after it was turned back or inverted: more likely than not
+_RIGHTED: Mapping[str, Callable[[torch.Tensor], list[torch.Tensor]]] = {
+    "turned by 90 degrees": lambda image: [image.rot90(times, (-2, -1)) for times in (1, -1)],
+    "upside down": lambda image: [image.rot90(2, (-2, -1))],
+    "inverted, dense tissue dark": lambda image: [1 - image],
+}
+"""Ways to undo a kind. To which side an image is turned is not known, since its mirror image counts as well."""
 
 
 class InputCheck:
@@ -59,10 +71,18 @@ class InputCheck:
         reasons = []
         probabilities = self.probabilities(radiograph)
         if not probabilities[0] >= LEAST_FRONTAL:  # refuses NaN, too
-            reasons.append(KINDS[1:][int(probabilities[1:].argmax())])
+            reasons.append(self._describe(radiograph, probabilities))
         if not is_plausible(clean_mask(lungs > 0.5)):  # noqa: PLR2004  # more likely than not
             reasons.append("no two lungs of plausible size and place")
         return reasons
+
+    def _describe(self, radiograph: torch.Tensor, probabilities: torch.Tensor) -> str:
+        """Describe a refused image: that it is turned or inverted only if it is frontal when that is undone."""
+        kind = KINDS[1:][int(probabilities[1:].argmax())]
+        if kind in _RIGHTED:
+            frontal = [float(self.probabilities(image)[0]) for image in _RIGHTED[kind](radiograph)]
+            return kind if max(frontal) >= _LEAST_RIGHTED else NO_FRONTAL
+        return NO_FRONTAL if kind == KINDS[-1] else f"{NO_FRONTAL}; most like {kind}"
 
     def probabilities(self, radiograph: torch.Tensor) -> torch.Tensor:
         """Compute the probability of each kind of image, mean of the image and its mirror image.

@@ -123,7 +123,10 @@ class Screener:
         }
         if not self.settings.names:
             facts |= {"patient_id": "", "patient_name": ""}
+        picture, layers = case_images(facts["path"], result.content)
         if result.score is None or result.heat is None or result.lungs is None or result.display is None:
+            for name in (picture, *_layer_files(layers)):  # of a former screening, by other options
+                (self.settings.output / name).unlink(missing_ok=True)
             return Case(decision=Decision.REFUSED, why="; ".join(result.refusals), **facts)
         group = self.calibration.group_of(self.settings.hospital, header.sex, header.age)
         calibrated = self.calibration.thresholds[group]
@@ -132,7 +135,6 @@ class Screener:
         is_below = raw_score is not None and np.float32(result.score) < np.float32(calibrated.threshold)
         p_value = None if raw_score is None else float(p_values(np.array([raw_score]), self._healthy)[0])
         probability = None if raw_score is None else float(self.calibration.probability(np.array([raw_score]))[0])
-        picture, layers = case_images(facts["path"], result.content)
         case = Case(
             decision=Decision.BELOW_THRESHOLD if is_below else Decision.TO_READ,
             score=None if np.isnan(result.score) else result.score,
@@ -152,13 +154,18 @@ class Screener:
         for folder in (HEATMAPS, LAYERS, *([OBJECTS] if self.settings.dicom else [])):
             mark_folder(self.settings.output / folder)
         write_png(heatmap, self.settings.output / case.heatmap)
-        write_png(result.heat, self.settings.output / f"{case.layers}-heat.png")
-        write_png(result.lungs, self.settings.output / f"{case.layers}-lungs.png")
+        for layer, name in zip((result.heat, result.lungs), _layer_files(layers), strict=True):
+            write_png(layer, self.settings.output / name)
         if self.settings.dicom:
             from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra
 
             write_dicom_objects(case, result.dataset, heatmap, self.settings.output / OBJECTS)
         return case
+
+
+def _layer_files(layers: str) -> tuple[str, str]:
+    """Return the files of heatmap and lungs alone, by `Case.layers`."""
+    return f"{layers}-heat.png", f"{layers}-lungs.png"
 
 
 def _refuse_exchanged(folder: Path, calibration: Calibration, model: ExportedModel, loaded: dict[str, str]) -> None:

@@ -15,6 +15,8 @@ from pydicom.multival import MultiValue
 from pydicom.uid import HTJ2K, JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 from pydicom.valuerep import validate_value
 
+from anomalib_cxr.data.reading.dicom_text import UNREADABLE, stated_text
+
 # Attributes of patient and study, so that an archive files the objects beside the X-ray.
 _REQUIRED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -49,7 +51,8 @@ def valid_text(source: Dataset, keyword: str) -> str:
 
     Returns:
         The value; empty where there is none, or one that the standard does not allow: too long, with control
-        characters, of another form than its value representation (PS3.5 6.2), or several values.
+        characters or letters of an unstated character set, of another form than its value representation (PS3.5
+        6.2), or several values.
 
     Example:
         >>> source = Dataset()
@@ -72,7 +75,8 @@ def valid_texts(source: Dataset, keyword: str) -> list[str]:
         value = source.get(keyword)
     except Exception:  # noqa: BLE001  # pydicom converts a value when it is asked for, and damaged ones raise anything
         return []
-    texts = [str(part).strip() for part in (value if isinstance(value, MultiValue | list) else [value or ""])]
+    parts = value if isinstance(value, MultiValue | list) else [value or ""]
+    texts = [stated_text(str(part).strip(), source) for part in parts]
     return texts if all(_is_valid(keyword, text) for text in texts) else []
 
 
@@ -86,6 +90,7 @@ def _is_valid(keyword: str, text: str) -> bool:
         return False
     return not (
         any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+        or UNREADABLE in text
         or "\\" in text
         or (text and text not in _TERMS.get(keyword, (text,)))
         or len(text.encode("utf-8", "replace")) > _MAX_BYTES.get(vr, math.inf)

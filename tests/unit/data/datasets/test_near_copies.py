@@ -15,6 +15,7 @@ from anomalib_cxr.data.datasets import near_copies as module
 from anomalib_cxr.data.datasets.near_copies import (
     MAX_DISTANCE,
     ImageHashes,
+    largest_distance,
     near_copies,
     perceptual_hash,
     warn_of_near_copies,
@@ -78,6 +79,23 @@ def test_pairs_as_by_comparing_all(monkeypatch):
     found = near_copies(hashes, kinds)
     assert len(found) == len(set(found)) > 10
     assert set(found) == expected
+
+
+def test_phantoms_are_alike_and_no_copies():
+    """Some of many phantoms differ by fewer bits than copies of X-rays do, and a copy of one by fewer still."""
+    rng = np.random.default_rng(0)
+    images = [torch.from_numpy(draw_phantom(rng, 64, ("nodules", None)[n % 2]).image)[None] for n in range(100)]
+    hashes = np.stack([perceptual_hash(image) for image in images])
+    kinds = list(range(100))
+    assert near_copies(hashes, kinds)
+    assert largest_distance(hashes) < MAX_DISTANCE
+    assert near_copies(hashes, kinds, largest_distance(hashes)) == []
+    hashes[7] = perceptual_hash(0.7 * images[0] + 0.1)
+    assert near_copies(hashes, kinds, largest_distance(hashes)) == [(0, 7)]
+
+
+def test_few_images_tell_nothing_of_all():
+    assert largest_distance(np.zeros((5, 255), bool)) == MAX_DISTANCE
 
 
 def test_none():

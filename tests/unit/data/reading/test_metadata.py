@@ -153,6 +153,28 @@ class TestPatient:
         path = write(SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Jörg=山田^太郎")
         assert read_header(path).patient_name == "Müller^Jörg=山田^太郎"
 
+    @pytest.mark.parametrize("stated", [None, "", "ISO_IR 6"])
+    @pytest.mark.parametrize("encoding", ["cp1251", "koi8-r", "latin-1", "shift_jis"])
+    def test_letters_of_an_unstated_character_set_are_not_guessed(self, write, stated, encoding):
+        name = {"latin-1": "Müller^Jörg", "shift_jis": "山田^太郎"}.get(encoding, "Иванов^Пётр")
+        header = read_header(self.with_bytes(write, stated, name.encode(encoding)))
+        assert "\ufffd" in header.patient_name
+        assert all(letter.isascii() or letter == "\ufffd" for letter in header.patient_name)
+        assert header.source.startswith("DICOM DX, ")
+        if encoding == "latin-1":
+            assert header.patient_name == "M\ufffdller^J\ufffdrg"
+
+    def test_unstated_utf_8_is_read(self, write):
+        assert read_header(self.with_bytes(write, None, "Иванов^Пётр".encode())).patient_name == "Иванов^Пётр"
+
+    def with_bytes(self, write, stated, name):
+        """Write a file with a name of these bytes, which pydicom's own writer would refuse."""
+        path = write(SpecificCharacterSet=stated, PatientName="N" * len(name))
+        content = path.read_bytes()
+        assert content.count(b"N" * len(name)) == 1
+        path.write_bytes(content.replace(b"N" * len(name), name))
+        return path
+
     def test_nothing_of_the_patient_is_in_a_warning(self, write):
         path = write(PatientBirthDate="born 1970", PatientAge="old", PatientID="x" * 99, PatientName="a^b^c^d^e^f^g")
         with warnings.catch_warnings():

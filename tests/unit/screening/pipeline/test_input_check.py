@@ -14,7 +14,14 @@ from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.pipeline import input_check as module
 from anomalib_cxr.screening.pipeline.frontal_network import KINDS, SIDE, FrontalNetwork, normalized
-from anomalib_cxr.screening.pipeline.input_check import SHA256, WEIGHTS, InputCheck, pack, packaged_input_check
+from anomalib_cxr.screening.pipeline.input_check import (
+    NO_FRONTAL,
+    SHA256,
+    WEIGHTS,
+    InputCheck,
+    pack,
+    packaged_input_check,
+)
 
 NO_LUNGS = "no two lungs of plausible size and place"
 LUNGS = np.zeros((32, 32))
@@ -23,7 +30,9 @@ TURNED = {
     "turned by 90 degrees": [lambda image: image.rot90(1, (1, 2)), lambda image: image.rot90(-1, (1, 2))],
     "upside down": [lambda image: image.rot90(2, (1, 2)), lambda image: image.flip(1)],
     "inverted, dense tissue dark": [lambda image: 1 - image],
-    "a part of the chest, or too small in the image": [lambda image: image[:, :32, :32]],
+    f"{NO_FRONTAL}; most like a part of the chest, or one that is too small in the image": [
+        lambda image: image[:, :32, :32]
+    ],
 }
 
 
@@ -53,6 +62,15 @@ def test_turned_ones_are_refused_in_words(check, unseen, kind):
         found = [check.refusals(change(image), LUNGS) for image in unseen]
         assert found.count([]) == 0
         assert sum(kind in reasons for reasons in found) >= 0.8 * len(unseen)
+
+
+@pytest.mark.parametrize("kind", range(1, len(KINDS)))
+def test_what_is_not_frontal_either_way_is_not_called_turned(check, unseen, monkeypatch, kind):
+    """The network takes the teeth of a panorama for a chest upside down, and does not know them when turned back."""
+    monkeypatch.setattr(check, "probabilities", lambda _: torch.eye(len(KINDS))[kind])
+    (reason,) = check.refusals(unseen[0], LUNGS)
+    assert reason.startswith(NO_FRONTAL)
+    assert not any(word in reason for word in ("turned", "upside down", "inverted"))
 
 
 class TestNoXrays:

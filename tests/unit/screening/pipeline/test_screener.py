@@ -261,6 +261,23 @@ def tables(folder):
     return paths
 
 
+class TestScreenedAgainByOtherOptions:
+    def test_a_row_that_is_refused_then_leaves_no_pictures(self, run, screener, dicoms):
+        """No DICOM file was validated: without `any_source` it is refused."""
+        screener.settings = replace(screener.settings, any_source=True)
+        screener.pipeline.any_source = True
+        worklist = run(dicoms[:1])
+        scored = worklist.case(worklist.number_of(dicoms[0]))
+        pictures = [scored.heatmap, f"{scored.layers}-heat.png", f"{scored.layers}-lungs.png"]
+        assert all((worklist.folder / name).is_file() for name in pictures)
+        screener.settings = replace(screener.settings, any_source=False)
+        screener.pipeline.any_source = False
+        run(dicoms[:1])
+        refused = worklist.case(worklist.number_of(dicoms[0]))
+        assert (refused.decision, refused.heatmap, refused.layers) == (Decision.REFUSED, "", "")
+        assert [name for name in pictures if (worklist.folder / name).exists()] == []
+
+
 class TestWhole:
     def test_a_row_for_each_file(self, run, files):
         worklist = run(files)

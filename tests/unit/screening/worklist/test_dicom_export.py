@@ -263,6 +263,17 @@ class TestOddSources:
         paths = write_dicom_objects(case, pydicom.dcmread(tmp_path / "odd.dcm"), HEATMAP, tmp_path)
         assert [str(pydicom.dcmread(path).PatientName) for path in paths] == ["Yamada^Tarou=山田^太郎"] * 2
 
+    def test_names_of_an_unstated_character_set_are_left_empty(self, case, source, tmp_path):
+        """A guess would be filed as the name of another person."""
+        odd = pydicom.dcmread(source.filename)
+        odd.pop("SpecificCharacterSet", None)
+        odd.PatientName, odd.PatientID = "N" * 11, "A17"
+        odd.save_as(tmp_path / "odd.dcm")
+        content = (tmp_path / "odd.dcm").read_bytes().replace(b"N" * 11, "Иванов^Пётр".encode("cp1251"))
+        (tmp_path / "odd.dcm").write_bytes(content)
+        paths = write_dicom_objects(case, pydicom.dcmread(tmp_path / "odd.dcm"), HEATMAP, tmp_path)
+        assert [(str(found.PatientName), found.PatientID) for found in map(pydicom.dcmread, paths)] == [("", "A17")] * 2
+
     def test_an_empty_dataset(self, case, tmp_path):
         paths = write_dicom_objects(case, Dataset(), HEATMAP, tmp_path)
         assert [pydicom.dcmread(path).PatientID for path in paths] == ["", ""]
