@@ -17,6 +17,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser
 
 from anomalib_cxr.benchmark.plan.grid import Batches, DataConfig, Scoring, SystemConfig, YamlDict, with_root
+from anomalib_cxr.node.archive_url import archive_url
 from anomalib_cxr.node.verbs import deliveries, listen
 from anomalib_cxr.screening.worklist.verbs import backup, monitor, purge, restore, upgrade
 from anomalib_cxr.utils.command_line import Parser, verb_parser
@@ -303,30 +304,39 @@ def screen(
     engine: Literal["local", "ray"] = "local",
     watch: bool = False,
     quiet: NonNegativeFloat = 10.0,
+    dates: str = "",
+    modality: tuple[str, ...] = ("CR", "DX"),
+    ca: Path | None = None,
 ) -> None:
     """Screen X-rays with a calibrated model into a worklist; resumes an interrupted screening.
 
     Writes worklist.csv, worklist.json, left_out.csv and a heatmap for each X-ray. For research, not a medical device.
 
     Args:
-        xrays: X-ray files, folders and DICOMDIR files.
+        xrays: X-ray files, folders and DICOMDIR files; archives as dicomweb://HOST:PORT/PATH of their DICOMweb service,
+            or dicomwebs:// for HTTPS, whose X-rays are fetched into the worklist.
         model: Folder of a calibrated model.
         worklist: Folder of the worklist.
         device: OpenVINO device.
         hospital: Hospital whose threshold to use, for a calibration with one per hospital.
         any_source: Also score X-rays from sources that the model was not calibrated on; the input check still refuses
             what is no frontal chest X-ray.
-        dicom: Also write a DICOM Secondary Capture and a structured report for each X-ray.
+        dicom: Also write DICOM objects for each scored X-ray: Secondary Capture, structured report, presentation state
+            with an outline, and a PDF page.
         names: Keep patient names and IDs in the worklist and its tables.
         engine: Run on this machine, or on a Ray cluster.
         watch: Go on until Ctrl-C, and screen what comes into the folders, or changes there.
         quiet: Seconds for which a file of a watched folder must not have changed.
+        dates: Study dates to fetch from archives, YYYYMMDD or YYYYMMDD-YYYYMMDD; all by default.
+        modality: Modalities to fetch from archives, separated by commas.
+        ca: Certificates of authorities of archives, PEM; by default those that are commonly trusted.
     """
     check_settings(screen, locals(), "the options")
     if dicom:
         require_extra("highdicom", "dicom")
     if engine == "ray":
         require_extra("ray", "ray")
+    from anomalib_cxr.data.reading.discovery import FoundFiles  # noqa: PLC0415
     from anomalib_cxr.screening.pipeline.inputs import describe_left_out, find_inputs  # noqa: PLC0415
     from anomalib_cxr.screening.pipeline.screener import (  # noqa: PLC0415
         Screener,
@@ -336,14 +346,23 @@ def screen(
     from anomalib_cxr.screening.pipeline.screener import screen as screen_into  # noqa: PLC0415
     from anomalib_cxr.screening.worklist.tables import LEFT_OUT  # noqa: PLC0415
 
+    archives = [url for url in map(archive_url, xrays) if url]
+    local = [path for path in xrays if not archive_url(path)]
+    if archives:
+        require_extra("dicomweb_client", "dicom")
     if watch:
-        if engine != "local":
-            raise SettingError("--watch with --engine ray", "one of the two", "leave one out")
+        if engine != "local" or archives:
+            raise SettingError("--watch with --engine ray or an archive", "folders, on this machine", "leave it out")
         from anomalib_cxr.node.watch import watch_folders  # noqa: PLC0415
 
         watch_folders(xrays, ScreenerSettings(model, worklist, device, hospital, any_source, dicom, names), quiet)
         return
-    files, left_out = find_inputs(xrays)
+    files, left_out = find_inputs(local) if local or not archives else FoundFiles([], {})
+    if archives:
+        from anomalib_cxr.node.fetch import fetch_archives  # noqa: PLC0415  # an extra
+
+        found = fetch_archives(archives, worklist, dates, modality, ca)
+        files, left_out = [*files, *found.files], {**left_out, **found.left_out}
     screener = Screener(ScreenerSettings(model, worklist, device, hospital, any_source, dicom, names))
     if engine == "ray":
         from anomalib_cxr.screening.pipeline.ray_engine import RayEngine  # noqa: PLC0415  # an extra that not everyone has

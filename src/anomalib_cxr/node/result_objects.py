@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydicom.uid import UID, ComprehensiveSRStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    UID,
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, is_dicom, load_dicom
@@ -16,7 +22,12 @@ from anomalib_cxr.screening.pipeline.screener import OBJECTS
 from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects
 from anomalib_cxr.utils.path_text import path_as_text
 
-STORAGE_CLASSES: tuple[UID, ...] = (SecondaryCaptureImageStorage, ComprehensiveSRStorage)
+STORAGE_CLASSES: tuple[UID, ...] = (
+    SecondaryCaptureImageStorage,
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+)
 """Storage classes of the objects."""
 
 
@@ -25,7 +36,7 @@ def write_objects(case: Case, folder: Path) -> list[Path]:
 
     Args:
         case: The case.
-        folder: Folder of the worklist, with the heatmap of the case.
+        folder: Folder of the worklist, with heatmap and layers of the case.
 
     Returns:
         The files, in the subfolder `dicom`.
@@ -43,9 +54,11 @@ def write_objects(case: Case, folder: Path) -> list[Path]:
                 source = load_dicom(content, pixels=False)
         with Image.open(folder / case.heatmap) as image:
             heatmap = np.asarray(image.convert("RGB"))
+        with Image.open(folder / f"{case.layers}-heat.png") as image:
+            heat = np.asarray(image.convert("L")) / 255
     except (RadiographError, OSError) as error:
         raise _gone(case, error.reason if isinstance(error, RadiographError) else f"{error}") from error
-    return list(write_dicom_objects(case, source, heatmap, folder / OBJECTS))
+    return write_dicom_objects(case, source, heatmap, folder / OBJECTS, heat)
 
 
 def _gone(case: Case, reason: str) -> ScreeningError:

@@ -10,7 +10,9 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
 _PATIENT = ("PatientID", "IssuerOfPatientID")
 _SAFE = re.compile(r"[0-9.]{1,64}")
 _LOCKS = 64
+_ABANDONED = 3600  # seconds: another process may be fetching objects into the same folder
 
 
 class NoSpaceError(OSError):
@@ -138,6 +141,16 @@ class Spool:
             unfinished.unlink(missing_ok=True)
         return StoredObject(study, path, is_new=True)
 
+    def find(self, study_uid: str, sop_uid: str) -> Path | None:
+        """Return the file of an object; None where it was not received.
+
+        Args:
+            study_uid: Study Instance UID.
+            sop_uid: SOP Instance UID.
+        """
+        path = self.folder / _name(study_uid) / f"{_name(sop_uid)}.dcm"
+        return path if path.is_file() else None
+
     def objects(self) -> Iterator[StoredObject]:
         """Iterate over all stored objects.
 
@@ -150,9 +163,11 @@ class Spool:
                     yield StoredObject(folder.name, path, is_new=False)
 
     def remove_unfinished(self) -> None:
-        """Remove what a killed process was writing, for which no sender was told success; no other may write now."""
+        """Remove what a killed process was writing for which no sender was told success, an hour after it."""
         for path in self.folder.glob(f"{_UNFINISHED}*"):
-            path.unlink()
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _ABANDONED:
+                    path.unlink()
 
     def _slot(self, folder: Path, name: str, encoded: bytes) -> tuple[Path, bytes | None]:
         """Return the path of an object, and the bytes of the version of the same patient that is there."""

@@ -14,6 +14,8 @@ from .fingerprint import FileFingerprint
 
 NOTICE = "For research, not a medical device. Not for decisions about patients."
 """Notice on everything that a screening writes or shows."""
+SHORT_NOTICE = "For research. Not a medical device."
+"""Notice where there is little room, such as in the pixels of a picture."""
 BELOW_THRESHOLD_NOTICE = (
     "A score below the threshold does not exclude disease. Ruling out is for research: sorting out X-rays that no "
     "person reads is outside of what this software is for."

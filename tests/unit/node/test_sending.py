@@ -41,12 +41,14 @@ def worklist(tmp_path, spool, xray, encode):
     """Two scored cases of received X-rays, with heatmaps."""
     worklist = Worklist(tmp_path / "out", create=True)
     (worklist.folder / "heatmaps").mkdir()
+    (worklist.folder / "layers").mkdir()
     for number in range(2):
         path = spool.folder / f"{number}.dcm"
         path.write_bytes(encode(xray()))
         content = read_content(path)
         heatmap = f"heatmaps/{number}.png"
         Image.fromarray(np.full((32, 32, 3), 100, np.uint8)).save(worklist.folder / heatmap)
+        Image.fromarray(np.eye(16, dtype=np.uint8) * 200).save(worklist.folder / f"layers/{number}-heat.png")
         worklist.add(
             [
                 Case(
@@ -56,6 +58,7 @@ def worklist(tmp_path, spool, xray, encode):
                     score=0.7,
                     content=content.sha256,
                     heatmap=heatmap,
+                    layers=f"layers/{number}",
                     model="a" * 64,
                     screened="2026-01-31T10:00:00+00:00",
                 )

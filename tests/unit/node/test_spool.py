@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -135,6 +137,8 @@ def test_an_identifier_never_leaves_the_folder(spool, xray, encode, uid):
 
 def test_what_a_killed_process_was_writing_is_removed(spool, store, xray, encode):
     kept = store(encode(xray()))
-    (spool.folder / ".unfinished-0123").write_bytes(b"half")
+    for name, age in ((".unfinished-0123", 4000), (".unfinished-4567", 1000)):
+        (spool.folder / name).write_bytes(b"half")
+        os.utime(spool.folder / name, (time.time() - age,) * 2)
     Spool(spool.folder).remove_unfinished()
-    assert files_in(spool) == [kept.path]
+    assert files_in(spool) == sorted([kept.path, spool.folder / ".unfinished-4567"])

@@ -141,7 +141,7 @@ def _number(path: Path, dataset: Dataset, keyword: str) -> float | None:
 def _apply_modality(path: Path, dataset: Dataset, bits: Bits, stored: _Numbers) -> _Range:
     """Return the values after the modality LUT or the rescale."""
     if tables := dataset.get("ModalityLUTSequence"):
-        values, top = _apply_lut(path, tables[0], stored, signed=bits.signed)
+        values, top = apply_lut(path, tables[0], stored, signed=bits.signed)
         return _Range(values, 0.0, top)
     slope, intercept = _number(path, dataset, "RescaleSlope"), _number(path, dataset, "RescaleIntercept")
     values = stored * (1.0 if slope is None else slope) + (0.0 if intercept is None else intercept)
@@ -152,7 +152,7 @@ def _apply_voi(path: Path, dataset: Dataset, modality: _Range) -> _Numbers:
     """Return the values after the VOI LUT or window, in [0, 1]; without either, the whole range is scaled to it."""
     values, low, high = modality
     if tables := dataset.get("VOILUTSequence"):
-        output, top = _apply_lut(path, tables[0], values, signed=low < 0)
+        output, top = apply_lut(path, tables[0], values, signed=low < 0)
         return np.clip(output / top, 0.0, 1.0)
     center, width = _number(path, dataset, "WindowCenter"), _number(path, dataset, "WindowWidth")
     if center is None or width is None:
@@ -175,8 +175,8 @@ def _voi_function(path: Path, dataset: Dataset) -> str:
     return function
 
 
-def _apply_lut(path: Path, table: Dataset, values: _Numbers, *, signed: bool) -> tuple[_Numbers, float]:
-    """Return the values after one lookup table (PS3.3 C.11.1.1), and the greatest output.
+def apply_lut(path: Path, table: Dataset, values: _Numbers, *, signed: bool) -> tuple[_Numbers, float]:
+    """Look values up in one table (PS3.3 C.11.1.1).
 
     pydicom's own function indexes with the dtype of the entries, so a table of 8-bit entries wraps at 256 inputs.
 
@@ -186,6 +186,12 @@ def _apply_lut(path: Path, table: Dataset, values: _Numbers, *, signed: bool) ->
         values: Input.
         signed: Whether the input may be negative. By the standard, the first value of the descriptor is signed then,
             and else it is not; writers choose between US and SS carelessly.
+
+    Returns:
+        Its outputs, and the greatest output that its entries can state.
+
+    Raises:
+        RadiographError: The table has fewer entries than its descriptor states.
     """
     entries, first, bits = (int(number) for number in table.LUTDescriptor)
     entries = entries or 2**16

@@ -159,7 +159,7 @@ class Screener:
         if self.settings.dicom:
             from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra
 
-            write_dicom_objects(case, result.dataset, heatmap, self.settings.output / OBJECTS)
+            write_dicom_objects(case, result.dataset, heatmap, self.settings.output / OBJECTS, result.heat)
         return case
 
 

@@ -24,9 +24,11 @@ from anomalib_cxr.data.reading.dicom_text import printable
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE, Case, Decision
 from anomalib_cxr.screening.heat_colors import EXPLANATION
 
+from .dicom_notice import burn_notice
 from .dicom_source import valid_text, valid_texts
 
-_NAME = "anomalib_cxr"
+NAME = "anomalib_cxr"
+"""Name of manufacturer and device in the objects."""
 _SCHEME = "99ANOMALIBCXR"
 _CAPTURE_SERIES, _REPORT_SERIES = 9901, 9902  # after the series of the X-ray machine
 _CHEST_XRAY = CodedConcept("399208008", "SCT", "Plain X-ray of chest")
@@ -104,10 +106,10 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
 
     Args:
         origin: Image that the object is about.
-        heatmap: RGB, `(H, W, 3)`, uint8.
+        heatmap: RGB, `(H, W, 3)`, uint8; the notice is added below it.
     """
     capture = hd.sc.SCImage(
-        pixel_array=heatmap,
+        pixel_array=burn_notice(heatmap),
         photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
@@ -115,11 +117,11 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
         study_instance_uid=origin.study_uid,
         series_instance_uid=origin.uid("capture series"),
         series_number=_CAPTURE_SERIES,
-        series_description=f"{_NAME} heatmap",
+        series_description=f"{NAME} heatmap",
         sop_instance_uid=origin.uid("capture"),
         instance_number=1,
-        manufacturer=_NAME,
-        manufacturer_model_name=_NAME,
+        manufacturer=NAME,
+        manufacturer_model_name=NAME,
         software_versions=__version__,
         device_serial_number=origin.case.model or None,
     )
@@ -144,9 +146,9 @@ def make_report(origin: Origin, capture: Dataset) -> sr.ComprehensiveSR:
     case = origin.case
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=origin.uid("device"),
-        name=_NAME,
-        manufacturer_name=_NAME,
-        model_name=f"{_NAME} {__version__}",
+        name=NAME,
+        manufacturer_name=NAME,
+        model_name=f"{NAME} {__version__}",
         serial_number=case.model or None,
     )
     report = sr.MeasurementReport(
@@ -160,15 +162,15 @@ def make_report(origin: Origin, capture: Dataset) -> sr.ComprehensiveSR:
         content=report,
         series_instance_uid=origin.uid("report series"),
         series_number=_REPORT_SERIES,
-        series_description=f"{_NAME} report",
+        series_description=f"{NAME} report",
         sop_instance_uid=origin.uid("report"),
         instance_number=1,
-        manufacturer=_NAME,
-        manufacturer_model_name=_NAME,
+        manufacturer=NAME,
+        manufacturer_model_name=NAME,
         software_versions=__version__,
         device_serial_number=case.model or None,
         is_complete=True,
-        coding_schemes=[CodingSchemeIdentificationItem(_SCHEME, name=f"Private codes of {_NAME}")],
+        coding_schemes=[CodingSchemeIdentificationItem(_SCHEME, name=f"Private codes of {NAME}")],
     )
     # highdicom takes the equipment of the first evidence, here the capture, for the X-ray machine.
     document.ContributingEquipmentSequence = deepcopy(capture.ContributingEquipmentSequence)
@@ -182,7 +184,7 @@ def _group(origin: Origin, capture: Dataset) -> sr.MeasurementsAndQualitativeEva
         tracking_identifier=sr.TrackingIdentifier(uid=origin.uid("tracking"), identifier="X-ray"),
         finding_type=_FINDING,
         algorithm_id=sr.AlgorithmIdentification(
-            name=_NAME, version=__version__, parameters=[f"SHA-256 of the model: {case.model}"]
+            name=NAME, version=__version__, parameters=[f"SHA-256 of the model: {case.model}"]
         ),
         finding_sites=[sr.FindingSite(codes.SCT.Chest)],
         measurements=list(_measurements(case)),

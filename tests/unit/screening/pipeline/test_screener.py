@@ -100,7 +100,7 @@ class TestPictures:
         settings = ScreenerSettings(calibrated, tmp_path / "out", any_source=True, dicom=True)
         (case,) = cases_of(Screener(settings), dicoms[:1])
         made = [pydicom.dcmread(path) for path in sorted((tmp_path / "out" / "dicom").rglob("*.dcm"))]
-        assert {dataset.Modality for dataset in made} == {"OT", "SR"}
+        assert {dataset.Modality for dataset in made} == {"OT", "SR", "DOC", "PR"}
         assert {dataset.StudyInstanceUID for dataset in made} == {case.study_uid}
 
     def test_dicom_objects_are_of_the_file_that_was_scored(self, calibrated, dicoms, tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ class TestPictures:
         made = [pydicom.dcmread(file) for file in (tmp_path / "out" / "dicom").rglob("*.dcm")]
         assert [(dataset.PatientID, dataset.StudyInstanceUID) for dataset in made] == [
             (first.PatientID, first.StudyInstanceUID)
-        ] * 2
+        ] * 4
 
     def test_a_file_that_vanishes_after_it_was_read_ends_nothing(self, calibrated, dicoms, tmp_path, monkeypatch):
         path = Path(shutil.copy(dicoms[0], tmp_path / "gone.dcm"))
@@ -130,7 +130,7 @@ class TestPictures:
         monkeypatch.setattr(screener.pipeline, "model", lambda images: path.unlink() or scored(images))
         cases = cases_of(screener, [path, dicoms[1]])
         assert [case.score is not None for case in cases] == [True, True]
-        assert len(list((tmp_path / "out" / "dicom").rglob("*.dcm"))) == 4
+        assert len(list((tmp_path / "out" / "dicom").rglob("*.dcm"))) == 8
 
 
 class TestRefused:

@@ -33,6 +33,8 @@ NOTICE = "For research, not a medical device. Not for decisions about patients."
 GUARANTEE = "At most 5 % of sick people are expected below the threshold, at 95 % confidence."
 MODEL = "ab" * 32
 HEATMAP = np.random.default_rng(0).integers(0, 256, (33, 21, 3), np.uint8)  # odd: the pixel data needs a byte more
+HEAT = np.zeros((16, 16))
+HEAT[3:6, 9:12], HEAT[10, 4] = 0.8, 0.5
 MEASURED = {"score": 0.71234567890123, "threshold": 0.4, "probability": 1.25e-7, "p_value": 1 / 301}
 SAME_AS_SOURCE = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyInstanceUID", "StudyDate"),
@@ -46,12 +48,21 @@ WITH_VALUE = {
     "SR": "StudyInstanceUID SeriesInstanceUID Modality SeriesNumber Manufacturer InstanceNumber CompletionFlag "
     "VerificationFlag ContentDate ContentTime ValueType ConceptNameCodeSequence ContinuityOfContent ContentSequence "
     "SOPClassUID SOPInstanceUID SpecificCharacterSet CurrentRequestedProcedureEvidenceSequence",
+    "DOC": "StudyInstanceUID SeriesInstanceUID Modality SeriesNumber ConversionType InstanceNumber BurnedInAnnotation "
+    "MIMETypeOfEncapsulatedDocument EncapsulatedDocument SOPClassUID SOPInstanceUID SpecificCharacterSet",
+    "PR": "StudyInstanceUID SeriesInstanceUID Modality SeriesNumber Manufacturer InstanceNumber ContentLabel "
+    "PresentationCreationDate PresentationCreationTime ReferencedSeriesSequence DisplayedAreaSelectionSequence "
+    "GraphicLayerSequence PresentationLUTShape SOPClassUID SOPInstanceUID SpecificCharacterSet",
 }
 MAY_BE_EMPTY = {
     "OT": "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID "
     "AccessionNumber SeriesNumber InstanceNumber PatientOrientation",
     "SR": "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID "
     "AccessionNumber ReferencedPerformedProcedureStepSequence PerformedProcedureCodeSequence",
+    "DOC": "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID "
+    "AccessionNumber ContentDate ContentTime AcquisitionDateTime DocumentTitle ConceptNameCodeSequence",
+    "PR": "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID "
+    "AccessionNumber ContentDescription ContentCreatorName",
 }
 
 
@@ -84,7 +95,7 @@ def case(source):
 
 @pytest.fixture
 def written(case, source, tmp_path):
-    return write_dicom_objects(case, source, HEATMAP, tmp_path / "dicom")
+    return write_dicom_objects(case, source, HEATMAP, tmp_path / "dicom", HEAT)
 
 
 @pytest.fixture
@@ -106,7 +117,17 @@ class TestCapture:
     def test_pixels_are_the_heatmap(self, written):
         image = hd.imread(written[0])
         assert image.SOPClassUID == pydicom.uid.SecondaryCaptureImageStorage
-        np.testing.assert_array_equal(pydicom.dcmread(written[0]).pixel_array, HEATMAP)
+        np.testing.assert_array_equal(pydicom.dcmread(written[0]).pixel_array[: len(HEATMAP)], HEATMAP)
+
+    def test_the_notice_is_burnt_in_below_the_heatmap(self, case, source, tmp_path):
+        heatmap = np.zeros((300, 400, 3), np.uint8)
+        path = write_dicom_objects(case, source, heatmap, tmp_path)[0]
+        pixels = pydicom.dcmread(path).pixel_array
+        assert (pixels[:300] == 0).all()
+        strip = pixels[300:]
+        columns = np.flatnonzero(strip.max(axis=(0, 2)) > 128)
+        assert columns[0] < 20
+        assert 200 < columns[-1] < 399  # the whole of it fits
 
     def test_it_tells_its_source_and_that_it_is_no_device(self, written, source):
         capture = pydicom.dcmread(written[0])
@@ -137,7 +158,7 @@ class TestReport:
 
     @pytest.mark.parametrize("decision", Decision)
     def test_decision(self, case, source, tmp_path, decision):
-        _, path = write_dicom_objects(replace(case, decision=decision), source, HEATMAP, tmp_path)
+        _, path, _ = write_dicom_objects(replace(case, decision=decision), source, HEATMAP, tmp_path)
         (evaluation,) = group_of(path).get_qualitative_evaluations()
         assert evaluation.value.meaning == decision.value
 
@@ -151,7 +172,7 @@ class TestReport:
 
     def test_a_refused_case_has_its_reason_and_no_measurements(self, source, tmp_path):
         case = Case("/a", 1, 1, Decision.REFUSED, why="not a chest X-ray", screened="2026-01-31T10:00:00+00:00")
-        _, path = write_dicom_objects(case, source, HEATMAP, tmp_path)
+        _, path, _ = write_dicom_objects(case, source, HEATMAP, tmp_path)
         assert group_of(path).get_measurements() == []
         assert set(comments(path)) == {"not a chest X-ray", NOTICE, BELOW_THRESHOLD_NOTICE}
 
@@ -165,7 +186,7 @@ class TestReport:
         assert algorithm.value == f"SHA-256 of the model: {MODEL}"
 
     def test_references(self, written, source):
-        capture, report = map(pydicom.dcmread, written)
+        capture, report, *_ = map(pydicom.dcmread, written)
         (image,) = group_of(written[1]).source_images
         assert image.referenced_sop_instance_uid == source.SOPInstanceUID
         (study,) = report.CurrentRequestedProcedureEvidenceSequence
@@ -188,7 +209,7 @@ class TestBoth:
         for dataset in made:
             assert [key for key in SAME_AS_SOURCE if dataset.get(key) != source.get(key)] == []
         uids = [dataset.SeriesInstanceUID for dataset in (*made, source)]
-        assert len(set(uids)) == 3
+        assert len(set(uids)) == 5
 
     def test_mandatory_attributes(self, written, of_picture):
         for path in (*written, *of_picture):
@@ -206,7 +227,7 @@ class TestBoth:
                     assert element.VR != "UI" or UID(element.value).is_valid
 
     def test_screened_again_they_are_the_same(self, written, case, source, tmp_path):
-        again = write_dicom_objects(case, source, HEATMAP, tmp_path / "again")
+        again = write_dicom_objects(case, source, HEATMAP, tmp_path / "again", HEAT)
         assert [path.name for path in again] == [path.name for path in written]
         assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
 
@@ -229,19 +250,111 @@ class TestBoth:
         content = "" if keyword else "ef" * 32
         others = write_dicom_objects(replace(case, content=content), other, HEATMAP, tmp_path / "dicom")
         assert not {path.name for path in others} & {path.name for path in written}
-        assert len(list((tmp_path / "dicom").iterdir())) == 4
+        assert len(list((tmp_path / "dicom").iterdir())) == 4 + 3
 
     def test_dates_are_those_of_the_screening(self, written):
         for path in written:
             dataset = pydicom.dcmread(path)
-            assert abs(int(dataset.ContentDate) - 20260131) <= 1  # by the zone of this machine
-            assert dataset.InstanceCreationDate == dataset.ContentDate
-            assert dataset.InstanceCreationTime == dataset.ContentTime
+            assert abs(int(dataset.InstanceCreationDate) - 20260131) <= 1  # by the zone of this machine
+            made = "PresentationCreation" if dataset.Modality == "PR" else "Content"
+            assert dataset.InstanceCreationDate == dataset[f"{made}Date"].value
+            assert dataset.InstanceCreationTime == dataset[f"{made}Time"].value
+
+
+class TestOutline:
+    def test_it_surrounds_what_is_most_unusual(self, written, source):
+        state = pydicom.dcmread(written[3])
+        assert state.SOPClassUID == pydicom.uid.GrayscaleSoftcopyPresentationStateStorage
+        image = state.ReferencedSeriesSequence[0].ReferencedImageSequence[0]
+        assert image.ReferencedSOPInstanceUID == source.SOPInstanceUID
+        largest, smallest = state.GraphicAnnotationSequence[0].GraphicObjectSequence
+        points = np.reshape(largest.GraphicData, (-1, 2)) * 16 / (source.Columns, source.Rows)
+        np.testing.assert_allclose(points[0], points[-1])
+        np.testing.assert_allclose([points.min(axis=0), points.max(axis=0)], [[9, 3], [12, 6]], atol=0.51)
+        points = np.reshape(smallest.GraphicData, (-1, 2)) * 16 / (source.Columns, source.Rows)
+        np.testing.assert_allclose(points.mean(axis=0), [4.5, 10.5], atol=0.2)
+
+    def test_notice_and_findings(self, written):
+        state = pydicom.dcmread(written[3])
+        (text,) = state.GraphicAnnotationSequence[0].TextObjectSequence
+        assert text.UnformattedTextValue.startswith("For research. Not a medical device. Most unusual: right lung")
+
+    @pytest.mark.parametrize(("photometric", "shape"), [("MONOCHROME1", "INVERSE"), ("MONOCHROME2", "IDENTITY")])
+    def test_the_xray_keeps_its_gray_scale(self, case, source, tmp_path, photometric, shape):
+        changed = pydicom.dcmread(source.filename)
+        changed.PhotometricInterpretation = photometric
+        changed.WindowCenter, changed.WindowWidth, changed.VOILUTFunction = 77, 33, "SIGMOID"
+        state = pydicom.dcmread(write_dicom_objects(case, changed, HEATMAP, tmp_path, HEAT)[3])
+        assert state.PresentationLUTShape == shape
+        (window,) = state.SoftcopyVOILUTSequence
+        assert (window.WindowCenter, window.WindowWidth, window.VOILUTFunction) == (77, 33, "SIGMOID")
+
+    def test_a_voi_table(self, case, source, tmp_path):
+        changed = pydicom.dcmread(source.filename)
+        del changed.WindowCenter, changed.WindowWidth
+        table = Dataset()
+        table.LUTDescriptor, table.LUTData = [256, 0, 12], list(range(0, 4096, 16))  # 12 bits in words of 16
+        table["LUTDescriptor"].VR, table["LUTData"].VR = "US", "US"
+        changed.VOILUTSequence = [table]
+        path = write_dicom_objects(case, changed, HEATMAP, tmp_path, HEAT)[3]
+        (lut,) = pydicom.dcmread(path).SoftcopyVOILUTSequence[0].VOILUTSequence
+        assert list(lut.LUTDescriptor) == [256, 0, 16]
+        entries = np.frombuffer(lut.LUTData, "<u2")
+        np.testing.assert_allclose(entries / 65535, np.arange(0, 4096, 16) / 4095, atol=1e-5)
+        assert verify(path) == []
+
+    def test_nothing_unusual_has_no_outline(self, case, source, tmp_path):
+        path = write_dicom_objects(case, source, HEATMAP, tmp_path, np.zeros((16, 16)))[3]
+        (annotation,) = pydicom.dcmread(path).GraphicAnnotationSequence
+        assert "GraphicObjectSequence" not in annotation
+        assert "TextObjectSequence" in annotation
+        assert verify(path) == []
+
+    @pytest.mark.parametrize("keyword", ["Rows", "WindowWidth", "RescaleSlope"])
+    def test_a_damaged_gray_scale_has_none(self, case, source, tmp_path, keyword):
+        changed = pydicom.dcmread(source.filename)
+        changed.RescaleIntercept, changed.RescaleSlope = 0, 1
+        with pydicom.config.disable_value_validation():
+            changed[keyword] = pydicom.DataElement(changed[keyword].tag, "LO", "damaged")
+            paths = write_dicom_objects(case, changed, HEATMAP, tmp_path, HEAT)
+        assert [pydicom.dcmread(path).Modality for path in paths] == ["OT", "SR", "DOC"]
+
+    def test_a_picture_has_none(self, tmp_path):
+        paths = write_dicom_objects(case_of("/xrays/chest.png"), None, HEATMAP, tmp_path, HEAT)
+        assert [pydicom.dcmread(path).Modality for path in paths] == ["OT", "SR", "DOC"]
+
+
+class TestPage:
+    def page(self, path):
+        document = pydicom.dcmread(path)
+        return document.EncapsulatedDocument[: document.EncapsulatedDocumentLength]
+
+    def test_one_page_with_result_and_notice(self, written, case, source, tmp_path):
+        (tmp_path / "page.pdf").write_bytes(self.page(written[2]))
+        assert self.page(written[2]).count(b"/Type /Page\n") + self.page(written[2]).count(b"/Type /Page ") == 1
+        if shutil.which("pdftotext") is None:
+            pytest.skip("pdftotext of poppler is not there")
+        command = ["pdftotext", str(tmp_path / "page.pdf"), "-"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+        told = " ".join(text.split())
+        for part in (
+            "For research. Not a medical device.",
+            NOTICE,
+            case.findings,
+            case.decision_text,
+            source.SOPInstanceUID,
+        ):
+            assert part in told
+        assert str(source.PatientID) not in told
+
+    def test_what_looks_like_a_formula_is_text(self, case, source, tmp_path):
+        odd = replace(case, findings=r"$\frac{1}$ \alpha $x_1", why="a\x00b")
+        assert self.page(write_dicom_objects(odd, source, HEATMAP, tmp_path)[2]).startswith(b"%PDF")
 
 
 class TestPicture:
     def test_no_patient_and_a_study_of_its_own(self, of_picture):
-        capture, report = map(pydicom.dcmread, of_picture)
+        capture, report, _ = map(pydicom.dcmread, of_picture)
         for dataset in (capture, report):
             assert not any(dataset.get(keyword) for keyword in ("PatientName", "PatientID", "PatientBirthDate"))
         assert capture.StudyInstanceUID == report.StudyInstanceUID
@@ -249,7 +362,7 @@ class TestPicture:
         assert group_of(of_picture[1]).source_images == []
 
     def test_the_report_refers_to_the_capture(self, of_picture):
-        capture, report = map(pydicom.dcmread, of_picture)
+        capture, report, _ = map(pydicom.dcmread, of_picture)
         series = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
         assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == capture.SOPInstanceUID
 
@@ -261,7 +374,7 @@ class TestOddSources:
         odd.PatientName = "Yamada^Tarou=山田^太郎"
         odd.save_as(tmp_path / "odd.dcm")
         paths = write_dicom_objects(case, pydicom.dcmread(tmp_path / "odd.dcm"), HEATMAP, tmp_path)
-        assert [str(pydicom.dcmread(path).PatientName) for path in paths] == ["Yamada^Tarou=山田^太郎"] * 2
+        assert [str(pydicom.dcmread(path).PatientName) for path in paths] == ["Yamada^Tarou=山田^太郎"] * 3
 
     def test_names_of_an_unstated_character_set_are_left_empty(self, case, source, tmp_path):
         """A guess would be filed as the name of another person."""
@@ -276,7 +389,7 @@ class TestOddSources:
 
     def test_an_empty_dataset(self, case, tmp_path):
         paths = write_dicom_objects(case, Dataset(), HEATMAP, tmp_path)
-        assert [pydicom.dcmread(path).PatientID for path in paths] == ["", ""]
+        assert [pydicom.dcmread(path).PatientID for path in paths] == [""] * 3
 
     def test_invalid_values_are_left_empty_and_quoted_nowhere(self, case, source, tmp_path, caplog):
         odd = pydicom.dcmread(source.filename)
@@ -386,7 +499,7 @@ class TestConformance:
     """By tools that have nothing in common with pydicom."""
 
     def test_of_a_dicom_file_and_of_a_picture(self, written, of_picture):
-        assert [verify(path) for path in (*written, *of_picture)] == [[]] * 4
+        assert [verify(path) for path in (*written, *of_picture)] == [[]] * 7
 
     def test_of_long_names_in_other_letters(self, case, source, tmp_path):
         """The standard allows 64 characters, which dciodvfy takes for bytes: names are kept all the same."""
@@ -394,13 +507,13 @@ class TestConformance:
         odd.SpecificCharacterSet = "ISO_IR 192"
         odd.PatientName = "Константинопольский-Задунайский^Александр^Владимирович"
         paths = write_dicom_objects(case, odd, HEATMAP, tmp_path)
-        assert [str(pydicom.dcmread(path).PatientName) for path in paths] == [odd.PatientName] * 2
+        assert [str(pydicom.dcmread(path).PatientName) for path in paths] == [odd.PatientName] * 3
         errors = [error for path in paths for error in verify(path)]
         assert [error for error in errors if "PatientName" not in error or "Length invalid" not in error] == []
 
     def test_of_a_refused_case(self, source, tmp_path):
         case = Case("/a", 1, 1, Decision.REFUSED, why="not a chest X-ray", screened="2026-01-31T10:00:00+00:00")
-        assert [verify(path) for path in write_dicom_objects(case, source, HEATMAP, tmp_path)] == [[], []]
+        assert [verify(path) for path in write_dicom_objects(case, source, HEATMAP, tmp_path)] == [[]] * 3
 
     @pytest.mark.parametrize("value", GARBAGE.values(), ids=GARBAGE)
     def test_of_garbage_in_the_header(self, case, source, tmp_path, value):
@@ -410,7 +523,8 @@ class TestConformance:
                 with suppress(ValueError):  # what pydicom does not take, a file may still hold: see the next test
                     setattr(odd, keyword, value)
         told = replace(case, why=value, findings=value * 9, guarantee="\0")
-        assert [verify(path) for path in write_dicom_objects(told, odd, HEATMAP, tmp_path)] == [[], []]
+        paths = write_dicom_objects(told, odd, HEATMAP, tmp_path, HEAT)
+        assert [error for path in paths for error in verify(path)] == []
 
     @pytest.mark.parametrize("seed", range(12))
     def test_of_a_damaged_header(self, case, source, tmp_path, seed):
@@ -421,10 +535,10 @@ class TestConformance:
             content[place] ^= 1 << int(rng.integers(8))
         try:
             damaged = load_dicom(FileContent(Path("a.dcm"), bytes(content)), pixels=False)
-            paths = write_dicom_objects(case, damaged, HEATMAP, tmp_path)
+            paths = write_dicom_objects(case, damaged, HEATMAP, tmp_path, HEAT)
         except (ValueError, KeyError, EOFError, NotImplementedError, struct.error, TypeError, AttributeError) as error:
             pytest.skip(f"not loaded: {error}")
-        assert [verify(path) for path in paths] == [[], []]
+        assert [error for path in paths for error in verify(path)] == []
 
 
 def test_without_highdicom(case, source, tmp_path, monkeypatch):

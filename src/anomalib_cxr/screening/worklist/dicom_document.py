@@ -1,0 +1,109 @@
+"""One page about a case, as a PDF encapsulated in DICOM; needs highdicom."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from typing import Any
+
+import highdicom as hd
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from pydicom.dataset import Dataset
+from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
+
+from anomalib_cxr._version import __version__
+from anomalib_cxr.data.reading.dicom_text import printable
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE, SHORT_NOTICE, Case
+from anomalib_cxr.screening.heat_colors import EXPLANATION
+
+from .dicom_content import NAME, Origin
+
+_SERIES = 9904
+_PAGE = (8.27, 11.69)  # inches, A4
+_LINE = 95  # characters
+_SETTINGS: Any = {"pdf.fonttype": 42, "pdf.compression": 6, "text.parse_math": False, "text.usetex": False}
+"""Fonts that can be searched; a text with dollar signs is no formula."""
+
+
+def draw_page(case: Case, heatmap: np.ndarray) -> bytes:
+    """Draw the page: heatmap, result and notices, without the patient's name and ID.
+
+    Args:
+        case: The case.
+        heatmap: Heatmap over the X-ray, RGB, `(H, W, 3)`, uint8.
+
+    Returns:
+        A PDF of one page: the same bytes for the same case.
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=_PAGE)
+        figure.text(0.5, 0.96, f"{NAME}: {SHORT_NOTICE}", ha="center", va="top", weight="bold", color="darkred")
+        axes = figure.add_axes((0.1, 0.40, 0.8, 0.53))
+        axes.imshow(heatmap, interpolation="nearest")
+        axes.set_axis_off()
+        figure.text(0.1, 0.38, "\n".join(_lines(case)), ha="left", va="top", size=8.5, linespacing=1.4)
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Title": f"{NAME}: {SHORT_NOTICE}"})
+    return buffer.getvalue()
+
+
+def _lines(case: Case) -> list[str]:
+    facts = [
+        f"Result of the screening: {case.decision_text}",
+        f"Anomaly score {_number(case.score)}, calibrated threshold {_number(case.threshold)}",
+        f"Probability of disease at the calibration's prevalence {_number(case.probability)}",
+        f"Share of healthy images that score as high {_number(case.p_value)}",
+        case.findings,
+        case.guarantee,
+        f"Heatmap: {EXPLANATION}",
+        f"X-ray: SOP Instance UID {case.sop_uid or 'none'}, SHA-256 {case.content or 'unknown'}",
+        f"Model: SHA-256 {case.model or 'unknown'}, screened {case.screened}, {NAME} {__version__}",
+        NOTICE,
+        BELOW_THRESHOLD_NOTICE,
+    ]
+    return [line for fact in facts if fact for line in textwrap.wrap(printable(fact), _LINE)]
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3g}"
+
+
+def make_document(origin: Origin, heatmap: np.ndarray) -> hd.SOPClass:
+    """Return the encapsulated page, without patient.
+
+    Args:
+        origin: Image that the object is about.
+        heatmap: Heatmap over the X-ray, RGB, `(H, W, 3)`, uint8.
+    """
+    document = hd.SOPClass(
+        study_instance_uid=origin.study_uid,
+        series_instance_uid=origin.uid("document series"),
+        series_number=_SERIES,
+        series_description=f"{NAME} page",
+        sop_instance_uid=origin.uid("document"),
+        sop_class_uid=EncapsulatedPDFStorage,
+        instance_number=1,
+        modality="DOC",
+        manufacturer=NAME,
+        manufacturer_model_name=NAME,
+        software_versions=__version__,
+        device_serial_number=origin.case.model or None,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    pdf = draw_page(origin.case, heatmap)
+    document.ConversionType = "WSD"
+    for keyword in ("ContentDate", "ContentTime", "AcquisitionDateTime"):
+        setattr(document, keyword, "")
+    document.BurnedInAnnotation = "NO"  # no name, no ID
+    document.DocumentTitle = f"{NAME}: {SHORT_NOTICE}"
+    document.ConceptNameCodeSequence = []
+    document.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    document.EncapsulatedDocumentLength = len(pdf)
+    document.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
+    if origin.is_dicom:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = origin.class_uid, origin.sop_uid
+        document.SourceInstanceSequence = [reference]
+    return document
