@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import shutil
 import signal
+import subprocess
 import time
 from contextlib import contextmanager
+from functools import reduce
 
 import pytest
 from pydicom import dcmread
@@ -17,8 +22,8 @@ from anomalib_cxr.node.result_objects import STORAGE_CLASSES
 from anomalib_cxr.screening.case import Decision
 from anomalib_cxr.screening.worklist.store import Worklist
 
-from ..servers import needs_dicomweb, orthanc
-from .conftest import begin, end
+from ..servers import free_port, needs_dcmtk, needs_dicomweb, orthanc
+from .conftest import COMMANDS, REPOSITORY, begin, end
 
 ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1, "--force"]
 pytestmark = pytest.mark.slow
@@ -241,3 +246,62 @@ def test_a_watched_folder(place, files, trained, tmp_path):
     assert "Watching:" in output
     assert sop_uids(tmp_path / "out") == uids_of(files[:4])
     assert len((tmp_path / "out" / "worklist.csv").read_text().splitlines()) == 5
+
+
+PAGE = REPOSITORY / "docs" / "howto" / "orthanc.md"
+
+
+@needs_dicomweb
+@needs_dcmtk
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_each_command_of_the_page_with_orthanc(place, trained, tmp_path):
+    """As the page has them, but for the ports and the model."""
+    model = trained.folder / "weights" / "openvino"
+    blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    with orthanc(tmp_path / "archive") as archive:
+        node_port = free_port()
+        changes = {
+            "results/LungAtlas/ChestPhantom/latest/weights/openvino": str(model),
+            "results/archive": str(place / "archive"),
+            "4242": str(archive.port),
+            "8042": archive.url.rpartition(":")[2],
+            "11112": str(node_port),
+        }
+
+        def run(line):
+            for old, new in changes.items():
+                line = line.replace(old, new)
+            done = begin(tmp_path, shutil.which("bash"), "-ec", f"PATH={COMMANDS}:$PATH\n{line}")
+            output, _ = done.communicate(timeout=300)
+            assert done.returncode == 0, output
+            return output
+
+        first = shlex.split(commands[0])
+        assert first[:2] == ["anomalib-cxr", "listen"]
+        words = [reduce(lambda word, change: word.replace(*change), changes.items(), word) for word in first[1:]]
+        node = begin(tmp_path, first[0], *words, "--port", node_port, "--quiet", 1)
+        try:
+            wait_for(lambda: run_quietly(["echoscu", "-aec", "ANOMALIB_CXR", "127.0.0.1", str(node_port)]), node)
+            for line in commands[1:4]:
+                run(line)
+            wait_for(lambda: count(tmp_path / "results" / "node") == 58, node)
+            scored = [case for case in Worklist(tmp_path / "results" / "node").cases() if case.score is not None]
+            queue = DeliveryStore(Worklist(tmp_path / "results" / "node"))
+            wait_for(lambda: queue.counts() == {("PACS", State.SENT): len(scored)}, node)
+        finally:
+            end(node)
+            node.communicate()
+        assert run(commands[4]) == f"PACS: {len(scored)} sent\n"
+        reports = json.loads(run(commands[5]))
+        assert {each["0020000D"]["Value"][0] for each in reports} == {case.study_uid for case in scored}
+        run(commands[6])
+        assert len(commands) == 7
+    fetched = {case.sop_uid: case.score for case in Worklist(tmp_path / "results" / "fetched").cases()}
+    received = {case.sop_uid: case.score for case in Worklist(tmp_path / "results" / "node").cases()}
+    assert len(fetched) == 58
+    assert fetched == pytest.approx(received, abs=1e-5)
+
+
+def run_quietly(command):
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603

@@ -190,9 +190,9 @@ def test_dicom_scores_as_the_pictures_do(followed):
     assert dicom == pytest.approx(pictures, abs=1e-5)
 
 
-def test_each_dicom_has_a_capture_and_a_report(followed):
+def test_each_dicom_has_its_objects(followed):
     objects = [pydicom.dcmread(path) for path in (followed / "results/worklist_dicom/dicom").glob("*.dcm")]
-    assert sorted(each.Modality for each in objects) == ["OT"] * 25 + ["SR"] * 25
+    assert sorted(each.Modality for each in objects) == [name for name in ("DOC", "OT", "PR", "SR") for _ in range(25)]
     studies = {row["study_uid"] for row in rows_of(followed / "results/worklist_dicom")}
     assert {each.StudyInstanceUID for each in objects} == studies
 
