@@ -50,6 +50,12 @@ def worklist_of_node(settings: ScreenerSettings, lock: str) -> Iterator[tuple[Wo
         raise ScreeningError(
             f"{settings.output}: another node writes there", "one at a time", "end it, or choose another folder"
         ) from error
+    except OSError as error:
+        raise ScreeningError(
+            f"{settings.output}: cannot be written ({error})",
+            "a folder with enough free space and the right to write",
+            "free space and start again: it goes on where it stopped, nothing is lost",
+        ) from error
 
 
 @contextmanager

@@ -30,6 +30,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SUCCESS, NO_RESOURCES, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
 """Status codes of the storage service, PS3.4 B.2.3."""
 _SECONDS = 10  # for the request of an association, which follows a connection at once
+_PDU = 2**17  # bytes of a part of a message, the most that DCMTK sends; the default of 16 KiB is slow in Python
 _COMMENT = 64  # characters of Error Comment (0000,0902)
 logger = logging.getLogger(__name__)
 
@@ -185,6 +186,7 @@ def _application_entity(settings: ReceiverSettings) -> ApplicationEntity:
     entity.require_calling_aet = [title.strip() for title in settings.allowed_ae]
     entity.maximum_associations = settings.associations
     entity.acse_timeout = _SECONDS
+    entity.maximum_pdu_size = _PDU
     entity.add_supported_context(Verification)
     syntaxes = decodable_syntaxes()
     for storage_class in sorted(STORAGE_CLASSES):

@@ -14,6 +14,7 @@ from anomalib_cxr.errors import RadiographError, ScreeningError
 from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, fingerprint_of
+from anomalib_cxr.screening.pipeline.resumption import row_options
 from anomalib_cxr.screening.pipeline.screener import ScreenerSettings
 from anomalib_cxr.screening.pipeline.screening_process import ScreeningProcess, UnscreenableFileError
 from anomalib_cxr.screening.worklist.lock import worklist_lock
@@ -140,6 +141,7 @@ class ScreeningLoop:
             model=self._calibration.model,
             calibration=self._calibration.identity,
             screened=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            options=row_options(self._settings, self._calibration, ""),
         )
 
     def _write_tables(self, *, at_end: bool = False) -> None:

@@ -19,7 +19,7 @@ from anomalib_cxr.screening.pipeline.screening_process import UnscreenableFileEr
 from anomalib_cxr.screening.worklist.lock import LOCK
 from anomalib_cxr.screening.worklist.store import Worklist
 
-CALIBRATION = SimpleNamespace(model="f" * 64, identity="c" * 64)
+CALIBRATION = SimpleNamespace(model="f" * 64, identity="c" * 64, validated=SimpleNamespace(sources=()))
 
 
 class ScriptedProcess:
