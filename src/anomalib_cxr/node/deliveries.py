@@ -24,8 +24,10 @@ _SCHEMA = (
 )""",
     "CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (state, due)",
 )
-_RESULT = "model || calibration || options || ' ' || subgroup || ' ' || decision"
-"""What the UIDs of the objects of a case are derived from beside the X-ray, as SQL: another result is sent again."""
+_RESULT_COLUMNS = ("path", "content", "model", "calibration", "options", "subgroup", "decision")
+_RESULT = " || char(10) || ".join(_RESULT_COLUMNS)
+"""What the UIDs of the objects of a case are derived from, as SQL: another result is sent again. Path and content are of
+it, since SQLite gives the number of a case that was purged to another one."""
 
 
 class State(str, Enum):
@@ -68,6 +70,8 @@ class DeliveryStore:
     def enqueue(self, destinations: Iterable[str], folder: str) -> int:
         """Queue the results of scored cases for each destination that has no delivery of them yet.
 
+        What waits for a case that was purged, or screened again with another result, is taken out.
+
         Args:
             destinations: Names of the destinations.
             folder: Only cases whose files lie below this folder, as text; the node's own, not those of `screen`.
@@ -77,6 +81,11 @@ class DeliveryStore:
         """
         new = 0
         with self._database.open() as connection:
+            connection.execute(
+                f"""DELETE FROM deliveries WHERE state = ? AND NOT EXISTS
+                (SELECT 1 FROM cases WHERE cases.id = case_id AND {_RESULT} = result)""",  # noqa: S608
+                [State.WAITING.value],
+            )
             for name in destinations:
                 new += connection.execute(
                     f"""INSERT OR IGNORE INTO deliveries (case_id, result, destination, state, attempts, due, error)

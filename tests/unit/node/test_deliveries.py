@@ -45,6 +45,26 @@ def test_a_result_that_changes_is_queued_again_and_one_that_does_not_is_not(stor
     assert store.enqueue(["PACS"], "/received/") == 1
 
 
+def test_the_number_of_a_purged_case_is_given_to_another_one(store, worklist):
+    """As SQLite does: what was sent of the former case says nothing about the new one."""
+    store.enqueue(["PACS"], "/received/")
+    store.sent([delivery.number for delivery in store.all()])
+    with worklist._database.open() as connection:
+        connection.execute("DELETE FROM cases")
+    worklist.add([scored("new")])
+    assert store.enqueue(["PACS"], "/received/") == 1
+    ((_, case),) = store.due("PACS", now=1.0)
+    assert case.content == "new"
+
+
+def test_what_waits_for_a_purged_case_is_taken_out(store, worklist):
+    store.enqueue(["PACS"], "/received/")
+    with worklist._database.open() as connection:
+        connection.execute("DELETE FROM cases WHERE content = 'a'")
+    store.enqueue(["PACS"], "/received/")
+    assert [delivery.case_id for delivery in store.all()] == [2]
+
+
 def test_a_replaced_xray_is_queued_as_a_case_of_its_own(store, worklist):
     store.enqueue(["PACS"], "/received/")
     worklist.add([scored("a", content="corrected")])

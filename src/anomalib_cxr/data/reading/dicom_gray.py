@@ -61,7 +61,7 @@ def display_table(path: Path, dataset: Dataset, bits: Bits) -> DisplayTable:
     slope, intercept, low, high = 1.0, 0.0, modality.low, modality.high
     center, width = _number(path, dataset, "WindowCenter"), _number(path, dataset, "WindowWidth")
     if tables := dataset.get("VOILUTSequence"):
-        values, high = _apply_lut(path, tables[0], modality.values, signed=modality.low < 0)
+        values, high = apply_lut(path, tables[0], modality.values, signed=modality.low < 0)
         low, center = 0.0, None
     elif dataset.get("ModalityLUTSequence"):
         values = modality.values
