@@ -26,8 +26,10 @@ _SCHEMA = (
 )
 _RESULT_COLUMNS = ("path", "content", "model", "calibration", "options", "subgroup", "decision")
 _RESULT = " || char(10) || ".join(_RESULT_COLUMNS)
-"""What the UIDs of the objects of a case are derived from, as SQL: another result is sent again. Path and content are of
-it, since SQLite gives the number of a case that was purged to another one."""
+"""What the UIDs of the objects of a case are derived from, as SQL: another result is sent again.
+
+Path and content belong to it: SQLite gives the number of a case that was purged to another one.
+"""
 
 
 class State(str, Enum):
