@@ -75,7 +75,7 @@ def orthanc(folder, **settings):
         process = subprocess.Popen([ORTHANC, folder / "orthanc.json"], stdout=log, stderr=log)  # noqa: S603
     started = Orthanc(port, f"http://127.0.0.1:{http}")
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 started.get("system")

@@ -59,7 +59,8 @@ def listening(place, trained):
             start = said.tell()
             process = begin(place, "anomalib-cxr", "listen", *given, stdout=said)
             try:
-                port = wait_for(lambda: re.search(rb"Listening: .* port (\d+)", log.read_bytes()[start:]), process)
+                listens = lambda: re.search(rb"Listening: .* port (\d+)", log.read_bytes()[start:])  # noqa: E731
+                port = wait_for(listens, process, log=log)
                 process.port = int(port[1])
                 yield process
             finally:
@@ -69,13 +70,14 @@ def listening(place, trained):
     return run
 
 
-def wait_for(seen, process, seconds=120):
+def wait_for(seen, process, seconds=240, log=None):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and (process is None or process.poll() is None):
         if found := seen():
             return found
         time.sleep(0.05)
-    return seen() or pytest.fail("ended too early or never got that far")
+    said = log.read_text() if log else ""
+    return seen() or pytest.fail(f"ended too early or never got that far: {said}")
 
 
 def send(port, files, title="SENDER", called="ANOMALIB_CXR"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -284,11 +285,11 @@ def test_into_an_archive_that_starts_late_and_takes_implicit_only(loop_to, workl
     (tmp_path / "archive").mkdir()
     process = subprocess.Popen(["storescp", "+xi", "-od", tmp_path / "archive", str(port)])  # noqa: S603, S607
     try:
-        for _ in range(100):
+        deadline = time.monotonic() + 60
+        while set(states(worklist)) != {State.SENT} and time.monotonic() < deadline:
+            time.sleep(0.05)
             clock.now += 900
             loop.send_due()
-            if set(states(worklist)) == {State.SENT}:
-                break
     finally:
         process.kill()
         process.wait()
