@@ -30,10 +30,10 @@ RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[serve,dicom]"
 
-# A user without privileges. /data is writable for files that are not mounted.
+# A user without privileges. /data is writable for files that are not mounted; a new volume takes the owner of its folder.
 RUN useradd --create-home --uid 1000 cxr \
     && chmod 755 /home/cxr \
-    && install --directory --owner=cxr --group=cxr /data
+    && install --directory --owner=cxr --group=cxr /data /data/worklist
 
 # HOME, USER: also for `docker run --user`, whose user has neither a home folder nor a name, which MONAI asks for.
 # HF_HUB_OFFLINE: no weights are fetched from the Hugging Face hub.

@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser
 from anomalib_cxr.benchmark.plan.grid import Batches, DataConfig, Scoring, SystemConfig, YamlDict, with_root
 from anomalib_cxr.node.archive_url import archive_url
 from anomalib_cxr.node.verbs import deliveries, listen
-from anomalib_cxr.screening.worklist.verbs import backup, monitor, purge, restore, upgrade
+from anomalib_cxr.screening.worklist.verbs import backup, monitor, purge, restore, selftest, upgrade
 from anomalib_cxr.utils.command_line import Parser, verb_parser
 from anomalib_cxr.utils.settings import NonNegativeFloat, SixteenBitWhite, check_settings
 from anomalib_cxr.web.verbs import (
@@ -429,6 +429,7 @@ VERBS: Mapping[str, Verb | Mapping[str, Verb]] = {
     "blind": {"open": blind_open, "close": blind_close},
     "audit": {"verify": audit_verify, "list": audit_list},
     "users": {"add": users_add, "list": users_list, "password": users_password, "remove": users_remove},
+    "selftest": selftest,
     "monitor": monitor,
     "backup": backup,
     "restore": restore,
@@ -445,6 +446,8 @@ _GROUPS = {
 }
 _POSITIONAL: Mapping[str, Mapping[str, Any]] = {"folder": {}, "xrays": {"nargs": "+"}, "name": {"type": str}}
 """Arguments without dashes: the folder that a verb creates, the X-rays to screen, and the name of an account."""
+_OF_MODELS = {"selftest"}
+"""Verbs about a model alone, which is their argument, without dashes."""
 _OF_WORKLISTS = {"deliveries", "monitor", "backup", "restore", "purge", "upgrade"}
 """Verbs about a worklist alone, which is an argument without dashes, as is the backup that it is made from."""
 
@@ -453,7 +456,8 @@ def _add_verbs(parser: ArgumentParser, verbs: Mapping[str, Verb | Mapping[str, V
     """Add verbs to a parser, and to the parser of a group of verbs those of the group."""
     subcommands = parser.add_subcommands()
     for name, verb in verbs.items():
-        positional = {"worklist": {}, "backup": {}, **_POSITIONAL} if name in _OF_WORKLISTS else _POSITIONAL
+        own = ("worklist", "backup") if name in _OF_WORKLISTS else ("model",) if name in _OF_MODELS else ()
+        positional = {**_POSITIONAL, **{argument: {} for argument in own}}
         part = verb_parser(verb, positional) if callable(verb) else Parser(description=_GROUPS[name])
         subcommands.add_subcommand(name, part, help=part.description)  # type: ignore[no-untyped-call]
         if not callable(verb):

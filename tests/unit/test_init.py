@@ -40,6 +40,7 @@ VERBS = (
     "phantom",
     "plan",
     "screen",
+    "selftest",
     "monitor",
     "upgrade",
     *SEGMENT,

@@ -38,6 +38,7 @@ from anomalib_cxr.utils.provenance import code_record
 
 from .calibration_data import LabeledImages
 from .labeled_scores import score_images, write_pipeline
+from .self_test import score_phantoms
 from .training_overlap import refuse_training_images
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ def _calibrate_copy(
         probability=fit_probability(is_sick, raw, target.prevalence),
         reliability=tuple(reliability(is_sick, raw)),
         healthy=tuple(np.sort(raw[~is_sick]).tolist()),
+        phantoms=score_phantoms(pipeline, int(scored.least_side.min())),
         reference=_reference(with_thresholds(scored, target), _counts(table), target),
         counts=_counts(table),
         validated=_validated_range(scored, pipeline.model.side),

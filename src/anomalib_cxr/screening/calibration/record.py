@@ -19,6 +19,7 @@ from anomalib_cxr.utils.files import atomic_path
 from .detection import Detection
 from .fields import ROUNDING, Count, Digest, Positive, RecordPart
 from .groups import Grouping, group_name, may_be_group
+from .phantom_scores import PhantomScores
 from .probability import ProbabilityCurve, ReliabilityBin
 from .reference import Reference
 from .threshold import CalibratedThreshold
@@ -26,7 +27,7 @@ from .threshold import CalibratedThreshold
 RECORD, INPUT_CHECK = "screening.json", "input_check.safetensors"
 CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 """Files that a calibration writes beside those of the model and the record."""
-_FORMAT: Literal[4] = 4
+_FORMAT: Literal[5] = 5
 _DIGEST = "digest"  # the identity, beside the fields that it is the hash of
 _Age = Annotated[float, Field(ge=0, le=150)]
 
@@ -81,6 +82,7 @@ class Calibration(RecordPart):
         reliability: Reliability curve of the probability.
         healthy: Raw scores of the healthy calibration images, sorted.
         reference: Scores, exposure, machine and view of the calibration images, which a worklist is monitored against.
+        phantoms: Scores of phantoms, by which the model is tested elsewhere.
         counts: Numbers of calibration images.
         validated: Range of the calibration images.
         data: Settings of the data module, or name of the table.
@@ -91,7 +93,7 @@ class Calibration(RecordPart):
         git: Revision of the checkout and whether it was changed; None outside one.
     """
 
-    format: Literal[4] = _FORMAT
+    format: Literal[5] = _FORMAT
     notice: str = NOTICE
     model: Digest
     files: dict[str, Digest]
@@ -102,6 +104,7 @@ class Calibration(RecordPart):
     reliability: tuple[ReliabilityBin, ...]
     healthy: tuple[float, ...] = Field(min_length=1)
     reference: Reference
+    phantoms: PhantomScores
     counts: ImageCounts
     validated: ValidatedRange
     data: Any

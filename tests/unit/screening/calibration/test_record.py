@@ -73,7 +73,7 @@ class TestIdentity:
 class TestReference:
     def test_is_of_the_scored_images(self, calibration):
         found = calibration.reference
-        assert calibration.format == 4
+        assert calibration.format == 5
         healthy = [score for score, is_sick in zip(found.score, found.is_sick, strict=True) if not is_sick]
         assert sorted(healthy) == pytest.approx(np.clip(calibration.healthy, 0, 1))
         assert (found.prevalence, found.sensitivity) == (0.1, 0.7)
@@ -126,7 +126,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("place", "value", "named"),
         [
-            ("format", 2, "format 2, as another version .* instead of 4"),
+            ("format", 2, "format 2, as another version .* instead of 5"),
             ("format", None, "format None"),
             ("unknown", 1, "unknown"),
             ("model", None, "model"),
