@@ -4,8 +4,8 @@
 
 For each split of `configs/data/detection_splits.csv`, a segmenter is trained on the training images, the lungs are
 aligned to the frame, and each variant of a part is fitted, cross-fitted, adjusted for exposure as in the model, and
-scored on the test images. The lesion networks, which take longest, are part of the benchmark. Takes some minutes a
-split. Writes `parts.csv` (a row per variant, split and metric) and `run.json`.
+scored on the test images. Takes some minutes a split. Writes `parts.csv` (a row per variant, split and metric) and
+`run.json`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Split:
         self.images = {name: _images(getattr(data, f"{name}_data")) for name in self.samples}
         lungs = torch.cat([_reduced(mask) for mask in _masks(data.train_data)])
         torch.manual_seed(seed)
-        model = LungAtlasModel(SIZE, n_folds=2, n_bank=1)
+        model = LungAtlasModel(SIZE, n_bank=1)
         segmenter = model.segmenter.network.requires_grad_()
         fit_segmenter(segmenter, self.images["train"], lungs > 0.5, steps=STEPS, seed=seed)  # noqa: PLR2004
         with torch.no_grad():

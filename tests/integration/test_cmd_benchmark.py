@@ -25,7 +25,7 @@ LARGE = sorted(set(CONFIGS.glob("benchmark/*.yaml")) - {SMOKE})
 BASELINES = (
     CONFIGS / "benchmark" / "baselines.yaml"
 )  # of anomalib's models alone, each of which test_cmd_configs trains
-SMALL_ATLAS = {"segmenter_size": 32, "segmenter_steps": 2, "n_folds": 2, "n_bank": 16, "lesion_steps": 2}
+SMALL_ATLAS = {"n_folds": 2, "n_bank": 16, "n_components": 5, "n_textures": 5}
 PHANTOMS = {"root": "phantoms", "n_normal": 20, "n_sick": 10, "size": 32}
 
 
@@ -154,7 +154,10 @@ class TestConfigurations:
         nih = {"root": str(nih_root), "n_train": 20, "n_val": 2, "n_test": 4}
         official = {"root": str(side_by_side_root)}
         by_table = {"montgomery_shenzhen_detection": detection_data}
-        return {"montgomery_shenzhen": official, "nih_chest_xray14": nih, **by_table}
+        own = {"root": str(tmp_path / "own"), "table": str(tmp_path / "own.csv"), "masks": "optional"}
+        if request.node.callspec.params["file"].stem in {"own_hospital", "carried"}:
+            write_own(tmp_path)
+        return {"montgomery_shenzhen": official, "nih_chest_xray14": nih, "folder": own, **by_table}
 
     @pytest.mark.parametrize("file", [file for file in LARGE if file != BASELINES], ids=lambda file: file.stem)
     def test_runs_small(self, file, monkeypatch, tmp_path, small_data):
@@ -185,6 +188,17 @@ class TestConfigurations:
         names = ("systems", "data", "seeds", "splits", "trainer")
         runs = resolve_grid(Grid(**{name: getattr(asked, name) for name in names}))
         assert len(runs) == len(asked.systems) * len(asked.data) * len(asked.seeds) * len(asked.splits)
+
+
+def write_own(folder):
+    """Write a hospital's own X-rays with lung masks, and their table, which splits none of them."""
+    write_phantoms(folder / "own", n_normal=90, n_sick=8, size=32)
+    names = sorted(path.name for path in (folder / "own" / "CXR_png").glob("*.png"))
+    table = pd.DataFrame(
+        {"image": [f"CXR_png/{name}" for name in names], "lung_mask": [f"masks/{name}" for name in names]}
+    )
+    table["label"] = ["sick" if name.endswith("_1.png") else "normal" for name in names]
+    table.assign(hospital="own").to_csv(folder / "own.csv", index=False)
 
 
 def ends(named):

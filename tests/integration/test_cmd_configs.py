@@ -33,10 +33,7 @@ SMALL_MODELS = {
     "anomalib_cxr.RoiSureGanomaly": {"image_size": 32, "network": {"n_features": 4}, "lungs": {"segmenter_steps": 2}},
     "anomalib_cxr.Fanogan": {"image_size": 32, "n_features": 4, "gan_epochs": 1},
     "anomalib_cxr.LungAtlas": {
-        "segmenter_size": 32,
-        "segmenter_steps": 60,
         "n_folds": 2,
-        "lesion_steps": 2,
         "n_bank": 8,
         "n_components": 5,
         "n_textures": 5,

@@ -10,7 +10,7 @@ import pytest
 from anomalib_cxr.errors import DatasetError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SMALL = {"n_folds": 2, "lesion_steps": 2, "n_bank": 8, "n_components": 5, "n_textures": 5}
+SMALL = {"n_folds": 2, "n_bank": 8, "n_components": 5, "n_textures": 5}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from anomalib_cxr.cli import main
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 OWN = ["--data.init_args.normal_dir", "healthy", "--data.init_args.abnormal_dir", "sick"]
 QUICK = ["--data.init_args.num_workers", 0, "--trainer.accelerator", "cpu"]
-SMALL_ATLAS = {"n_folds": 2, "lesion_steps": 2, "n_bank": 8, "n_components": 5, "n_textures": 5}
+SMALL_ATLAS = {"n_folds": 2, "n_bank": 8, "n_components": 5, "n_textures": 5}
 SMALL_GAN = {"image_size": 32, "network.n_features": 4}
 CHOSEN = "the one of the package is used"
 

@@ -27,11 +27,9 @@ TUTORIAL, WORKLIST, README = (
 RUN = "results/LungAtlas/ChestPhantom/latest"
 SMALL = {
     "model": {
-        "segmenter_steps": 60,
         "n_components": 20,
         "n_textures": 10,
         "n_bank": 16,
-        "lesion_steps": 4,
         "max_images": 60,
     },
     "data": {"n_sick": 60, "size": 64},

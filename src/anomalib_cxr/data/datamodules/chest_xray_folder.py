@@ -51,8 +51,9 @@ class ChestXrayFolder(RoiDataModule):
             name and in the same subfolder; None for no pixel metrics.
         lung_mask_dir: Folders with lung masks, named in the same way; several are merged, such as left and right lung.
         table: CSV file with a row for each X-ray instead of folders, see
-            :func:`anomalib_cxr.data.sources.folder_table.read_table`. With a column `split`, no X-ray is split at
-            random. Of a column that it has, nothing is read from headers.
+            :func:`anomalib_cxr.data.sources.folder_table.read_table`. X-rays whose column `split` is filled
+            are not split at random, nor are others of their patients. Of a column that it has, nothing is read from
+            headers.
         normal_split_ratio: Share of the healthy patients for the test.
         val_split_ratio: Share of the healthy patients for validation.
         least_train: Least number of healthy X-rays to train on. With fewer than 60 the statistics of healthy lungs are

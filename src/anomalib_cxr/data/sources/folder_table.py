@@ -44,7 +44,8 @@ def read_table(path: Path | str, root: Path) -> pd.DataFrame:
     Args:
         path: A CSV file with the columns `image` (path relative to `root`) and `label` (`normal`, `healthy`, `0`;
             `sick`, `abnormal`, `1`), and where they are known `patient`, `hospital`, `view` (`PA`, `AP`), `sex` (`M`,
-            `F`), `age` (years), `split` (`train`, `val`, `test`, `unused`), `mask` (of the anomaly), `lung_mask`.
+            `F`), `age` (years), `split` (`train`, `val`, `test`, `unused`; empty to be split at random), `mask` (of the
+            anomaly), `lung_mask`.
         root: Folder that the paths are relative to.
 
     Returns:
@@ -76,7 +77,7 @@ def read_table(path: Path | str, root: Path) -> pd.DataFrame:
         raise DatasetError(
             f"{path}: {len(set().union(*problems.values()))} of {len(rows)} X-rays with values that cannot be used",
             f"each existing file once; label {', '.join(LABELS)}; view {', '.join(sorted(FRONTAL_VIEWS))}; sex M, F; "
-            f"age in years; split {', '.join(SPLITS)}; empty where one is not known, but for image, label and split",
+            f"age in years; split {', '.join(SPLITS)}; empty where one is not known, but for image and label",
             "correct the table",
             problems,
         )
@@ -119,7 +120,7 @@ def _values(rows: pd.DataFrame, root: Path, problems: dict[str, list[str]]) -> d
             values["source"] = rows.hospital.replace("", "unknown")
         elif column == "split":
             values["split"] = rows["split"]
-            _collect(problems, rows, ~rows["split"].isin(SPLITS), "split")
+            _collect(problems, rows, ~rows["split"].isin([*SPLITS, ""]), "split")
         elif column == "mask":
             values["mask_path"] = _files(rows, "mask", root, problems)
         elif column == "lung_mask":

@@ -70,22 +70,24 @@ class FrozenSegmenter(nn.Module):
         return probability
 
 
-def prepare_segmenter(module: RadiographModule, segmenter: FrozenSegmenter, path: str | None, steps: int) -> None:
+def prepare_segmenter(
+    module: RadiographModule, segmenter: FrozenSegmenter, path: str | None, steps: int | None = None
+) -> None:
     """Read a segmenter or train it before the first epoch; one that came with a checkpoint stays.
 
     Args:
         module: The module that is about to be trained.
         segmenter: The segmenter inside it; changed in place.
-        path: File of a trained segmenter; None trains one on the lung masks of the training images, and takes that of
-            the package if they have none.
-        steps: Batches of that training.
+        path: File of a trained segmenter; None for one trained on the lung masks of the training images, or that of the
+            package if they have none or `steps` is None.
+        steps: Batches of that training; None trains none.
 
     Raises:
         SegmenterError: If the file cannot be read.
     """
     if segmenter.trained:
         return
-    network = _train(module, segmenter.network, steps) if path is None else None
+    network = None if path is not None or steps is None else _train(module, segmenter.network, steps)
     segmenter.replace_network(choose_segmenter(path).network.to(module.device) if network is None else network)
     segmenter.trained.fill_(True)
 

@@ -1,4 +1,4 @@
-"""Augmentation of healthy lungs: affine transforms in the frame, and changes of exposure and sharpness."""
+"""Augmentation of healthy lungs: affine transforms in the frame."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from anomalib_cxr.functional.frames import stack_lungs, unstack_lungs
 
 SCALE, TURN, SHIFT = 0.1, 0.07, 0.06
 """Greatest change of a side, greatest turn in radians, greatest shift in shares of half the frame."""
-GAMMA, SHARPNESS = 0.5, 0.8
-"""Greatest logarithm of the exponent, and greatest multiple of the fine detail that is added or taken off."""
 
 ENOUGH, MOST_COPIES, STRENGTH, _SEED = 2500, 9, 0.5, 0
 """Images from which on moved copies add nothing to a subspace of healthy lungs, copies of each at most, their strength,
@@ -71,19 +69,3 @@ def move(images: torch.Tensor, strength: float, draw: torch.Generator) -> torch.
     theta = torch.stack(rows, dim=1).reshape(-1, 2, 3).to(images)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False, padding_mode="border")
-
-
-def expose(frames: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """Change exponent and sharpness of frames.
-
-    Args:
-        frames: Frames in [0, 1], `(B, 1, H, W)`.
-        draw: Source of random numbers.
-
-    Returns:
-        Changed frames in [0, 1], `(B, 1, H, W)`.
-    """
-    count = len(frames)
-    frames = frames.clamp(1e-3, 1) ** uniform(count, -GAMMA, GAMMA, draw).exp().to(frames)
-    blurred = functional.avg_pool2d(functional.pad(frames, [1] * 4, mode="reflect"), 3, stride=1)
-    return (frames + uniform(count, -SHARPNESS, SHARPNESS, draw).to(frames) * (frames - blurred)).clamp(0, 1)

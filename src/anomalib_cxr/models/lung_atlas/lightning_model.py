@@ -22,7 +22,7 @@ from anomalib_cxr.models.base.pre_processor import RoiPreProcessor, resolve_pre_
 from anomalib_cxr.models.base.reproducible import seed_or_state, seeded
 from anomalib_cxr.models.base.segmenter import prepare_segmenter
 from anomalib_cxr.models.base.settings import PLACE
-from anomalib_cxr.utils.settings import PositiveInt, Range, at_least, between, check_settings
+from anomalib_cxr.utils.settings import PositiveInt, at_least, between, check_settings
 
 from .fitting import fit_atlas
 from .neighbors import N_NEAREST, PATCH
@@ -31,11 +31,6 @@ from .torch_model import LungAtlasModel, LungViews
 logger = logging.getLogger(__name__)
 
 
-def _is_segmenter_size(value: Any) -> bool:
-    return isinstance(value, int) and value % 16 == 0 and value >= 32  # noqa: PLR2004
-
-
-SegmenterSize = Annotated[int, Range("a multiple of 16, at least 32", _is_segmenter_size)]
 AtLeastTwo = Annotated[int, at_least(2)]
 PatchDims = Annotated[int, between(1, PATCH**2)]
 SIDES = ("the one on the image's left", "the one on the image's right")
@@ -46,26 +41,20 @@ class LungAtlas(RadiographModule):
 
     A segmenter finds the lungs; each is warped, row by row, into one frame. There, several parts measure the deviation
     from healthy lungs: PCA reconstruction errors of gray values and textures, distances of patches from the nearest
-    healthy patches of their place, and small networks trained to detect synthetic lesions. Their scores are adjusted
-    for the exposure of the X-ray and added. Trained in one epoch on healthy images only; no mask is needed to score.
-    For research, not a medical device.
+    healthy patches of their place, and spots that stand out. Their scores are adjusted for the exposure of the X-ray
+    and combined. Trained in one epoch on healthy images only; no mask is needed. For research, not a medical device.
 
     Args:
         image_size: Side of the square that the X-ray is resized to before the lungs are found: 128, 256 or 512.
-        segmenter: Path of a segmenter of `anomalib-cxr segment train`; None trains one on the lung masks of the
-            training images before the first epoch, and takes that of the package if they have none. A checkpoint
-            keeps it.
-        segmenter_size: Side of the square at which a segmenter that is trained here works.
-        segmenter_steps: Batches that it is trained on.
-        n_folds: Folds of the healthy images, for cross-fitted scores. Also the number of lesion nets, each trained
-            without one fold.
+        segmenter: Path of a segmenter of `anomalib-cxr segment train`; None for that of the package. A checkpoint keeps
+            it.
+        n_folds: Folds of the healthy images, for cross-fitted scores.
         n_components: Dimensions of the subspaces of healthy gray values.
         n_textures: Dimensions of the subspace of healthy textures.
         n_dims: Principal components of a patch.
         n_bank: Healthy patches that are kept for each place.
-        lesion_steps: Batches that each lesion net is trained on.
         max_images: Healthy images that it is fitted to at most; of more, a random sample.
-        seed: Seed of folds, samples, networks and lesions; None for the state of torch's own random numbers.
+        seed: Seed of folds and samples; None for the state of torch's own random numbers.
         pre_processor: True for :class:`RoiPreProcessor`; False where images arrive in [-1, 1] at `image_size`.
         post_processor: As in anomalib; True normalizes scores by the validation set's minimum and maximum, and
             thresholds them by F1; maps have a fixed scale.
@@ -76,26 +65,23 @@ class LungAtlas(RadiographModule):
         SettingError: If a setting is out of range.
 
     Example:
-        >>> model = LungAtlas(n_folds=2, n_bank=8)
+        >>> model = LungAtlas(n_bank=8)
         >>> model.eval()(torch.rand(1, 3, 100, 80)).pred_score.shape
         torch.Size([1])
     """
 
-    architecture = ("image_size", "n_folds", "n_components", "n_textures", "n_dims", "n_bank")
+    architecture = ("image_size", "n_components", "n_textures", "n_dims", "n_bank")
     model: LungAtlasModel
 
     def __init__(
         self,
         image_size: Literal[128, 256, 512] = 128,
         segmenter: str | None = None,
-        segmenter_size: SegmenterSize = 64,
-        segmenter_steps: PositiveInt = 400,
         n_folds: AtLeastTwo = 4,
         n_components: PositiveInt = 400,
         n_textures: PositiveInt = 200,
         n_dims: PatchDims = 24,
         n_bank: Annotated[int, at_least(N_NEAREST)] = 1024,
-        lesion_steps: AtLeastTwo = 400,
         max_images: Annotated[int, at_least(LEAST_IMAGES)] = 1000,
         seed: int | None = None,
         pre_processor: RoiPreProcessor | bool = True,
@@ -106,19 +92,18 @@ class LungAtlas(RadiographModule):
         check_settings(LungAtlas.__init__, locals(), PLACE)
         super().__init__(seed, resolve_pre_processor(pre_processor, image_size), post_processor, evaluator, visualizer)
         self.segmenter = segmenter
-        self.segmenter_steps = segmenter_steps
-        self.lesion_steps = lesion_steps
+        self.n_folds = n_folds
         self.max_images = max_images
         self._views: list[LungViews] = []
         with seeded(seed):
-            self.model = LungAtlasModel(image_size, segmenter_size, n_folds, n_components, n_textures, n_dims, n_bank)
+            self.model = LungAtlasModel(image_size, n_components, n_textures, n_dims, n_bank)
 
     def configure_post_processor(self) -> PostProcessor:
         """Return a post-processor that leaves the maps on their fixed scale."""
         return FixedMapPostProcessor()
 
     def configure_optimizers(self) -> None:
-        """Return no optimizer: the parts are fitted, and the lesion nets have their own."""
+        """Return no optimizer: the parts are fitted."""
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
@@ -128,7 +113,7 @@ class LungAtlas(RadiographModule):
     def on_fit_start(self) -> None:
         """Seed the training, and get the segmenter ready."""
         super().on_fit_start()
-        prepare_segmenter(self, self.model.segmenter, self.segmenter, self.segmenter_steps)
+        prepare_segmenter(self, self.model.segmenter, self.segmenter)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> torch.Tensor:
         """Collect the views of a batch; the loss is 0, and only lets Lightning count and save."""
@@ -155,8 +140,8 @@ class LungAtlas(RadiographModule):
         views = LungViews.concatenate(self._views).sample(self.max_images, seed)
         self._views = []
         self._check(views)
-        with torch.enable_grad(), torch.inference_mode(mode=False):
-            fit_atlas(self.model, views, self.lesion_steps, seed)
+        with torch.no_grad(), torch.inference_mode(mode=False):
+            fit_atlas(self.model, views, self.n_folds, seed)
 
     def _check(self, views: LungViews) -> None:
         """Refuse too few images, and lungs that the segmenter does not find."""
@@ -171,8 +156,7 @@ class LungAtlas(RadiographModule):
             raise DatasetError(
                 f"both lungs in {found} of {count} healthy training images, as the segmenter finds them",
                 "two lungs in nearly all of them",
-                "look at the masks that it predicts (`anomalib-cxr segment predict`), train it longer "
-                "(segmenter_steps), or give another one (segmenter)",
+                "look at the masks that it predicts (`anomalib-cxr segment predict`), or give another one (segmenter)",
             )
         if found < count:
             logger.warning(

@@ -1,4 +1,4 @@
-"""Parts of the atlas on principal components: normalizations, subspaces of healthy lungs, and residuals from them."""
+"""Parts of the atlas on principal components: normalizations, and residuals from the subspace of healthy lungs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from anomalib_cxr.functional.frames import frame_lung_mask, stack_lungs, unstack
 from anomalib_cxr.functional.normalization import normalize_by_lungs, normalize_locally, smooth
 
 from .augmentation import moved_copies
+from .subspace import HealthySubspace
 
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 Scores = TypeVar("Scores", bound="tuple[torch.Tensor, ...]")
@@ -21,14 +22,17 @@ Scores = TypeVar("Scores", bound="tuple[torch.Tensor, ...]")
 
 FRAME = (64, 80)
 """Rows and columns of the frame of the linear parts."""
-CELL = 8
+CELL = 4
 """Side of the squares, in pixels of the frame, whose mean squared residuals make the map."""
 WORST = 1 / 3
 """Share of the places, those that deviate most, that make the score of an image."""
+SPOT_BLUR, SPOT_SHARE = 1.0, 0.01
+"""Blur of a residual in which spots are looked for, in pixels, and share of its pixels that make them."""
 LEAST = 1e-6
 """Added before a logarithm is taken."""
 BATCH = 64
 """Frames that are scored together."""
+_LUNG_ROWS = int(frame_lung_mask(FRAME, torch.zeros(())).any(dim=1).sum())  # of the frame, without the margins
 _LOCAL, _BLUR = 8.0, 1.0  # px of the frame: scale of local normalization, and of the blur against noise
 
 
@@ -36,7 +40,7 @@ class PartScores(NamedTuple):
     """Output of a part for several frames."""
 
     score: torch.Tensor
-    """A logarithm, `(B,)`, the higher the less healthy."""
+    """A logarithm, `(B,)`, the higher the less healthy; `(B, n)` of a part with `n` scores."""
     map: torch.Tensor
     """Deviation of each place, at least 0, `(B, 1, h, w)`, in units of the part's own."""
 
@@ -79,6 +83,23 @@ def concatenate(batches: Sequence[Scores]) -> Scores:
     kind: Any = type(batches[0])
     scores: Scores = kind(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
     return scores
+
+
+def join_scores(scores: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join the scores of several parts.
+
+    Args:
+        scores: Scores of each, `(B,)` or `(B, n)`.
+
+    Returns:
+        One column for each score, in their order.
+
+    Example:
+        >>> join_scores([torch.zeros(2), torch.ones(2, 2)])
+        tensor([[0., 1., 1.],
+                [0., 1., 1.]])
+    """
+    return torch.cat([score.unsqueeze(1) if score.ndim == 1 else score for score in scores], dim=1)
 
 
 @torch.no_grad()
@@ -138,74 +159,6 @@ def worst_of(places: torch.Tensor) -> torch.Tensor:
     return (worst.mean(dim=1) + LEAST).log()
 
 
-class HealthySubspace(nn.Module):
-    """The mean of healthy images and their principal components.
-
-    Args:
-        n_values: Values of an image.
-        n_components: Components that are kept; images in lesser number span fewer.
-
-    Example:
-        >>> line = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
-        >>> subspace = HealthySubspace(n_values=2, n_components=1)
-        >>> subspace.fit(line)
-        >>> subspace.residual(torch.tensor([[3.0, 3.0], [1.0, 0.0]])).round(decimals=3).abs()
-        tensor([[0.0000, 0.0000],
-                [0.5000, 0.5000]])
-    """
-
-    mean: torch.Tensor
-    components: torch.Tensor
-
-    def __init__(self, n_values: int, n_components: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_values))
-        self.register_buffer("components", torch.zeros(n_values, n_components))
-
-    def fit(self, values: torch.Tensor) -> None:
-        """Find mean and components.
-
-        Args:
-            values: Healthy images, `(N, n_values)`.
-        """
-        mean = values.double().mean(dim=0)
-        directions = _principal_directions(values - mean, self.components.shape[1])
-        self.mean.copy_(mean)
-        self.components.zero_()
-        self.components[:, : directions.shape[1]] = directions
-
-    def residual(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the difference between images and their projections onto the subspace.
-
-        Args:
-            values: Images, `(B, n_values)`.
-
-        Returns:
-            Residuals, `(B, n_values)`.
-        """
-        centered = values - self.mean
-        # A linear layer and no product with the transpose, which an export would store beside the components.
-        return centered - functional.linear(centered @ self.components, self.components)
-
-
-def _principal_directions(centered: torch.Tensor, most: int) -> torch.Tensor:
-    """Return the directions of greatest variance, the greatest first, `(n_values, at most as many as asked for)`.
-
-    They are the eigenvectors of the values' products with each other, or found by those of the images' products where
-    the images are fewer.
-
-    Args:
-        centered: Images without their mean, `(N, n_values)`, in double precision.
-        most: Directions that are asked for; those without variance, beyond rounding, are left out.
-    """
-    few_images = len(centered) < centered.shape[1]
-    squares, vectors = torch.linalg.eigh(centered @ centered.T if few_images else centered.T @ centered)  # ascending
-    varied = squares > squares[-1] * max(centered.shape) * torch.finfo(centered.dtype).eps
-    varied[:-most] = False
-    directions: torch.Tensor = vectors[:, varied].flip(1)
-    return centered.T @ directions / squares[varied].flip(0).sqrt() if few_images else directions
-
-
 class SubspaceResidual(AtlasPart):
     """PCA reconstruction error of the gray values of lungs.
 
@@ -245,6 +198,56 @@ class SubspaceResidual(AtlasPart):
 
     def _values(self, frames: torch.Tensor) -> torch.Tensor:
         return self.normalize(frames).flatten(1)[:, self.pixels]
+
+
+class FocalResidual(SubspaceResidual):
+    """PCA reconstruction error, and the contrast of its brightest spots.
+
+    The second score is the logarithm of the mean of the brightest 1 % of the residual, blurred a little, in its own
+    standard deviations: a nodule stands out against the rest of the same lungs, however well these are reconstructed.
+
+    Args:
+        normalize: Normalization of the frames.
+        n_components: Dimensions of the subspace.
+
+    Example:
+        >>> part = FocalResidual(torch.clone, n_components=2)
+        >>> part.fit(torch.rand(4, 1, 64, 80))
+        >>> part(torch.rand(3, 1, 64, 80)).score.shape
+        torch.Size([3, 2])
+    """
+
+    def forward(self, frames: torch.Tensor) -> PartScores:
+        """Return both scores and the mean squared residual of each cell; see :meth:`AtlasPart.forward`."""
+        residual = self.subspace.residual(self._values(frames))  # (B, pixels inside)
+        squared = residual**2
+        scores = torch.stack([(squared.mean(dim=1) + LEAST).log(), spot_contrast(residual)], dim=1)
+        return PartScores(scores, (squared @ self.cells).reshape(-1, 1, *self.grid))
+
+
+def spot_contrast(residual: torch.Tensor) -> torch.Tensor:
+    """Return how much the brightest spots of lungs stand out.
+
+    Args:
+        residual: Residuals of the pixels in both lungs, row by row, `(B, pixels inside)`.
+
+    Returns:
+        Logarithms, `(B,)`.
+
+    Example:
+        >>> inside = int(frame_lung_mask(FRAME, torch.zeros(())).sum())
+        >>> residual = torch.randn(2, inside, generator=torch.Generator().manual_seed(0))
+        >>> residual[1, 1000:1004] += 9
+        >>> contrast = spot_contrast(residual)
+        >>> bool(contrast[1] > contrast[0])
+        True
+    """
+    lungs = torch.unflatten(residual, 1, (1, _LUNG_ROWS, -1))  # without the margins
+    blurred = unstack_lungs(smooth(stack_lungs(lungs), SPOT_BLUR)).flatten(1)
+    count = max(1, round(SPOT_SHARE * blurred.shape[1]))
+    brightest = blurred.topk(count, dim=1).values.mean(dim=1)
+    spread = (blurred - blurred.mean(dim=1, keepdim=True)).square().mean(dim=1).sqrt()
+    return (brightest.clamp(min=0) + LEAST).log() - (spread + LEAST).log()
 
 
 def cell_means(inside: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,8 @@ from anomalib_cxr.functional.frames import frame_lung_mask, stack_lungs, unstack
 from anomalib_cxr.functional.normalization import normalize_by_lungs
 
 from .augmentation import moved_copies
-from .parts import FRAME, LEAST, AtlasPart, HealthySubspace, PartScores
+from .parts import FRAME, LEAST, AtlasPart, PartScores
+from .subspace import HealthySubspace
 
 POOLED = 4
 """Side of the squares, in pixels, over which the energy of a filter is taken."""

@@ -20,11 +20,16 @@ from anomalib_cxr.models.base.healthy_maps import HealthyMaps
 from anomalib_cxr.models.base.module import to_gray
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 
-from . import lesion_net, parts
-from .lesion_net import N_SCORES, LesionDetector
+from . import parts
+from .combination import WEIGHTS, Combination
 from .neighbors import PatchNeighbors
-from .parts import AtlasPart, SubspaceResidual, by_lungs, locally
+from .parts import AtlasPart, FocalResidual, SubspaceResidual, by_lungs, join_scores, locally
 from .texture import TextureResidual
+
+N_SCORES = len(WEIGHTS)
+"""Scores of an image by all parts."""
+MAP = (96, 96)
+"""Rows and columns of the joint map of the parts."""
 
 
 class LungViews(NamedTuple):
@@ -35,11 +40,7 @@ class LungViews(NamedTuple):
     found: torch.Tensor
     """True for each lung that was found, `(B, 2)`."""
     lungs: torch.Tensor
-    """Frames for the linear parts in [0, 1], `(B, 1, 64, 80)`."""
-    fine: torch.Tensor
-    """Frames for the lesion nets in [0, 1], `(B, 1, 96, 96)`."""
-    inside: torch.Tensor
-    """Probability of lung in `fine`, `(B, 1, 96, 96)`."""
+    """Frames in [0, 1], `(B, 1, 64, 80)`."""
     crop: LungCrop
     """Lung crops, in which the exposure is measured."""
 
@@ -90,7 +91,7 @@ class AtlasScores(NamedTuple):
     """Scores and maps of all parts."""
 
     scores: torch.Tensor
-    """One of each part, two of the lesion nets, `(B, 6)`; the higher the less healthy."""
+    """Two of the first part, one of each other, `(B, 5)`; the higher the less healthy."""
     maps: list[torch.Tensor]
     """Map of each part, at least 0, `(B, 1, h, w)`, of sizes of their own."""
 
@@ -100,15 +101,13 @@ class LungAtlasModel(nn.Module):
 
     Args:
         image_size: Side of the square image.
-        segmenter_size: Side of the square at which a new segmenter works.
-        n_folds: Lesion nets, each trained without one fold of the healthy images.
         n_components: Dimensions of the subspaces of healthy gray values.
         n_textures: Dimensions of the subspace of healthy textures.
         n_dims: Dimensions of a patch's description.
         n_bank: Healthy patches that are kept for each place.
 
     Example:
-        >>> model = LungAtlasModel(n_folds=2, n_bank=8).eval()
+        >>> model = LungAtlasModel(n_bank=8).eval()
         >>> scores = model(torch.zeros(2, 3, 128, 128))
         >>> scores.pred_score.shape, scores.anomaly_map.shape
         (torch.Size([2]), torch.Size([2, 1, 128, 128]))
@@ -117,43 +116,32 @@ class LungAtlasModel(nn.Module):
     def __init__(
         self,
         image_size: int = 128,
-        segmenter_size: int = 64,
-        n_folds: int = 4,
         n_components: int = 400,
         n_textures: int = 200,
         n_dims: int = 24,
         n_bank: int = 1024,
     ) -> None:
         super().__init__()
-        self.segmenter = FrozenSegmenter(segmenter_size)
+        self.segmenter = FrozenSegmenter(64)
         self.parts = nn.ModuleDict(
             {
-                "residual_local": SubspaceResidual(locally, n_components),
+                "residual_local": FocalResidual(locally, n_components),
                 "residual_lungs": SubspaceResidual(by_lungs, n_components),
                 "neighbors": PatchNeighbors(locally, n_dims, n_bank),
                 "texture": TextureResidual(n_textures),
             }
         )
-        self.detectors = nn.ModuleList(LesionDetector() for _ in range(n_folds))
-        self.exposure_adjustment = ExposureAdjustment(len(self.parts) + N_SCORES)
-        self.register_buffer("weights", torch.ones(len(self.parts) + N_SCORES))
+        self.exposure_adjustment = ExposureAdjustment(N_SCORES)
+        self.combination = Combination()
         for name, value in zip(Rows._fields, standard_rows(image_size), strict=True):
             self.register_buffer(f"standard_{name}", value.contiguous())
-        sizes = [part.grid for part in self.atlas_parts] + [lesion_net.MAP]
-        self.healthy_part_maps = nn.ModuleList(HealthyMaps(size) for size in sizes)
-        self.healthy_maps = HealthyMaps(lesion_net.FRAME)
-
-    weights: torch.Tensor
+        self.healthy_part_maps = nn.ModuleList(HealthyMaps(part.grid) for part in self.atlas_parts)
+        self.healthy_maps = HealthyMaps(MAP)
 
     @property
     def atlas_parts(self) -> list[AtlasPart]:
-        """Return the linear parts in their order."""
+        """Return the parts in their order."""
         return [part for part in self.parts.values() if isinstance(part, AtlasPart)]
-
-    @property
-    def lesion_detectors(self) -> list[LesionDetector]:
-        """Return the lesion detectors in their order."""
-        return [detector for detector in self.detectors if isinstance(detector, LesionDetector)]
 
     @property
     def standard(self) -> Rows:
@@ -171,17 +159,9 @@ class LungAtlasModel(nn.Module):
         """
         gray = to_gray(images)
         probability = self.segmenter(gray)  # (B, 1, H, W)
-        stacked = torch.cat([(gray + 1) / 2, probability], dim=1)  # (B, 2, H, W)
         rows = find_rows(probability, self.standard)
-        fine = to_frame(stacked, rows_grid(rows, lesion_net.FRAME))  # (B, 2, 96, 96)
-        return LungViews(
-            rows,
-            lungs_present(probability),
-            to_frame(stacked[:, :1], rows_grid(rows, parts.FRAME)),
-            fine[:, :1],
-            fine[:, 1:],
-            crop_lungs(gray, probability),
-        )
+        lungs = to_frame((gray + 1) / 2, rows_grid(rows, parts.FRAME))
+        return LungViews(rows, lungs_present(probability), lungs, crop_lungs(gray, probability))
 
     def fit_maps(self, maps: Sequence[torch.Tensor]) -> None:
         """Learn what the maps of healthy images are at each place.
@@ -195,7 +175,7 @@ class LungAtlasModel(nn.Module):
         self.healthy_maps.fit(self._combine(batch) for batch in batches)
 
     def score_parts(self, views: LungViews) -> AtlasScores:
-        """Score views by all parts, and by the mean of the lesion nets.
+        """Score views by all parts.
 
         Args:
             views: Views of `B` images.
@@ -203,12 +183,8 @@ class LungAtlasModel(nn.Module):
         Returns:
             Scores and maps.
         """
-        linear = [part(views.lungs) for part in self.atlas_parts]
-        lesions = [detector(views.fine) for detector in self.lesion_detectors]
-        scores = torch.stack([part.score for part in linear], dim=1)  # (B, 4)
-        lesion_scores = torch.stack([each.scores for each in lesions]).mean(dim=0)  # (B, 2)
-        lesion_map = torch.stack([each.map for each in lesions]).mean(dim=0)
-        return AtlasScores(torch.cat([scores, lesion_scores], dim=1), [*(part.map for part in linear), lesion_map])
+        scored = [part(views.lungs) for part in self.atlas_parts]
+        return AtlasScores(join_scores([part.score for part in scored]), [part.map for part in scored])
 
     def forward(self, images: torch.Tensor) -> InferenceBatch:
         """Score images.
@@ -234,9 +210,9 @@ class LungAtlasModel(nn.Module):
             Scores and maps.
         """
         scores, maps = self.score_parts(views)
-        deviations = self.exposure_adjustment(scores, views.crop)  # (B, 6)
+        deviations = self.exposure_adjustment(scores, views.crop)  # (B, 5)
         return InferenceBatch(
-            pred_score=deviations @ self.weights,
+            pred_score=self.combination(deviations),
             anomaly_map=from_rows(self.healthy_maps(self._combine(maps)), views.rows, (size[0], size[1])),
         )
 
@@ -252,5 +228,5 @@ class LungAtlasModel(nn.Module):
         deviations = [
             healthy.deviations(part_map.sqrt()) for healthy, part_map in zip(self._healthy_part_maps, maps, strict=True)
         ]
-        resized = [antialiased_resize(each, lesion_net.FRAME) for each in deviations]
+        resized = [antialiased_resize(each, MAP) for each in deviations]
         return torch.cat(resized, dim=1).mean(dim=1, keepdim=True)

@@ -55,6 +55,10 @@ def test_all_columns(write, tmp_path):
     assert table.roi_mask_paths.tolist() == [(), (str(tmp_path / "d.dcm"),)]
 
 
+def test_some_splits_are_left_to_chance(write):
+    assert read(write("image,label,split", "a.dcm,0,train", "b.dcm,0,")).split.tolist() == ["train", ""]
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_written_by_a_spreadsheet(write, separator):
     path = write(f" Image {separator}Label", f" a.dcm {separator} Healthy ", encoding="utf-8-sig")

@@ -31,7 +31,7 @@ def lung_segmenter(tmp_path_factory):
 @pytest.fixture(scope="session")
 def make_atlas(lung_segmenter):
     """Make an atlas of a size that is fitted in seconds."""
-    tiny = {"n_folds": 2, "n_bank": 8, "n_components": 5, "n_textures": 5, "lesion_steps": 2, "seed": 0}
+    tiny = {"n_folds": 2, "n_bank": 8, "n_components": 5, "n_textures": 5, "seed": 0}
 
     def make(**settings):
         return LungAtlas(**{**tiny, "segmenter": lung_segmenter, "visualizer": False, **settings})

@@ -1,14 +1,12 @@
-"""Moved and exposed pictures: what stays the same, and how far the rest goes."""
+"""Moved pictures: what stays the same, and how far the rest goes."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 
 from anomalib_cxr.functional.frames import stack_lungs, unstack_lungs
-from anomalib_cxr.models.lung_atlas.augmentation import expose, move, moved_copies, uniform
+from anomalib_cxr.models.lung_atlas.augmentation import move, moved_copies, uniform
 
 from .frames import draw_healthy
 
@@ -64,28 +62,6 @@ class TestMove:
         torch.testing.assert_close(moved[:, 1], 2 * moved[:, 0])
         torch.testing.assert_close(moved[:, 2], torch.ones(4, 16, 20))
         assert not torch.allclose(moved[:, 0], pictures[:, 0], atol=0.1)
-
-
-class TestExpose:
-    def test_of_a_flat_picture_only_the_exponent_changes(self):
-        exponent = expose(torch.full((300, 1, 4, 4), 0.5), draw()).log()[:, 0] / math.log(0.5)
-        assert (exponent.amax(dim=(1, 2)) - exponent.amin(dim=(1, 2))).max() < 1e-4
-        assert 0.6 < exponent.min() < 0.65  # e ** -0.5
-        assert 1.6 < exponent.max() < 1.65
-
-    def test_detail_is_amplified_or_taken_off(self):
-        frames = torch.full((300, 1, 9, 9), 0.5)
-        frames[..., 4, 4] = 0.51
-        exposed = expose(frames, draw())
-        bump = (exposed[..., 4, 4] - exposed[..., 0, 0]).flatten()
-        # By the slope of x ** g, at most 1.35 of 0.01 and at least 0.78, times 1 + 0.8 x 8 / 9 or less that.
-        assert 0.0015 < bump.min() < 0.004
-        assert 0.017 < bump.max() < 0.0235
-
-    def test_stays_in_range(self):
-        exposed = expose(torch.rand(20, 1, 12, 12, generator=draw()).round(), draw())
-        assert exposed.min() >= 0
-        assert exposed.max() <= 1
 
 
 class TestMovedCopies:

@@ -138,7 +138,7 @@ def assert_once(model, held):
         for name, value in model.model.state_dict().items()
         if name.endswith((".components", ".bank", ".basis"))
     }
-    assert len(heavy) == 7  # of 3 subspaces, of the neighbors, and of what 2 lesion nets see
+    assert len(heavy) == 5  # of 3 subspaces, and of the neighbors
     for name, value in heavy.items():
         kept = np.sort(value, axis=None)
         times = sum(each.size == kept.size and np.allclose(np.sort(each, axis=None), kept) for each in held)

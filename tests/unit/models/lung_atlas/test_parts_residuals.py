@@ -1,19 +1,26 @@
-"""Maps against naive means, energies against SciPy, and what healthy and other lungs score."""
+"""Maps against naive means, energies and spots against SciPy, and what healthy and other lungs score."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import correlate
+from scipy.ndimage import correlate, gaussian_filter
 
 from anomalib_cxr.functional.frames import frame_lung_mask
-from anomalib_cxr.models.lung_atlas.parts import SubspaceResidual, by_lungs, cell_means, locally
+from anomalib_cxr.models.lung_atlas.parts import (
+    FocalResidual,
+    SubspaceResidual,
+    by_lungs,
+    cell_means,
+    locally,
+    spot_contrast,
+)
 from anomalib_cxr.models.lung_atlas.texture import TextureResidual, texture_filters
 
 from .frames import draw_healthy
 
-BLOT = (slice(24, 32), slice(56, 64))  # a cell of the map of the right lung, the fourth down and the eighth across
+BLOT = (slice(24, 32), slice(56, 64))  # of the right lung
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +99,46 @@ def test_cells_are_means_over_what_is_inside():
     picture = np.full((64, 80), np.nan)
     picture[inside.numpy() > 0] = values
     expected = [
-        np.nanmean(cell) if (cell := picture[row : row + 8, column : column + 8])[~np.isnan(cell)].size else 0
-        for row in range(0, 64, 8)
-        for column in range(0, 80, 8)
+        np.nanmean(cell) if (cell := picture[row : row + 4, column : column + 4])[~np.isnan(cell)].size else 0
+        for row in range(0, 64, 4)
+        for column in range(0, 80, 4)
     ]
     np.testing.assert_allclose((values @ cell_means(inside)).numpy(), expected, rtol=1e-5)
-    assert expected[10 + 2] == 0
+    assert expected[2 * 20 + 4] == 0
+
+
+class TestSpots:
+    def test_are_what_scipy_gives(self):
+        """The brightest hundredth of each blurred residual, in its own standard deviations; lungs without margins."""
+        residual = torch.randn(3, 58 * 72, generator=torch.Generator().manual_seed(0))
+        expected = []
+        for picture in residual.reshape(3, 58, 72).double().numpy():
+            halves = [gaussian_filter(picture[:, half], 1) for half in (slice(0, 36), slice(36, 72))]
+            values = np.sort(np.concatenate(halves, axis=1), axis=None)
+            expected.append(np.log(values[-42:].mean() / values.std()))
+        np.testing.assert_allclose(spot_contrast(residual).numpy(), expected, atol=1e-4)
+
+    def test_do_not_depend_on_the_strength_of_the_residual(self):
+        residual = torch.randn(2, 58 * 72, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(spot_contrast(7 * residual), spot_contrast(residual), atol=1e-4, rtol=1e-4)
+
+    def test_are_bright(self):
+        residual = torch.randn(1, 58 * 72, generator=torch.Generator().manual_seed(0))
+        bright, dark = residual.clone(), residual.clone()
+        for picture, change in ((bright, 8), (dark, -8)):
+            picture.reshape(1, 58, 72)[:, 20:23, 10:13] += change
+        assert spot_contrast(bright) > spot_contrast(residual) + 0.2
+        assert spot_contrast(dark) <= spot_contrast(residual)
+
+    def test_of_nothing_are_finite(self):
+        assert spot_contrast(torch.zeros(1, 58 * 72)).isfinite().all()
+
+    def test_stand_beside_the_reconstruction_error(self, frames, blotted):
+        plain, focal = (fitted(kind(locally, 10), frames) for kind in (SubspaceResidual, FocalResidual))
+        found = focal(blotted)
+        assert torch.equal(found.score[:, 0], plain(blotted).score)
+        assert torch.equal(found.map, plain(blotted).map)
+        assert (found.score[:, 1] > focal(draw_healthy(6, seed=1)).score[:, 1]).all()
 
 
 class TestEnergies:

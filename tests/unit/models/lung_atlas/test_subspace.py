@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from anomalib_cxr.models.lung_atlas.parts import HealthySubspace
+from anomalib_cxr.models.lung_atlas.subspace import HealthySubspace
 
 
 def draw(count, n_values=40, seed=0):
@@ -32,6 +32,25 @@ def test_leaves_what_scikit_learn_leaves(count, n_components):
     np.testing.assert_allclose(subspace.residual(others).numpy(), expected, atol=1e-4)
     products = (subspace.components.T.double().numpy() * pca.components_).sum(axis=1)
     np.testing.assert_allclose(np.abs(products), 1, atol=1e-4)  # the same directions in the same order
+
+
+@pytest.mark.parametrize("count", [200, 500])
+def test_a_few_directions_of_many_leave_little_more_than_the_best(count):
+    """Found at random, of images and values in hundreds."""
+    images, others = draw(count, 300), draw(50, 300, seed=1)
+    pca = PCA(30, svd_solver="full").fit(images.double().numpy())
+    best = others.numpy() - pca.inverse_transform(pca.transform(others.double().numpy()))
+    subspace = fitted(images, 30)
+    assert subspace.residual(others).square().sum().item() == pytest.approx((best**2).sum(), rel=0.02)
+    torch.testing.assert_close(subspace.components.T @ subspace.components, torch.eye(30), atol=1e-4, rtol=0)
+
+
+def test_directions_found_at_random_are_the_same_each_time():
+    images = draw(200, 300)
+    torch.manual_seed(1)
+    first = fitted(images, 30)
+    torch.manual_seed(2)
+    assert torch.equal(fitted(images, 30).components, first.components)
 
 
 def test_fewer_images_than_components_span_all_they_differ_in():
