@@ -21,9 +21,10 @@ from .audit import AuditLog
 from .images import CaseImages
 from .metrics import add_metrics
 from .rendering import error_page
-from .routes import api, blind, export, health, monitor, readers, table, viewer
+from .routes import api, blind, export, health, language, monitor, readers, table, viewer
 from .routes.upload import Uploads, upload_routes
 from .security import HEADERS, add_access_control, check_access
+from .translation import translatable
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def create_app(
     app.state.audit = AuditLog(worklist.folder)
     app.state.images = CaseImages(worklist.folder)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    for page in (table, viewer, export, blind, readers, monitor, health, api):
+    for page in (table, viewer, export, blind, readers, monitor, health, language, api):
         app.include_router(page.router)
     if app.state.uploads is not None:
         app.include_router(upload_routes(app.state.uploads))
@@ -79,21 +80,29 @@ def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001
 
 
 def _not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    return error_page(request, 404, "There is no such page.")
+    return error_page(request, 404, translatable("There is no such page."))
 
 
 def _unavailable(request: Request, error: Exception) -> Response:
-    return error_page(request, 503, f"The worklist cannot be used at the moment; nothing was saved. {error}")
+    return error_page(
+        request,
+        503,
+        translatable("The worklist cannot be used at the moment; nothing was saved. {reason}", reason=error),
+    )
 
 
 def _not_written(request: Request, error: Exception) -> Response:
     reason = error.strerror if isinstance(error, OSError) else error
-    return error_page(request, 507, f"The data could not be written, and nothing was saved: {reason}.")
+    return error_page(
+        request, 507, translatable("The data could not be written, and nothing was saved: {reason}.", reason=reason)
+    )
 
 
 def _internal_error(request: Request, error: Exception) -> Response:
     logger.error("%s: %s", request.scope["path"], type(error).__name__)
-    answer = error_page(request, 500, "An internal error occurred; see the log of the server. Nothing was saved.")
+    answer = error_page(
+        request, 500, translatable("An internal error occurred; see the log of the server. Nothing was saved.")
+    )
     answer.headers.update(HEADERS)  # it is sent from outside of the middlewares
     return answer
 

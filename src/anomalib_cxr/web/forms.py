@@ -10,11 +10,12 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from .names import composed, unseen_characters
+from .translation import translatable
 
 UPLOAD, SCORE = "/upload", "/api/score"
 MAX_FORM, MAX_UPLOAD = 64 * 1024, 200 * 1024**2
 """Size limits in bytes of a form without a file, and of an uploaded file."""
-OUTDATED = "This form is outdated. Nothing was saved. Go back, reload the page, and send the form again."
+OUTDATED = translatable("This form is outdated. Nothing was saved. Go back, reload the page, and send the form again.")
 _MAX_DIGITS = 15
 
 
@@ -33,7 +34,11 @@ def check_length(request: Request) -> None:
     is_declared = "Transfer-Encoding" not in request.headers and length.isascii() and length.isdecimal()
     if not is_declared or len(length) > _MAX_DIGITS or int(length) > limit:
         raise HTTPException(
-            413, f"Too large, or of unknown length: the limit is {MAX_UPLOAD // 1024**2} MB. Nothing was saved."
+            413,
+            translatable(
+                "Too large, or of unknown length: the limit is {limit} MB. Nothing was saved.",
+                limit=MAX_UPLOAD // 1024**2,
+            ),
         )
 
 
@@ -51,7 +56,7 @@ async def checked_form(request: Request) -> dict[str, str | UploadFile]:
     except (HTTPException, ClientDisconnect):
         raise
     except (LookupError, ValueError) as error:  # such as a character set that nobody knows
-        raise HTTPException(400, "The form cannot be read. Nothing was saved.") from error
+        raise HTTPException(400, translatable("The form cannot be read. Nothing was saved.")) from error
     csrf = fields.get("csrf")
     if not isinstance(csrf, str) or not hmac.compare_digest(csrf.encode(), request.session["csrf"].encode()):
         raise HTTPException(403, OUTDATED)
@@ -85,6 +90,11 @@ def text_field(form: dict[str, str | UploadFile], name: str, lines: bool = False
     text = composed(value) if isinstance(value, str) else ""
     if unseen := unseen_characters(text, "\n\t" if lines else ""):
         raise HTTPException(
-            400, f"The field “{name}” has characters that cannot be shown: {unseen}. Nothing was saved."
+            400,
+            translatable(
+                "The field “{name}” has characters that cannot be shown: {unseen}. Nothing was saved.",
+                name=name,
+                unseen=unseen,
+            ),
         )
     return text

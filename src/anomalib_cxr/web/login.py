@@ -18,6 +18,7 @@ from .names import composed
 from .rendering import render_page
 from .sessions import Sessions
 from .throttle import Throttle, network_of
+from .translation import translatable
 
 LOGIN, LOGOUT = "/login", "/logout"
 logger = logging.getLogger(__name__)
@@ -127,8 +128,12 @@ def login_routes(check: PasswordCheck, sessions: Sessions) -> APIRouter:
 
 def _refused(request: Request, wait: int) -> Response:
     if not wait:
-        return render_page(request, "login", {"refusal": "Name and password do not belong together."}, 403)
-    refusal = f"Too many wrong passwords for this name or from your address. Try again in {wait} s."
+        return render_page(
+            request, "login", {"refusal": translatable("Name and password do not belong together.")}, 403
+        )
+    refusal = translatable(
+        "Too many wrong passwords for this name or from your address. Try again in {wait} s.", wait=wait
+    )
     answer = render_page(request, "login", {"refusal": refusal}, 429)
     answer.headers["Retry-After"] = str(wait)
     return answer

@@ -13,26 +13,40 @@ import numpy as np
 from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.templating import Jinja2Templates
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, VerdictRecord
 from anomalib_cxr.screening.heat_colors import EXPLANATION, TICKS, color_bar_stops
 from anomalib_cxr.screening.worklist.store import CaseQuery, Worklist
 
 from .blind.reading import READING
-from .forms import SCORE
+from .forms import MAX_UPLOAD, SCORE
 from .sessions import account_of
+from .translation import LANGUAGES, catalog, language_of, translatable, translated
 
 MISSING = "\N{EN DASH}"
 """Text in place of a missing number."""
 MAX_SEARCH = 200
+_TITLES = {
+    400: translatable("Bad Request"),
+    403: translatable("Forbidden"),
+    404: translatable("Not Found"),
+    405: translatable("Method Not Allowed"),
+    409: translatable("Conflict"),
+    413: translatable("Too Large"),
+    422: translatable("Cannot Be Used"),
+    500: translatable("Internal Server Error"),
+    503: translatable("Service Unavailable"),
+    507: translatable("Insufficient Storage"),
+}
 MAX_NUMBER = 2**63 - 1
 """Largest integer of SQLite."""
 FILTERS = {
-    "to_read": ("To be read", Decision.TO_READ),
-    "below_threshold": ("Below the calibrated threshold", Decision.BELOW_THRESHOLD),
-    "refused": ("Refused", Decision.REFUSED),
-    "all": ("All", None),
+    "to_read": (translatable("To be read"), Decision.TO_READ),
+    "below_threshold": (translatable("Below the calibrated threshold"), Decision.BELOW_THRESHOLD),
+    "refused": (translatable("Refused"), Decision.REFUSED),
+    "all": (translatable("All"), None),
 }
 """Label and decision of each filter of the table, by its name in the address."""
 
@@ -197,9 +211,26 @@ def _file_name(path: str) -> str:
     return PurePath(path).name
 
 
+@pass_context
+def _say(context: Context, text: str) -> str:
+    """Translate a text into the language of the page."""
+    return translated(text, context["language"])
+
+
+@pass_context
+def _gettext(context: Context, text: str) -> str:
+    return catalog(context["language"]).gettext(text)
+
+
+@pass_context
+def _ngettext(context: Context, one: str, many: str, count: int) -> str:
+    return catalog(context["language"]).ngettext(one, many, count)
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("anomalib_cxr.web"),
+        extensions=["jinja2.ext.i18n"],
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -207,7 +238,9 @@ def _environment() -> Environment:
     )
     formats = (percent, decimal, number, score)
     environment.filters |= {function.__name__: function for function in formats}
-    environment.filters |= {"file_name": _file_name, "utc": _utc}
+    environment.filters |= {"file_name": _file_name, "utc": _utc, "say": _say}
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(_gettext, _ngettext, newstyle=True)  # type: ignore[attr-defined]  # of i18n
     environment.globals |= {
         "heat_stops": color_bar_stops(),
         "heat_ticks": TICKS,
@@ -217,6 +250,12 @@ def _environment() -> Environment:
 
 
 _TEMPLATES = Jinja2Templates(env=_environment())
+
+
+def _address(request: Request) -> str:
+    """Return where a page is, to come back to it; the table where it is the answer to a form."""
+    url = request.url
+    return f"{url.path}{'?' if url.query else ''}{url.query}" if request.method == "GET" else "/"
 
 
 def render_page(request: Request, name: str, values: Mapping[str, Any], status: int = 200) -> Response:
@@ -233,6 +272,10 @@ def render_page(request: Request, name: str, values: Mapping[str, Any], status: 
     """
     state = {
         "account": account_of(request),
+        "language": language_of(request),
+        "languages": LANGUAGES,
+        "back": _address(request) if status == HTTPStatus.OK else "/",
+        "max_upload": MAX_UPLOAD,
         "has_blind_reading": (request.app.state.worklist.folder / READING).exists(),
         "needs_sign_in": request.app.state.sessions is not None,
         "below_threshold_notice": BELOW_THRESHOLD_NOTICE,
@@ -240,17 +283,18 @@ def render_page(request: Request, name: str, values: Mapping[str, Any], status: 
     return _TEMPLATES.TemplateResponse(request, f"{name}.html.jinja", {**state, **values}, status_code=status)
 
 
-def error_page(request: Request, status: int, message: str) -> Response:
+def error_page(request: Request, status: int, text: str) -> Response:
     """Render the page of an error; for a program as JSON.
 
     Args:
         request: The request.
         status: Status code of the response.
-        message: Explanation in plain words.
+        text: Explanation in plain words.
 
     Returns:
         The page.
     """
     if request.scope["path"] == SCORE:
-        return JSONResponse({"error": message}, status)
-    return render_page(request, "error", {"title": HTTPStatus(status).phrase, "message": message}, status)
+        return JSONResponse({"error": text}, status)
+    title = _TITLES.get(status, HTTPStatus(status).phrase)
+    return render_page(request, "error", {"title": title, "message": text}, status)

@@ -21,7 +21,9 @@ from .blind.reading import BlindReadings
 from .forms import OUTDATED, SCORE, check_length
 from .login import LOGIN, LOGOUT, PasswordCheck, WrongPasswordError, host_of, login_routes
 from .routes.health import HEALTH
+from .routes.language import LANGUAGE
 from .sessions import SESSION_SECONDS, Sessions, account_of
+from .translation import translatable
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -123,9 +125,9 @@ async def _session_account(request: Request) -> Account | None:
     account = sessions.account(request.session.get("name"))
     path = request.scope["path"]
     if account is None and path == METRICS:
-        raise HTTPException(401, "Name and password of an account are needed.", WHO)
-    if account is None and path != LOGIN:
-        raise HTTPException(303, "Sign in first.", {"Location": LOGIN})
+        raise HTTPException(401, translatable("Name and password of an account are needed."), WHO)
+    if account is None and path not in {LOGIN, LANGUAGE}:
+        raise HTTPException(303, translatable("Sign in first."), {"Location": LOGIN})
     return account
 
 
@@ -140,33 +142,39 @@ async def _basic_account(request: Request) -> Account | None:
     except ValueError:
         colon = ""
     if kind.lower() != "basic" or not colon:
-        raise HTTPException(401, "Name and password of an account are needed.", WHO)
+        raise HTTPException(401, translatable("Name and password of an account are needed."), WHO)
     try:
         return await check.sign_in(name, password, host_of(request))
     except WrongPasswordError as error:
         if error.wait:
             retry = {"Retry-After": str(error.wait)}
-            raise HTTPException(429, f"Too many wrong passwords. Try again in {error.wait} s.", retry) from error
+            raise HTTPException(
+                429, translatable("Too many wrong passwords. Try again in {wait} s.", wait=error.wait), retry
+            ) from error
         await to_thread.run_sync(partial(record, request, Action.WRONG_PASSWORD, detail=error.name))
-        raise HTTPException(401, "Name and password do not belong together.", WHO) from error
+        raise HTTPException(401, translatable("Name and password do not belong together."), WHO) from error
 
 
 def _refuse_pages_of_others(request: Request) -> None:
     """Refuse what a page of another site sends: a browser says where it comes from, a program does not."""
     if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none":
-        raise HTTPException(403, "This address is for programs, not for pages in a browser. Nothing was saved.")
+        raise HTTPException(
+            403, translatable("This address is for programs, not for pages in a browser. Nothing was saved.")
+        )
 
 
 async def _keep_blind(request: Request) -> None:
     """Refuse a reader of a blind reading all pages but those of the reading, new ones too."""
     path, account = request.scope["path"], account_of(request)
-    if path in {LOGIN, LOGOUT, BLIND} or path.startswith(f"{BLIND}/"):
+    if path in {LOGIN, LOGOUT, LANGUAGE, BLIND} or path.startswith(f"{BLIND}/"):
         return
     name = "" if account is None else account.name
     if not await to_thread.run_sync(BlindReadings(request.app.state.worklist).is_blind, name):
         return
     if account is None:
-        raise HTTPException(403, "A blind reading is open: only who signs in can see anything. Start `serve` again.")
+        raise HTTPException(
+            403, translatable("A blind reading is open: only who signs in can see anything. Start `serve` again.")
+        )
     if request.method == "GET" and path == "/":
-        raise HTTPException(303, "You read blind.", {"Location": BLIND})
-    raise HTTPException(403, "You read blind: until you have read all X-rays, nothing else is shown.")
+        raise HTTPException(303, translatable("You read blind."), {"Location": BLIND})
+    raise HTTPException(403, translatable("You read blind: until you have read all X-rays, nothing else is shown."))

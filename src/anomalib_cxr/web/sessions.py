@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import HTTPException, Request
 
 from .accounts import Account, Accounts, Role
+from .translation import translatable
 
 SESSION_SECONDS, IDLE_SECONDS = 12 * 3600, 30 * 60
 """Longest duration of a session, and of a pause in it, in seconds."""
@@ -97,4 +98,4 @@ async def require_admin(request: Request) -> None:
     """
     account = account_of(request)
     if account is not None and account.role is not Role.ADMIN:
-        raise HTTPException(403, "This page is for admins. Ask one, or sign in as one.")
+        raise HTTPException(403, translatable("This page is for admins. Ask one, or sign in as one."))

@@ -17,6 +17,7 @@ from anomalib_cxr.web.images import ImageUnavailableError
 from anomalib_cxr.web.rendering import WorklistParameter, render_page
 from anomalib_cxr.web.security import BLIND
 from anomalib_cxr.web.sessions import account_of
+from anomalib_cxr.web.translation import translatable
 
 from .viewer import MAX_NOTE, ImagesParameter, checked_fields, save
 
@@ -43,7 +44,7 @@ def _own(request: Request, worklist: WorklistParameter) -> OwnReading:
     readings, account = BlindReadings(worklist), account_of(request)
     reading = readings.load()
     if reading is None or reading.closed or account is None or account.name not in reading.readers:
-        raise HTTPException(404, "There is no blind reading for you.")
+        raise HTTPException(404, translatable("There is no blind reading for you."))
     return OwnReading(reading, readings.progress(reading)[account.name])
 
 
@@ -52,11 +53,11 @@ OwnParameter = Annotated[OwnReading, Depends(_own)]
 
 def _xray(position: Position, own: OwnParameter, worklist: WorklistParameter) -> BlindXray:
     if position > len(own.reading.cases):
-        raise HTTPException(404, "There is no such X-ray in this reading.")
+        raise HTTPException(404, translatable("There is no such X-ray in this reading."))
     case = own.reading.cases[position - 1]
     shown = BlindReadings(worklist).shown(case)
     if shown is None:
-        raise HTTPException(409, "This X-ray was replaced since the reading was opened; it is left out.")
+        raise HTTPException(409, translatable("This X-ray was replaced since the reading was opened; it is left out."))
     return BlindXray(case.number, shown)
 
 

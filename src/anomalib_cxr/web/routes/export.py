@@ -20,6 +20,7 @@ from anomalib_cxr.web.audit import Action, record
 from anomalib_cxr.web.forms import Form, text_field
 from anomalib_cxr.web.rendering import WorklistParameter, percent, render_page
 from anomalib_cxr.web.sessions import require_admin
+from anomalib_cxr.web.translation import Message, translatable
 
 COLUMNS = (
     *("case", "path", "study_uid", "sop_uid", "decision", "probability", "score", "threshold", "p_value"),
@@ -66,7 +67,7 @@ def send_deidentified(request: Request, worklist: WorklistParameter, form: Form)
 
     words = re.split(r"[\s,]+", text_field(form, "cases"))
     if not all(word.isascii() and word.isdecimal() and len(word) < _MAX_DIGITS for word in words):
-        raise HTTPException(400, "Give numbers of cases, such as 3, 17. Nothing was exported.")
+        raise HTTPException(400, translatable("Give numbers of cases, such as 3, 17. Nothing was exported."))
     numbers = [int(word) for word in words]
     record(request, Action.EXPORT, numbers[:MAX_CASES], detail="de-identified cases")
     file = TemporaryFile(dir=worklist.folder)  # noqa: SIM115  # `_chunks` closes it
@@ -75,7 +76,7 @@ def send_deidentified(request: Request, worklist: WorklistParameter, form: Form)
     except BaseException as error:
         file.close()
         if isinstance(error, DeidentificationError):
-            raise HTTPException(422, f"Nothing was exported. {error}") from error
+            raise HTTPException(422, translatable("Nothing was exported. {reason}", reason=error)) from error
         raise
     headers = {"Content-Disposition": 'attachment; filename="deidentified.zip"', "Content-Length": str(file.tell())}
     return StreamingResponse(_chunks(file), media_type="application/zip", headers=headers)
@@ -98,7 +99,7 @@ def show_agreement(request: Request, worklist: WorklistParameter) -> Response:
     return render_page(request, "agreement", values)
 
 
-def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> str:
+def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> Message:
     """Describe the share of the cases with a decision that readers called abnormal, with a 95 % interval.
 
     Args:
@@ -116,10 +117,16 @@ def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> str:
 
     abnormal, readings = counts[Verdict.ABNORMAL], sum(counts.values())
     low, high = wilson_interval(abnormal, readings)
-    return (
-        f"{decision.value.capitalize()}: readers called {abnormal} of {readings} abnormal "
-        f"({percent(abnormal / readings)}; 95 % interval {percent(low)} to {percent(high)}) "
-        f"and were unsure of {counts[Verdict.UNSURE]}."
+    return translatable(
+        "{decision}: readers called {abnormal} of {readings} abnormal ({share}; 95 % interval {low} to {high}) and "
+        "were unsure of {unsure}.",
+        decision=translatable(decision.value.capitalize()),
+        abnormal=abnormal,
+        readings=readings,
+        share=percent(abnormal / readings),
+        low=percent(low),
+        high=percent(high),
+        unsure=counts[Verdict.UNSURE],
     )
 
 

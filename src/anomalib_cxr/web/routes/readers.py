@@ -15,12 +15,14 @@ from anomalib_cxr.web.audit import Action, record
 from anomalib_cxr.web.blind.reading import BlindReading, BlindReadings, Progress
 from anomalib_cxr.web.rendering import WorklistParameter, render_page
 from anomalib_cxr.web.sessions import require_admin
+from anomalib_cxr.web.translation import translatable
 
 VERDICTS = ("position", "case", "path", "content", "reader", "verdict", "note", "given", "consensus", "decision")
 AGREEMENT = ("measure", "reader", "other", "value", "low", "high", "count", "n", "undecided")
-ALL_READERS = "consensus of all readers"
-OTHERS = "consensus of the others"
-MODEL = "screening"
+ALL_READERS = translatable("consensus of all readers")
+OTHERS = translatable("consensus of the others")
+MODEL = translatable("screening")
+KAPPA, SENSITIVITY, SPECIFICITY = translatable("kappa"), translatable("sensitivity"), translatable("specificity")
 router = APIRouter(prefix="/readers", dependencies=[Depends(require_admin)])
 
 
@@ -78,7 +80,9 @@ def _found(worklist: Worklist) -> tuple[BlindReading, dict[str, Progress]]:
     readings = BlindReadings(worklist)
     reading = readings.load()
     if reading is None:
-        raise HTTPException(404, "There is no blind reading of this worklist. Open one by `anomalib-cxr blind open`.")
+        raise HTTPException(
+            404, translatable("There is no blind reading of this worklist. Open one by `anomalib-cxr blind open`.")
+        )
     return reading, readings.progress(reading)
 
 
@@ -99,7 +103,7 @@ def _rows(worklist: Worklist, reading: BlindReading, progress: dict[str, Progres
 
     readings = _readings(progress)
     rows: list[list[Any]] = [
-        ["kappa", first, second, *_numbers(kappa.value, *kappa.interval), None, kappa.n, None]
+        [KAPPA, first, second, *_numbers(kappa.value, *kappa.interval), None, kappa.n, None]
         for first, second, kappa in pairs(readings)
     ]
     compared: list[tuple[str, str, AgainstConsensus]] = [
@@ -107,7 +111,7 @@ def _rows(worklist: Worklist, reading: BlindReading, progress: dict[str, Progres
     ]
     compared.append((MODEL, ALL_READERS, model_against_readers(_decisions(worklist, reading), readings)))
     for name, other, against in compared:
-        for measure, rate in {"sensitivity": against.sensitivity, "specificity": against.specificity}.items():
+        for measure, rate in {SENSITIVITY: against.sensitivity, SPECIFICITY: against.specificity}.items():
             low, high = rate.interval or (None, None)
             rows.append([measure, name, other, rate.value, low, high, rate.positive, rate.n, against.undecided])
     return rows

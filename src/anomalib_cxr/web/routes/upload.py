@@ -24,6 +24,7 @@ from anomalib_cxr.utils.files import atomic_path, private_folder, unfinished_pat
 from anomalib_cxr.utils.path_text import path_as_text
 from anomalib_cxr.web.audit import Action, record
 from anomalib_cxr.web.forms import UPLOAD, Form
+from anomalib_cxr.web.translation import translatable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
 """Suffixes that are kept of a sender's file name; the rest, which may be a patient's name, is not."""
@@ -81,7 +82,7 @@ class Uploads:
             HTTPException: If there is no file, or it cannot be screened; nothing is left of it then.
         """
         if not isinstance(upload, UploadFile) or not upload.size:
-            raise HTTPException(400, "Choose a file that is not empty. Nothing was saved.")
+            raise HTTPException(400, translatable("Choose a file that is not empty. Nothing was saved."))
         await to_thread.run_sync(record, request, Action.UPLOAD)
         number = await to_thread.run_sync(_screen_one, self._worklist, self._screen, upload, limiter=self._turn)
         case = await to_thread.run_sync(self._worklist.case, number)
@@ -141,13 +142,15 @@ def _screen_one(worklist: Worklist, screen: Callable[[Path], None], upload: Uplo
             screen(path)
             number = worklist.number_of(path)
     except CxrError as error:
-        raise HTTPException(422, f"The image could not be screened, and was not saved. {error}") from error
+        raise HTTPException(
+            422, translatable("The image could not be screened, and was not saved. {reason}", reason=error)
+        ) from error
     finally:
         if number is None:
             _remove(worklist.folder, path)
         lock.unlink(missing_ok=True)
     if number is None:
-        raise HTTPException(422, "The image could not be screened, and was not saved.")
+        raise HTTPException(422, translatable("The image could not be screened, and was not saved."))
     return number
 
 

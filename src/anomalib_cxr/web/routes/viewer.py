@@ -29,6 +29,7 @@ from anomalib_cxr.web.rendering import (
     render_page,
 )
 from anomalib_cxr.web.sessions import account_of
+from anomalib_cxr.web.translation import translatable
 
 MAX_NOTE = 2000
 READER = "reader"
@@ -43,7 +44,7 @@ _writers = CapacityLimiter(MAX_WRITERS)
 def _case(number: Number, worklist: WorklistParameter) -> Case:
     case = worklist.case(number)
     if case is None:
-        raise HTTPException(404, f"There is no case {number} in this worklist.")
+        raise HTTPException(404, translatable("There is no case {number} in this worklist.", number=number))
     return case
 
 
@@ -230,11 +231,15 @@ def checked_fields(request: Request, form: dict[str, str | UploadFile]) -> tuple
     reader = text_field(form, "reader") if account is None else account.name
     note = text_field(form, "note", lines=True)
     if verdict not in {known.value for known in Verdict}:
-        raise HTTPException(400, "Choose normal, abnormal or unsure. Nothing was saved.")
+        raise HTTPException(400, translatable("Choose normal, abnormal or unsure. Nothing was saved."))
     if not 0 < len(reader) <= MAX_NAME or len(note) > MAX_NOTE:
         raise HTTPException(
             400,
-            f"A verdict needs the reader's name (at most {MAX_NAME} characters) and may have a note (at most "
-            f"{MAX_NOTE}). Nothing was saved. Go back and correct the form.",
+            translatable(
+                "A verdict needs the reader's name (at most {name} characters) and may have a note (at most {note}). "
+                "Nothing was saved. Go back and correct the form.",
+                name=MAX_NAME,
+                note=MAX_NOTE,
+            ),
         )
     return Verdict(verdict), reader, note

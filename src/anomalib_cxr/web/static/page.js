@@ -151,7 +151,7 @@ function missing() {
   const picture = byId("xray");
   const tell = async () => {
     const answer = await fetch(picture.src);
-    byId("missing").textContent = answer.ok ? "The image could not be shown." : await answer.text();
+    byId("missing").textContent = answer.ok ? document.body.dataset.noPicture : await answer.text();
     byId("missing").hidden = false;
     byId("stage").hidden = true;
   };
@@ -216,7 +216,7 @@ function upload() {
     const fits = file.size <= largest;
     if (!fits) event.preventDefault();
     byId("upload-state").textContent = fits
-      ? "Screening …" : `Too large: the limit is ${Math.floor(largest / 1024 ** 2)} MB.`;
+      ? document.body.dataset.screening : document.body.dataset.tooLarge;
   });
 }
 
