@@ -17,7 +17,7 @@ if [[ "$("$python" --version)" != "$(cat "$wheelhouse/PYTHON")" ]]; then
 fi
 "$python" -m venv "$target"
 wheel="$(echo "$wheelhouse"/anomalib_cxr-*.whl)"
-"$target/bin/python" -m pip install --no-index --find-links "$wheelhouse" "$wheel[serve,dicom]"
+"$target/bin/python" -m pip install --no-index --find-links "$wheelhouse" "${wheel}[serve,dicom]"
 "$target/bin/anomalib-cxr" --version
 if [[ -n "$model" ]]; then
   "$target/bin/anomalib-cxr" selftest "$model"

@@ -38,7 +38,7 @@ def filled(text, values):
 
 def run(*words, **settings):
     return subprocess.run(  # noqa: S603
-        list(map(str, words)), capture_output=True, text=True, check=False, timeout=300, **settings
+        list(map(str, words)), capture_output=True, text=True, check=False, **settings
     )
 
 
