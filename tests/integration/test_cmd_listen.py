@@ -250,6 +250,7 @@ def test_a_watched_folder(place, files, trained, tmp_path):
     assert len((tmp_path / "out" / "worklist.csv").read_text().splitlines()) == 5
 
 
+N_SENT = 8
 PAGE = REPOSITORY / "docs" / "howto" / "orthanc.md"
 
 
@@ -257,15 +258,17 @@ PAGE = REPOSITORY / "docs" / "howto" / "orthanc.md"
 @needs_dcmtk
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_each_command_of_the_page_with_orthanc(place, trained, tmp_path):
-    """As the page has them, but for the ports and the model."""
+    """As the page has them, but for the ports, the model and the number of X-rays."""
+    for patient in sorted((place / "archive" / "DICOM").glob("PT*"))[:N_SENT]:
+        shutil.copytree(patient, tmp_path / "archive" / "DICOM" / patient.name)
     model = trained.folder / "weights" / "openvino"
     blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines()]
-    with orthanc(tmp_path / "archive") as archive:
+    with orthanc(tmp_path / "orthanc") as archive:
         node_port = free_port()
         changes = {
             "results/LungAtlas/ChestPhantom/latest/weights/openvino": str(model),
-            "results/archive": str(place / "archive"),
+            "results/archive": str(tmp_path / "archive"),
             "4242": str(archive.port),
             "8042": archive.url.rpartition(":")[2],
             "11112": str(node_port),
@@ -287,7 +290,7 @@ def test_each_command_of_the_page_with_orthanc(place, trained, tmp_path):
             wait_for(lambda: run_quietly(["echoscu", "-aec", "ANOMALIB_CXR", "127.0.0.1", str(node_port)]), node)
             for line in commands[1:4]:
                 run(line)
-            wait_for(lambda: count(tmp_path / "results" / "node") == 58, node)
+            wait_for(lambda: count(tmp_path / "results" / "node") == N_SENT, node)
             scored = [case for case in Worklist(tmp_path / "results" / "node").cases() if case.score is not None]
             queue = DeliveryStore(Worklist(tmp_path / "results" / "node"))
             wait_for(lambda: queue.counts() == {("PACS", State.SENT): len(scored)}, node)
@@ -301,7 +304,7 @@ def test_each_command_of_the_page_with_orthanc(place, trained, tmp_path):
         assert len(commands) == 7
     fetched = {case.sop_uid: case.score for case in Worklist(tmp_path / "results" / "fetched").cases()}
     received = {case.sop_uid: case.score for case in Worklist(tmp_path / "results" / "node").cases()}
-    assert len(fetched) == 58
+    assert len(fetched) == N_SENT
     assert fetched == pytest.approx(received, abs=1e-5)
 
 
