@@ -18,7 +18,14 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin")
 needs_orthanc = pytest.mark.skipif(ORTHANC is None, reason="Orthanc is not installed")
 needs_dicomweb = pytest.mark.skipif(ORTHANC is None or not PLUGIN.exists(), reason="Orthanc has no DICOMweb plug-in")
-needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is not installed")
+
+
+def dcmtk(program):
+    """Return the path of a program of DCMTK; pynetdicom brings others of the same names into an environment."""
+    return shutil.which(program, path="/usr/local/bin:/usr/bin:/bin")
+
+
+needs_dcmtk = pytest.mark.skipif(dcmtk("storescu") is None, reason="DCMTK is not installed")
 needs_dicom3tools = pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools is not installed")
 
 

@@ -22,7 +22,7 @@ from anomalib_cxr.node.result_objects import STORAGE_CLASSES
 from anomalib_cxr.screening.case import Decision
 from anomalib_cxr.screening.worklist.store import Worklist
 
-from ..servers import free_port, needs_dcmtk, needs_dicomweb, orthanc
+from ..servers import dcmtk, free_port, needs_dcmtk, needs_dicomweb, orthanc
 from .conftest import COMMANDS, REPOSITORY, begin, end
 
 ASKED = ["--sensitivity", 0.6, "--confidence", 0.8, "--prevalence", 0.1, "--force"]
@@ -287,7 +287,7 @@ def test_each_command_of_the_page_with_orthanc(place, trained, tmp_path):
         words = [reduce(lambda word, change: word.replace(*change), changes.items(), word) for word in first[1:]]
         node = begin(tmp_path, first[0], *words, "--port", node_port, "--quiet", 1)
         try:
-            wait_for(lambda: run_quietly(["echoscu", "-aec", "ANOMALIB_CXR", "127.0.0.1", str(node_port)]), node)
+            wait_for(lambda: run_quietly([dcmtk("echoscu"), "-aec", "ANOMALIB_CXR", "127.0.0.1", str(node_port)]), node)
             for line in commands[1:4]:
                 run(line)
             wait_for(lambda: count(tmp_path / "results" / "node") == N_SENT, node)

@@ -8,9 +8,11 @@ import pytest
 
 from anomalib_cxr import errors
 from anomalib_cxr.errors import (
+    AuditError,
     ChangedCaseError,
     CxrError,
     DatasetError,
+    DeidentificationError,
     DivergenceError,
     DownloadError,
     LockedWorklistError,
@@ -33,6 +35,8 @@ KINDS = (
     SegmenterError,
     ChangedCaseError,
     LockedWorklistError,
+    AuditError,
+    DeidentificationError,
 )
 
 

@@ -48,12 +48,6 @@ def ended_by_sigterm() -> Iterator[None]:
 
     Yields:
         Nothing.
-
-    Example:
-        >>> with ended_by_sigterm():
-        ...     signal.raise_signal(signal.SIGTERM)
-        Traceback (most recent call last):
-        SystemExit: 143
     """
 
     def end(number: int, _: object) -> None:

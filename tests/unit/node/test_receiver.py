@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import socket
 import ssl
 import subprocess
@@ -25,8 +24,9 @@ from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.node.receiver import ReceiverSettings
 from anomalib_cxr.node.spool import read_identity
 
+from ...servers import dcmtk, needs_dcmtk
+
 TITLE = "ANOMALIB_CXR"
-needs_dcmtk = pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is not installed")
 
 
 def run(*words):
@@ -67,29 +67,31 @@ def send(association, dataset):
 @needs_dcmtk
 class TestByDcmtk:
     def test_echo(self, receiving):
-        assert run("echoscu", "-aec", TITLE, "127.0.0.1", receiving().port).returncode == 0
+        assert run(dcmtk("echoscu"), "-aec", TITLE, "127.0.0.1", receiving().port).returncode == 0
 
     def test_an_unknown_title_is_called(self, receiving, caplog):
-        answer = run("echoscu", "-aec", "OTHER", "127.0.0.1", receiving().port)
+        answer = run(dcmtk("echoscu"), "-aec", "OTHER", "127.0.0.1", receiving().port)
         assert answer.returncode != 0
         assert "Called AE Title Not Recognized" in answer.stderr
         assert "it calls 'OTHER'" in caplog.text
 
     def test_a_title_that_is_not_allowed_calls(self, receiving, caplog):
-        answer = run("echoscu", "-aet", "STRANGER", "-aec", TITLE, "127.0.0.1", receiving(allowed_ae=("XRAY1",)).port)
+        answer = run(
+            dcmtk("echoscu"), "-aet", "STRANGER", "-aec", TITLE, "127.0.0.1", receiving(allowed_ae=("XRAY1",)).port
+        )
         assert "Calling AE Title Not Recognized" in answer.stderr
         assert "STRANGER at 127.0.0.1: a calling AE title that is not allowed" in caplog.text
 
     def test_store(self, receiving, xray_files):
         receiver = receiving(allowed_ae=("XRAY1",))
         words = ["-aet", "XRAY1", "-aec", TITLE, "127.0.0.1", receiver.port, *xray_files]
-        answer = run("storescu", *words)
+        answer = run(dcmtk("storescu"), *words)
         assert answer.returncode == 0, answer.stderr
         assert len(receiver.stored) == 2
         sent = {dcmread(path).SOPInstanceUID: dcmread(path).PixelData for path in xray_files}
         kept = {dcmread(each.path).SOPInstanceUID: dcmread(each.path).PixelData for each in receiver.stored}
         assert kept == sent
-        assert run("storescu", *words).returncode == 0
+        assert run(dcmtk("storescu"), *words).returncode == 0
         assert len(receiver.stored) == 2  # received twice, stored once
 
     def test_own_certificate(self, receiving, xray_files, tmp_path):
@@ -101,7 +103,7 @@ class TestByDcmtk:
         sender.cert_chain_pems[0].write_to_path(tmp_path / "cert")
         receiver = receiving(tls_certificate=tmp_path / "node", tls_ca=tmp_path / "ca.pem")
         tls = ["+tls", tmp_path / "key", tmp_path / "cert", "+cf", tmp_path / "ca.pem", "-aec", TITLE]
-        answer = run("storescu", *tls, "127.0.0.1", receiver.port, xray_files[0])
+        answer = run(dcmtk("storescu"), *tls, "127.0.0.1", receiver.port, xray_files[0])
         assert answer.returncode == 0, answer.stderr
         assert len(receiver.stored) == 1
 

@@ -32,7 +32,7 @@ from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.worklist.store import Worklist
 
-from ...servers import free_port, needs_dcmtk, needs_dicomweb, needs_orthanc, orthanc
+from ...servers import dcmtk, free_port, needs_dcmtk, needs_dicomweb, needs_orthanc, orthanc
 
 NODE = Connection("NODE")
 
@@ -283,7 +283,7 @@ def test_into_an_archive_that_starts_late_and_takes_implicit_only(loop_to, workl
     loop.send_due()
     assert states(worklist) == [State.WAITING] * 2
     (tmp_path / "archive").mkdir()
-    process = subprocess.Popen(["storescp", "+xi", "-od", tmp_path / "archive", str(port)])  # noqa: S603, S607
+    process = subprocess.Popen([dcmtk("storescp"), "+xi", "-od", tmp_path / "archive", str(port)])  # noqa: S603
     try:
         deadline = time.monotonic() + 60
         while set(states(worklist)) != {State.SENT} and time.monotonic() < deadline:

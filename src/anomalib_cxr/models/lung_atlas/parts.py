@@ -172,7 +172,7 @@ class SubspaceResidual(AtlasPart):
         >>> part.fit(frames)
         >>> scores = part(frames)
         >>> scores.score.shape, scores.map.shape
-        (torch.Size([4]), torch.Size([4, 1, 8, 10]))
+        (torch.Size([4]), torch.Size([4, 1, 16, 20]))
     """
 
     pixels: torch.Tensor
@@ -261,7 +261,7 @@ def cell_means(inside: torch.Tensor) -> torch.Tensor:
 
     Example:
         >>> cell_means(torch.ones(8, 16)).shape
-        torch.Size([128, 2])
+        torch.Size([128, 8])
     """
     rows, columns = (torch.arange(count) // CELL for count in inside.shape)
     cell = (rows.reshape(-1, 1) * (inside.shape[1] // CELL) + columns)[inside > 0]
