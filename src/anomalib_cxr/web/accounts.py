@@ -29,7 +29,7 @@ _NOBODYS = _hasher.hash("")  # takes as long to check as that of an account, so 
 
 
 class Role(str, Enum):
-    """What an account may do."""
+    """Rights of an account."""
 
     READER = "reader"
     """Look at cases, give verdicts, and screen single images."""

@@ -33,7 +33,7 @@ _MAX_ENTRY = 64 * 1024  # bytes
 
 
 class Action(str, Enum):
-    """What was done."""
+    """Kind of an entry."""
 
     SIGN_IN = "signed in"
     WRONG_PASSWORD = "wrong password"  # noqa: S105
@@ -249,12 +249,8 @@ def _parsed(text: bytes) -> Entry | None:
         return None
 
 
-def _follows(entry: Entry, number: int, previous: str) -> bool:
-    return (entry.number, entry.previous, entry.hash) == (number + 1, previous, entry.with_hash().hash)
-
-
 def _is_unexplained(broken: bytes, entry: Entry) -> bool:
-    """Whether a line that is no entry stands before one that does not tell of it, or one tells of none."""
+    """Return whether the entry after a broken line does not tell of it, or tells of another or of none."""
     if entry.action is not Action.RECOVERED:
         return bool(broken)
     return hashlib.sha256(broken.removesuffix(b"\n")).hexdigest() != entry.detail

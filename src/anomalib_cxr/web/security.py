@@ -112,7 +112,7 @@ async def check_access(request: Request) -> None:
 
 
 def _is_for_programs(request: Request) -> bool:
-    """Whether a request has no session: one for a program, unless a browser that is signed in looks at it."""
+    """Return whether a request is for a program, which has no session, unless a browser that is signed in sends it."""
     path = request.scope["path"]
     is_signed_in = "authorization" not in request.headers and request.method == "GET"
     return path == SCORE or (path in {METRICS, API, OPENAPI} and not is_signed_in)

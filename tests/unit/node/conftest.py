@@ -10,8 +10,26 @@ from pydicom.uid import generate_uid
 
 from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
+from anomalib_cxr.node.quiet import QuietQueue
 from anomalib_cxr.node.receiver import Receiver, ReceiverSettings
 from anomalib_cxr.node.spool import Spool
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def queue(clock):
+    return QuietQueue(10, clock)
 
 
 @pytest.fixture(scope="session")

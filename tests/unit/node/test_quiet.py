@@ -5,28 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Thread
 
-import pytest
-
-from anomalib_cxr.node.quiet import QuietQueue
-
 A, B, C = Path("a"), Path("b"), Path("c")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def queue(clock):
-    return QuietQueue(10, clock)
 
 
 def test_a_group_waits_for_its_last_file(queue, clock):

@@ -7,26 +7,8 @@ import os
 import pytest
 
 from anomalib_cxr.errors import DatasetError
-from anomalib_cxr.node.quiet import QuietQueue
 from anomalib_cxr.node.watch import FolderWatch, watch_folders
 from anomalib_cxr.screening.pipeline.screener import ScreenerSettings
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def queue(clock):
-    return QuietQueue(10, clock)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from anomalib_cxr.functional import frozen_running_statistics
 from anomalib_cxr.models.base.segmenter import FrozenSegmenter
 
 
-class LabeledImages(NamedTuple):
+class LabeledBatch(NamedTuple):
     """Images as the model takes them, with labels that are true or only assigned."""
 
     images: torch.Tensor
@@ -105,8 +105,8 @@ class ScoringRecorder(Callback):
         self.ways = ways
         self.seed = seed
         self.rows: list[dict[str, Any]] = []
-        self._control: LabeledImages | None = None
-        self._validated: list[LabeledImages] = []
+        self._control: LabeledBatch | None = None
+        self._validated: list[LabeledBatch] = []
 
     def table(self) -> pd.DataFrame:
         """Return the AUROC of each epoch.
@@ -128,13 +128,13 @@ class ScoringRecorder(Callback):
     ) -> None:
         """Keep the images of a batch, as the pre-processor has left them."""
         del trainer, pl_module, outputs, args, kwargs
-        self._validated.append(LabeledImages(batch.image, batch.gt_label.bool().flatten()))
+        self._validated.append(LabeledBatch(batch.image, batch.gt_label.bool().flatten()))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the images of this epoch in each way."""
         if trainer.current_epoch < getattr(pl_module, "first_scoring_epoch", 0):
             return
-        validated = LabeledImages(*map(torch.cat, zip(*self._validated, strict=True)))
+        validated = LabeledBatch(*map(torch.cat, zip(*self._validated, strict=True)))
         if self._control is None:
             self._control = self._draw_control(trainer, pl_module, validated.is_sick)
         size = trainer.datamodule.eval_batch_size  # type: ignore[attr-defined]  # of Lightning's trainer
@@ -145,7 +145,7 @@ class ScoringRecorder(Callback):
         self._validated = []
 
     def _measure(
-        self, module: LightningModule, labeled: LabeledImages, way: ScoringWay, size: int
+        self, module: LightningModule, labeled: LabeledBatch, way: ScoringWay, size: int
     ) -> dict[str, float | int]:
         """Return the AUROC of images in one way of scoring, with its interval and the numbers of images."""
         network: Any = module.model
@@ -166,7 +166,7 @@ class ScoringRecorder(Callback):
             "n_sick": n_sick,
         }
 
-    def _draw_control(self, trainer: Trainer, module: LightningModule, is_sick: torch.Tensor) -> LabeledImages:
+    def _draw_control(self, trainer: Trainer, module: LightningModule, is_sick: torch.Tensor) -> LabeledBatch:
         """Draw healthy training images, and give them the labels of the validation images."""
         data = trainer.datamodule.train_data  # type: ignore[attr-defined]  # of Lightning's trainer
         if len(data) < len(is_sick):
@@ -178,4 +178,4 @@ class ScoringRecorder(Callback):
         drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(self.seed))[: len(is_sick)]
         images = data.collate_fn([data[int(index)] for index in drawn]).image.to(module.device)
         transform = getattr(getattr(module, "pre_processor", None), "transform", None)
-        return LabeledImages(images if transform is None else transform(images), is_sick)
+        return LabeledBatch(images if transform is None else transform(images), is_sick)

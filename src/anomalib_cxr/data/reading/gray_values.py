@@ -23,7 +23,7 @@ from .radiograph import image_size
 
 
 class Window(NamedTuple):
-    """How values become gray, by PS3.3 C.11.2; `value * slope + intercept` has the unit of center and width."""
+    """Mapping of stored values to gray, PS3.3 C.11.2; `value * slope + intercept` has the unit of center and width."""
 
     slope: float
     intercept: float

@@ -1,1 +1,1 @@
-"""Whether the calibration still describes the X-rays that come in."""
+"""Comparison of the X-rays that come in with those of the calibration."""

@@ -32,7 +32,7 @@ _NUMBERS = re.compile(r"(?<= )[\d.]+ (?:to [\d.]+ )?")
 NAN = math.nan
 
 
-class Comparison(NamedTuple):
+class MonitoredFigure(NamedTuple):
     """One figure of a group of X-rays beside that of the calibration. NaN where there is no such number."""
 
     by: str
@@ -142,7 +142,7 @@ def refusal_kind(why: str) -> str:
     return _NUMBERS.sub("", re.split("[;:]", why, maxsplit=1)[0])
 
 
-def compare(rows: MonitoredRows, reference: ReferenceColumns) -> Iterator[Comparison]:
+def compare(rows: MonitoredRows, reference: ReferenceColumns) -> Iterator[MonitoredFigure]:
     """Compare all X-rays, and those of each week, machine and view where there are several.
 
     Args:
@@ -160,7 +160,7 @@ def compare(rows: MonitoredRows, reference: ReferenceColumns) -> Iterator[Compar
             yield _distribution(by, group, figure, getattr(part, figure), reference, (name, own))
     yield from _verdicts(rows, reference)
     for kind, count in refusal_counts(rows):
-        yield Comparison("all", "", f"{REFUSED}: {kind}", len(rows), *_share(count, len(rows)))
+        yield MonitoredFigure("all", "", f"{REFUSED}: {kind}", len(rows), *_share(count, len(rows)))
 
 
 def groups(rows: MonitoredRows) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -201,27 +201,27 @@ def _share(count: int, n: int) -> tuple[float, float, float]:
 
 def _distribution(
     by: str, group: str, figure: str, values: np.ndarray, reference: ReferenceColumns, alike: tuple[str, np.ndarray]
-) -> Comparison:
+) -> MonitoredFigure:
     """Compare the distribution of a figure; without a p-value where there are too few X-rays."""
     name, own = alike
     known = values[~np.isnan(values)]
     sample = WeightedSample.at_prevalence(getattr(reference, figure)[own], reference.is_sick[own], reference.prevalence)
     median = float(np.median(known)) if len(known) else NAN
-    found = Comparison(by, group, figure, len(known), median, expected=sample.quantile(0.5), reference=name)
+    found = MonitoredFigure(by, group, figure, len(known), median, expected=sample.quantile(0.5), reference=name)
     if len(known) < LEAST:
         return found
     distance, p_value = ks_test(sample, known)
     return found._replace(distance=distance, p_value=p_value, psi=stability_index(sample, known))
 
 
-def _shares(by: str, group: str, rows: MonitoredRows, reference: ReferenceColumns) -> Iterator[Comparison]:
+def _shares(by: str, group: str, rows: MonitoredRows, reference: ReferenceColumns) -> Iterator[MonitoredFigure]:
     """Yield the shares of X-rays below the threshold, refused, and refused for their quality."""
     is_below = rows.decision == Decision.BELOW_THRESHOLD.value
     n_scored = int(rows.is_scored.sum())
     name, own = reference.alike(by, group)
     below = _share(int(is_below.sum()), n_scored)
-    yield Comparison(by, group, BELOW, n_scored, *below, reference.share_below(own), name)
-    yield Comparison(by, group, REFUSED, len(rows), *_share(len(rows) - n_scored, len(rows)))
+    yield MonitoredFigure(by, group, BELOW, n_scored, *below, reference.share_below(own), name)
+    yield MonitoredFigure(by, group, REFUSED, len(rows), *_share(len(rows) - n_scored, len(rows)))
     spoilt = sum(bool(_QUALITY.search(why)) for why in rows.why[~rows.is_scored])
     n, (normal, sick) = n_scored + spoilt, reference.refused
     n_sick, n_normal = sick + int(reference.is_sick.sum()), normal + int((~reference.is_sick).sum())
@@ -233,15 +233,15 @@ def _shares(by: str, group: str, rows: MonitoredRows, reference: ReferenceColumn
         table = np.array([[spoilt, n - spoilt], [refused, total - refused]])
         p_value = float(fisher_exact(table, alternative="greater").pvalue)
         is_large = value - expected >= LEAST_RISE
-    yield Comparison(by, group, SPOILT, n, value, low, high, expected, "all", p_value=p_value, is_large=is_large)
+    yield MonitoredFigure(by, group, SPOILT, n, value, low, high, expected, "all", p_value=p_value, is_large=is_large)
 
 
-def _verdicts(rows: MonitoredRows, reference: ReferenceColumns) -> Iterator[Comparison]:
+def _verdicts(rows: MonitoredRows, reference: ReferenceColumns) -> Iterator[MonitoredFigure]:
     """Yield the shares that readers called abnormal, of those below the threshold and of those to be read."""
     for decision, name in ((Decision.BELOW_THRESHOLD, MISSED), (Decision.TO_READ, "abnormal_of_those_to_be_read")):
         given = rows.verdict[(rows.decision == decision.value) & (rows.verdict != "")]
         n, abnormal = len(given), int((given == Verdict.ABNORMAL.value).sum())
-        found = Comparison("all", "", name, n, *_share(abnormal, n))
+        found = MonitoredFigure("all", "", name, n, *_share(abnormal, n))
         if decision is Decision.BELOW_THRESHOLD and n:
             expected = reference.most_missed
             p_value = float(binomtest(abnormal, n, expected, alternative="greater").pvalue)

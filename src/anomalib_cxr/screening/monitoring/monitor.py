@@ -16,7 +16,7 @@ from anomalib_cxr.screening.calibration.reference import Reference
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, Range, check_settings
 
-from .comparison import FIGURES, LEAST, Comparison, ReferenceColumns, compare
+from .comparison import FIGURES, LEAST, MonitoredFigure, ReferenceColumns, compare
 from .rows import MonitoredRows, read_rows
 from .statistics import WeightedSample, best_prevalence, holm
 
@@ -102,12 +102,12 @@ class MonitorResult:
     n_scored: int
     n_before: int
     n_unmeasured: int
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[MonitoredFigure]
     curves: Sequence[Curve]
     sick_share: SickShare | None
 
     @property
-    def drifts(self) -> list[Comparison]:
+    def drifts(self) -> list[MonitoredFigure]:
         """Comparisons that are large and significant."""
         return [each for each in self.comparisons if each.drift]
 
@@ -173,7 +173,7 @@ def monitor_rows(rows: MonitoredRows, reference: Reference, settings: MonitorSet
     )
 
 
-def _corrected(comparisons: list[Comparison], settings: MonitorSettings) -> list[Comparison]:
+def _corrected(comparisons: list[MonitoredFigure], settings: MonitorSettings) -> list[MonitoredFigure]:
     """Correct the p-values for the number of tests, and decide what drift is."""
     tested = [place for place, each in enumerate(comparisons) if not isnan(each.p_value)]
     for place, p_holm in zip(tested, holm([comparisons[place].p_value for place in tested]), strict=True):

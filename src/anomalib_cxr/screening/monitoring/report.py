@@ -13,7 +13,7 @@ from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE
 from anomalib_cxr.screening.worklist.tables import escape_csv_formula
 from anomalib_cxr.utils.files import atomic_path
 
-from .comparison import BELOW, FIGURES, LEAST, MISSED, REFUSED, SPOILT, Comparison
+from .comparison import BELOW, FIGURES, LEAST, MISSED, REFUSED, SPOILT, MonitoredFigure
 from .monitor import MonitorResult, Status
 
 CSV = "monitor.csv"
@@ -53,7 +53,7 @@ def csv_text(result: MonitorResult) -> str:
     Args:
         result: The result.
     """
-    names = [name for name in Comparison._fields if name != _STEP]
+    names = [name for name in MonitoredFigure._fields if name != _STEP]
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(names)
@@ -68,14 +68,14 @@ def _cell(value: Any) -> Any:
     return "" if isinstance(value, float) and isnan(value) else value
 
 
-def group_text(comparison: Comparison) -> str:
+def group_text(comparison: MonitoredFigure) -> str:
     """Return the group of a comparison in words.
 
     Args:
         comparison: The comparison.
 
     Example:
-        >>> group_text(Comparison("week", "2026-01-26", "score", 60, 0.4))
+        >>> group_text(MonitoredFigure("week", "2026-01-26", "score", 60, 0.4))
         'week of 2026-01-26'
     """
     if comparison.by == "all":
@@ -83,7 +83,7 @@ def group_text(comparison: Comparison) -> str:
     return f"week of {comparison.group}" if comparison.by == "week" else f"{comparison.by} {comparison.group}"
 
 
-def describe_drifts(drifts: Sequence[Comparison]) -> list[str]:
+def describe_drifts(drifts: Sequence[MonitoredFigure]) -> list[str]:
     """Describe comparisons that are drift: numbers of the first group of each figure, and names of the others.
 
     Args:
@@ -92,7 +92,7 @@ def describe_drifts(drifts: Sequence[Comparison]) -> list[str]:
     Returns:
         A sentence or two for each figure.
     """
-    by_figure: dict[str, list[Comparison]] = {}
+    by_figure: dict[str, list[MonitoredFigure]] = {}
     for each in drifts:
         by_figure.setdefault(each.figure, []).append(each)
     return [
@@ -101,7 +101,7 @@ def describe_drifts(drifts: Sequence[Comparison]) -> list[str]:
     ]
 
 
-def _drift(comparison: Comparison) -> str:
+def _drift(comparison: MonitoredFigure) -> str:
     name, group = NAMES[comparison.figure], group_text(comparison)
     sentence = f"{name[0].upper()}{name[1:]}, {group} ({comparison.n}): "
     if comparison.figure in FIGURES:

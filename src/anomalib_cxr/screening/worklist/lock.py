@@ -26,13 +26,8 @@ def worklist_lock(folder: Path) -> Iterator[None]:
     Raises:
         ScreeningError: If another program holds it.
     """
-    try:
-        with FileLock(folder / LOCK, timeout=0, mode=0o600):
-            yield
-    except Timeout as error:
-        raise ScreeningError(
-            f"{folder}: another screening writes there", "one at a time", "wait for it, or choose another folder"
-        ) from error
+    with _held(folder / LOCK, f"{folder}: another screening writes there", "wait for it, or choose another folder"):
+        yield
 
 
 @contextmanager
@@ -45,10 +40,14 @@ def maintenance_lock(folder: Path) -> Iterator[None]:
     Raises:
         ScreeningError: If another program holds it.
     """
+    with _held(folder / MAINTENANCE_LOCK, f"{folder}: a backup or a purge runs", "wait for it, and start again"):
+        yield
+
+
+@contextmanager
+def _held(file: Path, found: str, next_step: str) -> Iterator[None]:
     try:
-        with FileLock(folder / MAINTENANCE_LOCK, timeout=0, mode=0o600):
+        with FileLock(file, timeout=0, mode=0o600):
             yield
     except Timeout as error:
-        raise ScreeningError(
-            f"{folder}: a backup or a purge runs", "one at a time", "wait for it, and start again"
-        ) from error
+        raise ScreeningError(found, "one at a time", next_step) from error

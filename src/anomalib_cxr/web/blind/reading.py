@@ -51,7 +51,7 @@ class BlindReading(BaseModel):
 
 
 class Progress(NamedTuple):
-    """Where a reader stands in a blind reading."""
+    """Progress of a reader in a blind reading."""
 
     verdicts: dict[int, VerdictRecord]
     """Verdicts that were given blind, by the position of the X-ray, from 1."""

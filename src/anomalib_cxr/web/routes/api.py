@@ -69,7 +69,7 @@ class ScoreAnswer(BaseModel):
 
 
 class Failure(BaseModel):
-    """Why there is no result; nothing is left of the image then."""
+    """Reason for a missing result; nothing is left of the image then."""
 
     error: str
 

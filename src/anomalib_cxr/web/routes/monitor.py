@@ -12,7 +12,7 @@ from anomalib_cxr.web.rendering import WorklistParameter, render_page
 from anomalib_cxr.web.sessions import require_admin
 
 if TYPE_CHECKING:  # SciPy delays the start
-    from anomalib_cxr.screening.monitoring.comparison import Comparison
+    from anomalib_cxr.screening.monitoring.comparison import MonitoredFigure
     from anomalib_cxr.screening.monitoring.monitor import Curve, MonitorResult
 
 WIDTH, HEIGHT = 300, 150
@@ -41,11 +41,11 @@ class GroupRow(NamedTuple):
 
     by: str
     group: str
-    figures: dict[str, Comparison]
+    figures: dict[str, MonitoredFigure]
 
     @property
     def drifts(self) -> bool:
-        """Whether one of the figures is drift."""
+        """True if one of the figures is drift."""
         return any(each.drift for each in self.figures.values())
 
 
