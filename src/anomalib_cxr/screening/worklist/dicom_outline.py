@@ -37,12 +37,13 @@ def outlines(heat: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
         size: Height and width of the X-ray in pixels.
 
     Returns:
-        Closed polygons, `(N, 2)` each, of column and row; 0 is the edge of the first pixel. No heat has no outline.
+        Closed polygons, `(N, 2)` each, of column and row, the last point the first again; 0 is the edge of the first
+        pixel. No heat has no outline.
 
     Example:
         >>> heat = np.zeros((4, 4))
         >>> heat[1, 2] = 1
-        >>> [(outline.mean(axis=0)).round(1).tolist() for outline in outlines(heat, (80, 40))]
+        >>> [outline[:-1].mean(axis=0).round(1).tolist() for outline in outlines(heat, (80, 40))]
         [[25.0, 30.0]]
     """
     levels = np.rint(255 * np.clip(heat, 0, 1)) / 255  # as in the file of the layer: the same on each run
