@@ -322,7 +322,7 @@ def screen(
         any_source: Also score X-rays from sources that the model was not calibrated on; the input check still refuses
             what is no frontal chest X-ray.
         dicom: Also write DICOM objects for each scored X-ray: Secondary Capture, structured report, presentation state
-            with an outline, and a PDF page.
+            with an outline, and a PDF page. Those of a refused one say why.
         names: Keep patient names and IDs in the worklist and its tables.
         engine: Run on this machine, or on a Ray cluster.
         watch: Go on until Ctrl-C, and screen what comes into the folders, or changes there.

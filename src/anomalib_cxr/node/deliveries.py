@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from anomalib_cxr.screening.case import Case, Decision
+from anomalib_cxr.screening.case import REPORTED_SOURCES, Case, Decision
 from anomalib_cxr.screening.worklist.database import CURRENT, WorklistDatabase
 from anomalib_cxr.screening.worklist.store import Worklist
 
@@ -30,6 +30,10 @@ _RESULT = " || char(10) || ".join(_RESULT_COLUMNS)
 
 Path and content belong to it: SQLite gives the number of a case that was purged to another one.
 """
+_IS_REPORTED = " OR ".join(
+    [f"decision <> '{Decision.REFUSED.value}'", *(f"source LIKE '{source}%'" for source in REPORTED_SOURCES)]
+)
+"""`Case.is_reported` as SQL."""
 
 
 class State(str, Enum):
@@ -70,7 +74,9 @@ class DeliveryStore:
                 connection.execute(command)
 
     def enqueue(self, destinations: Iterable[str], folder: str) -> int:
-        """Queue the results of scored cases for each destination that has no delivery of them yet.
+        """Queue the results of cases for each destination that has no delivery of them yet.
+
+        Of the refused ones only X-rays count.
 
         What waits for a case that was purged, or screened again with another result, is taken out.
 
@@ -92,8 +98,8 @@ class DeliveryStore:
                 new += connection.execute(
                     f"""INSERT OR IGNORE INTO deliveries (case_id, result, destination, state, attempts, due, error)
                     SELECT id, {_RESULT}, ?, ?, 0, 0, '' FROM cases
-                    WHERE {CURRENT} AND decision <> ? AND substr(path, 1, ?) = ? ORDER BY id""",  # noqa: S608  # values are bound
-                    [name, State.WAITING.value, Decision.REFUSED.value, len(folder), folder],
+                    WHERE {CURRENT} AND ({_IS_REPORTED}) AND substr(path, 1, ?) = ? ORDER BY id""",  # noqa: S608  # values are bound
+                    [name, State.WAITING.value, len(folder), folder],
                 ).rowcount
         return new
 

@@ -17,7 +17,7 @@ from pydicom.uid import (
 from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, is_dicom, load_dicom
 from anomalib_cxr.errors import RadiographError, ScreeningError
-from anomalib_cxr.screening.case import Case
+from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.pipeline.screener import OBJECTS
 from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects
 from anomalib_cxr.utils.path_text import path_as_text
@@ -32,7 +32,7 @@ STORAGE_CLASSES: tuple[UID, ...] = (
 
 
 def write_objects(case: Case, folder: Path) -> list[Path]:
-    """Write the objects of a scored case: the same case gives the same files.
+    """Write the objects of a case: the same case gives the same files.
 
     Args:
         case: The case.
@@ -52,10 +52,12 @@ def write_objects(case: Case, folder: Path) -> list[Path]:
         if is_dicom(content):
             with as_radiograph_error(case.file, "not readable as DICOM"):
                 source = load_dicom(content, pixels=False)
-        with Image.open(folder / case.heatmap) as image:
-            heatmap = np.asarray(image.convert("RGB"))
-        with Image.open(folder / f"{case.layers}-heat.png") as image:
-            heat = np.asarray(image.convert("L")) / 255
+        heatmap = heat = None
+        if case.decision is not Decision.REFUSED:
+            with Image.open(folder / case.heatmap) as image:
+                heatmap = np.asarray(image.convert("RGB"))
+            with Image.open(folder / f"{case.layers}-heat.png") as image:
+                heat = np.asarray(image.convert("L")) / 255
     except (RadiographError, OSError) as error:
         raise _gone(case, error.reason if isinstance(error, RadiographError) else f"{error}") from error
     return write_dicom_objects(case, source, heatmap, folder / OBJECTS, heat)

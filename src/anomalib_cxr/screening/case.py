@@ -21,10 +21,14 @@ BELOW_THRESHOLD_NOTICE = (
     "person reads is outside of what this software is for."
 )
 """Notice beside every decision or count that rests on the calibrated threshold."""
+NOT_SCORED_NOTICE = "This X-ray was not scored. That says nothing about disease: it is to be read like any other."
+"""Notice beside a refusal, where no table of the worklist says what it means."""
 
 
 PURGED = "purged:"
 """Beginning of `Case.path` after a purge; the number of the case follows."""
+REPORTED_SOURCES = tuple(f"DICOM {modality}," for modality in ("CR", "DX", "RG", "unknown"))
+"""Beginnings of `Case.source` of X-rays, of which a refusal is reported as DICOM objects, too."""
 HEATMAPS, LAYERS = "heatmaps", "layers"
 """Subfolders of the worklist for the images of the cases."""
 
@@ -147,6 +151,15 @@ class Case:
     def is_purged(self) -> bool:
         """True if a purge erased what told the patient."""
         return self.path.startswith(PURGED)
+
+    @property
+    def is_reported(self) -> bool:
+        """True if DICOM objects tell of the case: it was scored, or is an X-ray by its header.
+
+        Other objects that a node is sent are refused without an answer: results of programs, also its own, are among
+        them, and two nodes that answer each other would never end.
+        """
+        return self.decision is not Decision.REFUSED or self.source.startswith(REPORTED_SOURCES)
 
     @property
     def decision_text(self) -> str:

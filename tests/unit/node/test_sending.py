@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from anomalib_cxr.data.reading.content import read_content
+from anomalib_cxr.data.reading.subject import MODALITIES
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.node import sending as module
 from anomalib_cxr.node.deliveries import DeliveryStore, State
@@ -113,6 +114,14 @@ def loop_to(worklist, spool, clock):
     return make
 
 
+def add_refused(worklist, spool, dataset, encode, source):
+    path = spool.folder / f"{source[:8]}.dcm"
+    path.write_bytes(encode(dataset))
+    content = read_content(path)
+    facts = {**fingerprint_of(content)._asdict(), "content": content.sha256, "source": source, "why": "blurred"}
+    worklist.add([Case(str(path), **facts, decision=Decision.REFUSED, screened="2026-01-31T10:00:00+00:00")])
+
+
 def states(worklist):
     return [delivery.state for delivery in DeliveryStore(worklist).all()]
 
@@ -124,6 +133,21 @@ def test_each_result_is_sent_once(loop_to, scripted, worklist):
     assert not loop_to(scripted).send_due()  # nor after a restart
     assert len(scripted.got) == 2 * len(STORAGE_CLASSES)
     assert states(worklist) == [State.SENT] * 2
+
+
+def test_refused_xrays_are_told_and_other_objects_get_no_answer(loop_to, scripted, worklist, spool, xray, encode):
+    """Two nodes that send each other what they cannot screen must not go on for ever."""
+    for modality in [*sorted(MODALITIES), "OT", "SR"]:
+        add_refused(worklist, spool, xray(Modality=modality), encode, f"DICOM {modality}, ACME")
+    add_refused(worklist, spool, xray(), encode, "")  # its header cannot be read
+    assert [case.is_reported for case in worklist.cases()].count(True) == 2 + len(MODALITIES)
+    loop_to(scripted).send_due()
+    assert states(worklist) == [State.SENT] * (2 + len(MODALITIES))
+    told = [dcmread(path) for path in scripted.got[-3 * len(MODALITIES) :]]
+    assert [each.Modality for each in told[:3]] == ["OT", "SR", "DOC"]
+    assert {each.StudyInstanceUID for each in told} == {
+        dcmread(case.file).StudyInstanceUID for case in worklist.cases() if case.is_reported and case.why
+    }
 
 
 def test_a_destination_that_is_down_for_an_hour(loop_to, scripted, worklist, clock, monkeypatch):

@@ -52,7 +52,7 @@ class ImageResult:
         fingerprint: Fingerprint of the file as it was read; none where it could not be read.
         content: SHA-256 of the bytes that all else is computed from; empty where they could not be read.
         header: Facts beside the pixels.
-        dataset: The DICOM attributes but the pixels, where they are to be kept.
+        dataset: The DICOM attributes but the pixels, where they are to be kept and can be read.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
         refusals: Reasons why it was not scored; empty where it was.
@@ -104,7 +104,7 @@ class ScreeningPipeline:
         validated: Range of the calibration images; None accepts any, as while calibrating.
         any_source: Accept sources outside of this range.
         sixteen_bit_white: White of 16-bit images, as in the calibration.
-        keep_datasets: Keep the DICOM attributes of scored images in their results.
+        keep_datasets: Keep the DICOM attributes of images in their results.
     """
 
     def __init__(
@@ -166,12 +166,12 @@ class ScreeningPipeline:
             content = read_content(path)
             result = replace(result, fingerprint=fingerprint_of(content), content=content.sha256)
             header = read_header(content)
-            result = replace(result, header=header, refusals=self._outside_range(header))
+            dataset = _dataset_of(content) if self.keep_datasets else None
+            result = replace(result, header=header, dataset=dataset, refusals=self._outside_range(header))
             if result.refusals:
                 return result, None
             with self._pixels.reserve(math.prod(image_size(content))):
                 radiograph = read_radiograph(content, self.sixteen_bit_white)
-            result = replace(result, dataset=_dataset_of(content) if self.keep_datasets else None)
         except RadiographError as error:
             return replace(result, refusals=(f"not readable as a frontal X-ray: {error.reason}",)), None
         height, width = radiograph.shape[-2:]

@@ -44,7 +44,7 @@ class ScreenerSettings:
         device: OpenVINO's name of the device.
         hospital: Hospital whose threshold holds, where the calibration has one for each.
         any_source: Score X-rays from sources that the model was not validated on, too.
-        dicom: Write a Secondary Capture and a structured report for each scored image, too.
+        dicom: Write DICOM objects for each image that is scored, and for each X-ray that is refused, too.
         names: Keep patients' names and IDs in the worklist and its tables.
     """
 
@@ -127,7 +127,10 @@ class Screener:
         if result.score is None or result.heat is None or result.lungs is None or result.display is None:
             for name in (picture, *_layer_files(layers)):  # of a former screening, by other options
                 (self.settings.output / name).unlink(missing_ok=True)
-            return Case(decision=Decision.REFUSED, why="; ".join(result.refusals), **facts)
+            refused = Case(decision=Decision.REFUSED, why="; ".join(result.refusals), **facts)
+            if self.settings.dicom and result.dataset is not None and refused.is_reported:
+                self._write_objects(refused, result)
+            return refused
         group = self.calibration.group_of(self.settings.hospital, header.sex, header.age)
         calibrated = self.calibration.thresholds[group]
         # A score that is no number, also before it was clipped, is never below the threshold, and is read first.
@@ -151,16 +154,20 @@ class Screener:
             **facts,
         )
         heatmap = draw_heatmap(result.display, result.heat, result.lungs)
-        for folder in (HEATMAPS, LAYERS, *([OBJECTS] if self.settings.dicom else [])):
+        for folder in (HEATMAPS, LAYERS):
             mark_folder(self.settings.output / folder)
         write_png(heatmap, self.settings.output / case.heatmap)
         for layer, name in zip((result.heat, result.lungs), _layer_files(layers), strict=True):
             write_png(layer, self.settings.output / name)
         if self.settings.dicom:
-            from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra
-
-            write_dicom_objects(case, result.dataset, heatmap, self.settings.output / OBJECTS, result.heat)
+            self._write_objects(case, result, heatmap)
         return case
+
+    def _write_objects(self, case: Case, result: ImageResult, heatmap: np.ndarray | None = None) -> None:
+        from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra
+
+        mark_folder(self.settings.output / OBJECTS)
+        write_dicom_objects(case, result.dataset, heatmap, self.settings.output / OBJECTS, result.heat)
 
 
 def _layer_files(layers: str) -> tuple[str, str]:

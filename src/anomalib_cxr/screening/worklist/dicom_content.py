@@ -21,11 +21,12 @@ from pydicom.uid import UID, generate_uid
 
 from anomalib_cxr._version import __version__
 from anomalib_cxr.data.reading.dicom_text import printable
-from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE, Case, Decision
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOT_SCORED_NOTICE, NOTICE, Case, Decision
 from anomalib_cxr.screening.heat_colors import EXPLANATION
 
 from .dicom_notice import burn_notice
 from .dicom_source import valid_text, valid_texts
+from .page_text import draw_refusal
 
 NAME = "anomalib_cxr"
 """Name of manufacturer and device in the objects."""
@@ -101,15 +102,15 @@ class Origin(NamedTuple):
         return cls(case, study, series, class_uid, sop, (*stated, content, *result))
 
 
-def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
-    """Return the Secondary Capture of a heatmap, without patient.
+def make_capture(origin: Origin, heatmap: np.ndarray | None) -> hd.sc.SCImage:
+    """Return the Secondary Capture of a heatmap, or of the reason of a refusal, without patient.
 
     Args:
         origin: Image that the object is about.
-        heatmap: RGB, `(H, W, 3)`, uint8; the notice is added below it.
+        heatmap: RGB, `(H, W, 3)`, uint8; the notice is added below it. None where there is none: a picture says why.
     """
     capture = hd.sc.SCImage(
-        pixel_array=burn_notice(heatmap),
+        pixel_array=burn_notice(draw_refusal(origin.case) if heatmap is None else heatmap),
         photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
@@ -117,7 +118,7 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
         study_instance_uid=origin.study_uid,
         series_instance_uid=origin.uid("capture series"),
         series_number=_CAPTURE_SERIES,
-        series_description=f"{NAME} heatmap",
+        series_description=f"{NAME} {'not scored' if heatmap is None else 'heatmap'}",
         sop_instance_uid=origin.uid("capture"),
         instance_number=1,
         manufacturer=NAME,
@@ -127,7 +128,9 @@ def make_capture(origin: Origin, heatmap: np.ndarray) -> hd.sc.SCImage:
     )
     capture.BodyPartExamined = "CHEST"  # not paired: no laterality is needed
     capture.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    capture.DerivationDescription = f"Anomaly map as color over the X-ray. {EXPLANATION}"
+    capture.DerivationDescription = (
+        NOT_SCORED_NOTICE if heatmap is None else f"Anomaly map as color over the X-ray. {EXPLANATION}"
+    )
     capture.ImageComments = NOTICE
     if origin.is_dicom:
         reference = Dataset()
@@ -156,7 +159,8 @@ def make_report(origin: Origin, capture: Dataset) -> sr.ComprehensiveSR:
         procedure_reported=_CHEST_XRAY,
         imaging_measurements=[_group(origin, capture)],
     )
-    report[0].ContentSequence.extend([_comment(NOTICE), _comment(BELOW_THRESHOLD_NOTICE)])
+    about_score = NOT_SCORED_NOTICE if case.decision is Decision.REFUSED else BELOW_THRESHOLD_NOTICE
+    report[0].ContentSequence.extend([_comment(NOTICE), _comment(about_score)])
     document = sr.ComprehensiveSR(
         evidence=[capture, *_evidence(origin)],
         content=report,

@@ -17,7 +17,7 @@ from .dicom_source import copy_patient_and_study, copy_pixel_facts
 
 
 def write_dicom_objects(
-    case: Case, source: Dataset | None, heatmap: np.ndarray, folder: Path | str, heat: np.ndarray | None = None
+    case: Case, source: Dataset | None, heatmap: np.ndarray | None, folder: Path | str, heat: np.ndarray | None = None
 ) -> list[Path]:
     """Write a case as DICOM objects: heatmap, structured report, a page to read, and the outline over the X-ray.
 
@@ -31,7 +31,8 @@ def write_dicom_objects(
         case: The case; `screened`, the date of both objects, must be set.
         source: Dataset of the X-ray, whose pixels are not needed. None for a file that is no DICOM: the patient is then
             empty, and the UID of the study is derived from the content.
-        heatmap: Heatmap over the X-ray, RGB, `(H, W, 3)`, uint8, of any size.
+        heatmap: Heatmap over the X-ray, RGB, `(H, W, 3)`, uint8, of any size. None for a refused case: the objects then
+            say that it was not scored, and why.
         folder: Folder for the files, created where it is missing.
         heat: Anomaly map in [0, 1], `(S, S)`, whose greatest values are outlined; None for no outline.
 
@@ -52,7 +53,7 @@ def write_dicom_objects(
         >>> [dcmread(path).Modality for path in paths]
         ['OT', 'SR', 'DOC']
     """
-    if heatmap.dtype != np.uint8 or heatmap.ndim != 3 or heatmap.shape[2] != 3:  # noqa: PLR2004
+    if heatmap is not None and (heatmap.dtype != np.uint8 or heatmap.ndim != 3 or heatmap.shape[2] != 3):  # noqa: PLR2004
         raise ScreeningError(
             f"heatmap of shape {heatmap.shape} and type {heatmap.dtype}", "(H, W, 3) of uint8", "convert it to RGB"
         )

@@ -26,7 +26,8 @@ from anomalib_cxr.data.reading.dicom_file import load_dicom
 from anomalib_cxr.data.reading.dicomdir import dicomdir_files
 from anomalib_cxr.data.reading.metadata import read_header
 from anomalib_cxr.errors import MissingExtraError, ScreeningError
-from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Case, Decision
+from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOT_SCORED_NOTICE, Case, Decision
+from anomalib_cxr.screening.worklist.dicom_document import _facts
 from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects
 
 NOTICE = "For research, not a medical device. Not for decisions about patients."
@@ -81,6 +82,10 @@ def case_of(path, **changes):
     return replace(case, **changes)
 
 
+def refused_case(why="not a chest X-ray"):
+    return Case("/a", 1, 1, Decision.REFUSED, why=why, screened="2026-01-31T10:00:00+00:00")
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     root = write_phantoms(tmp_path_factory.mktemp("phantoms") / "set", n_normal=1, n_sick=0, size=32)
@@ -129,6 +134,17 @@ class TestCapture:
         assert columns[0] < 20
         assert 200 < columns[-1] < 399  # the whole of it fits
 
+    def test_of_a_refused_case_it_is_a_picture_that_says_why(self, source, tmp_path):
+        short, long = (
+            pydicom.dcmread(write_dicom_objects(refused_case(why), source, None, tmp_path / str(len(why)))[0])
+            for why in ("blurred", "blurred " * 200)
+        )
+        assert short.SeriesDescription == "anomalib_cxr not scored"
+        assert short.DerivationDescription == NOT_SCORED_NOTICE
+        assert 0.002 < (short.pixel_array > 128).mean() < 0.1  # letters
+        assert long.Rows > short.Rows
+        assert (long.pixel_array > 128).any(axis=(1, 2))[-150:].any()  # the last lines are inside
+
     def test_it_tells_its_source_and_that_it_is_no_device(self, written, source):
         capture = pydicom.dcmread(written[0])
         assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
@@ -171,10 +187,11 @@ class TestReport:
         }
 
     def test_a_refused_case_has_its_reason_and_no_measurements(self, source, tmp_path):
-        case = Case("/a", 1, 1, Decision.REFUSED, why="not a chest X-ray", screened="2026-01-31T10:00:00+00:00")
-        _, path, _ = write_dicom_objects(case, source, HEATMAP, tmp_path)
+        _, path, _ = write_dicom_objects(refused_case(), source, None, tmp_path)
         assert group_of(path).get_measurements() == []
-        assert set(comments(path)) == {"not a chest X-ray", NOTICE, BELOW_THRESHOLD_NOTICE}
+        (evaluation,) = group_of(path).get_qualitative_evaluations()
+        assert evaluation.value.meaning == "refused"
+        assert set(comments(path)) == {"not a chest X-ray", NOTICE, NOT_SCORED_NOTICE}
 
     def test_who_observed_by_which_algorithm(self, written):
         report = hd.sr.srread(written[1])
@@ -354,6 +371,14 @@ class TestPage:
         ):
             assert part in told
         assert str(source.PatientID) not in told
+        assert "Not scored" not in told
+
+    def test_of_a_refused_case_it_says_why(self):
+        facts = " ".join(_facts(refused_case("blurred")))
+        assert "Result of the screening: refused: blurred" in facts
+        assert NOT_SCORED_NOTICE in facts
+        assert "score that" not in facts
+        assert "threshold" not in facts
 
     def test_what_looks_like_a_formula_is_text(self, case, source, tmp_path):
         odd = replace(case, findings=r"$\frac{1}$ \alpha $x_1", why="a\x00b")
@@ -520,8 +545,7 @@ class TestConformance:
         assert [error for error in errors if "PatientName" not in error or "Length invalid" not in error] == []
 
     def test_of_a_refused_case(self, source, tmp_path):
-        case = Case("/a", 1, 1, Decision.REFUSED, why="not a chest X-ray", screened="2026-01-31T10:00:00+00:00")
-        assert [verify(path) for path in write_dicom_objects(case, source, HEATMAP, tmp_path)] == [[]] * 3
+        assert [verify(path) for path in write_dicom_objects(refused_case(), source, None, tmp_path)] == [[]] * 3
 
     @pytest.mark.parametrize("value", GARBAGE.values(), ids=GARBAGE)
     def test_of_garbage_in_the_header(self, case, source, tmp_path, value):
