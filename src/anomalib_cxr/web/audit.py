@@ -122,9 +122,10 @@ class AuditLog:
             with FileLock(self.file.with_name(f".{AUDIT}.lock"), timeout=_WAIT, mode=0o600):
                 private_file(self.file)
                 with self.file.open("rb+") as file:
-                    last = _last_entry(file, self.file)
+                    *whole, torn = _tail(file).split(b"\n")
+                    last = _last_entry(whole, self.file)
                     previous, number = (BEGINNING, 0) if last is None else (last.hash, last.number)
-                    if torn := _torn_end(file):
+                    if torn:
                         digest = hashlib.sha256(torn).hexdigest()
                         entry = _entry(number + 1, "", "", Action.RECOVERED, (), "", digest, previous)
                         _append(file, entry, b"\n")
@@ -224,12 +225,8 @@ def _tail(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def _torn_end(file: BinaryIO) -> bytes:
-    return _tail(file).rpartition(b"\n")[2]
-
-
-def _last_entry(file: BinaryIO, path: Path) -> Entry | None:
-    lines = _tail(file).split(b"\n")[:-1]
+def _last_entry(lines: Sequence[bytes], path: Path) -> Entry | None:
+    """Return the entry of the last of the whole lines at the end of the file; None without any."""
     if not lines:
         return None
     entry = _parsed(lines[-1])

@@ -71,8 +71,7 @@ def read_dicom(source: ImageSource) -> torch.Tensor:
     path = path_of(source)
     with as_radiograph_error(path, "not readable as DICOM"):
         dataset = load_dicom(source)
-        check_subject(path, dataset)
-        _check_gray(path, dataset)
+        check_xray(path, dataset)
         bits = pixel_bits(path, dataset)
         table = gray_table(path, dataset, bits)
         stored = stored_values(path, dataset, bits)
@@ -120,6 +119,20 @@ def _check_present(path: Path, dataset: Dataset, keywords: tuple[str, ...]) -> N
             "a DICOM image with a complete pixel module",
             "export the file again, or leave it out if it holds no image",
         )
+
+
+def check_xray(path: Path, dataset: Dataset) -> None:
+    """Refuse a file that by its header is not one upright frontal chest X-ray in gray.
+
+    Args:
+        path: The file, for the error.
+        dataset: Its header.
+
+    Raises:
+        RadiographError: With the attributes that say so.
+    """
+    check_subject(path, dataset)
+    _check_gray(path, dataset)
 
 
 def _check_gray(path: Path, dataset: Dataset) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from .content import FileContent, ImageSource, path_of, read_content
+from .dicom import check_xray
 from .dicom_file import as_radiograph_error, is_dicom, load_dicom
 from .dicom_gray import display_table
 from .dicom_pixels import pixel_bits, stored_values
@@ -58,7 +59,7 @@ def read_gray_values(source: ImageSource, sixteen_bit_white: int | None = None) 
         Values and window.
 
     Raises:
-        RadiographError: The file cannot be read.
+        RadiographError: The file cannot be read, or is refused by `read_radiograph` for its header.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -77,7 +78,9 @@ def read_gray_values(source: ImageSource, sixteen_bit_white: int | None = None) 
         return _levels(levels.values, levels.white)
     path = path_of(content)
     with as_radiograph_error(path, "not readable as DICOM"):
-        return _dicom_values(path, load_dicom(content))
+        dataset = load_dicom(content)
+        check_xray(path, dataset)
+        return _dicom_values(path, dataset)
 
 
 def _levels(values: npt.NDArray[Any], white: float) -> GrayValues:

@@ -11,6 +11,7 @@ from tests.unit.screening.worklist.test_deidentified_dicom import saved, xray
 
 from anomalib_cxr.data.reading.gray_values import read_gray_values
 from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.errors import RadiographError
 
 
 def windowed(values, window):
@@ -130,3 +131,17 @@ def test_pictures(tmp_path, array, white, slope):
     values, window = read_gray_values(path, 4095 if array.dtype == np.uint16 else None)
     assert window == (pytest.approx(slope), 0, "LINEAR_EXACT", white / 2, white, False)
     np.testing.assert_allclose(values * window.slope, array, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("ViewPosition", "LL"), ("BodyPartExamined", "HAND"), ("Modality", "CT")]
+)
+def test_what_is_refused_for_its_header_is_not_shown_either(tmp_path, keyword, value):
+    dataset = xray()
+    setattr(dataset, keyword, value)
+    path = saved(dataset, tmp_path)
+    with pytest.raises(RadiographError, match=keyword) as shown:
+        read_gray_values(path)
+    with pytest.raises(RadiographError) as read:
+        read_radiograph(path)
+    assert str(shown.value) == str(read.value)

@@ -162,6 +162,7 @@ def test_dicom_objects_are_written_for_rows_that_have_none(run, files):
     assert run(any_source=True, dicom=True)[1] == files
     scored = [file for file in files if case_of_file(worklist, file).score is not None]
     of_dicom = [file for file in scored if case_of_file(worklist, file).source.startswith("DICOM")]
-    n_objects = 3 * len(scored) + len(of_dicom)  # an outline needs a DICOM image that it lies over
+    told = [file for file in files if file not in scored and case_of_file(worklist, file).is_reported]
+    n_objects = 3 * len(scored) + len(of_dicom) + 3 * len(told)  # an outline needs a DICOM image that it lies over
     assert len(list((worklist.folder / "dicom").rglob("*.dcm"))) == n_objects > 0
     assert run(any_source=True)[1] == run(any_source=True, dicom=True)[1] == []

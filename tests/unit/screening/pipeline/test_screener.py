@@ -103,6 +103,16 @@ class TestPictures:
         assert {dataset.Modality for dataset in made} == {"OT", "SR", "DOC", "PR"}
         assert {dataset.StudyInstanceUID for dataset in made} == {case.study_uid}
 
+    def test_with_dicom_a_refused_xray_says_why(self, calibrated, dicoms, tmp_path):
+        """A source that the model was not validated on; a file that is no X-ray has no objects."""
+        (tmp_path / "note.dcm").write_text("no X-ray")
+        screener = Screener(ScreenerSettings(calibrated, tmp_path / "out", dicom=True))
+        cases = cases_of(screener, [dicoms[0], tmp_path / "note.dcm"])
+        assert [case.is_reported for case in cases] == [True, False]
+        made = [pydicom.dcmread(path) for path in sorted((tmp_path / "out" / "dicom").rglob("*.dcm"))]
+        assert sorted(dataset.Modality for dataset in made) == ["DOC", "OT", "SR"]
+        assert {dataset.StudyInstanceUID for dataset in made} == {cases[0].study_uid}
+
     def test_dicom_objects_are_of_the_file_that_was_scored(self, calibrated, dicoms, tmp_path, monkeypatch):
         """Another patient's file takes its place after it was read."""
         path = shutil.copy(dicoms[0], tmp_path / "replaced.dcm")
