@@ -207,6 +207,19 @@ def _utc(time: str) -> str:
     return f"{time[:16].replace('T', ' ')} UTC"
 
 
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital letter; the other letters stay as they are.
+
+    Args:
+        text: The text.
+
+    Example:
+        >>> sentence("anomaly score of PA")
+        'Anomaly score of PA'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def _file_name(path: str) -> str:
     return PurePath(path).name
 
@@ -236,7 +249,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    formats = (percent, decimal, number, score)
+    formats = (percent, decimal, number, score, sentence)
     environment.filters |= {function.__name__: function for function in formats}
     environment.filters |= {"file_name": _file_name, "utc": _utc, "say": _say}
     environment.policies["ext.i18n.trimmed"] = True

@@ -20,6 +20,8 @@ from fastapi import Request
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, Decision, Verdict
 from anomalib_cxr.screening.heat_colors import EXPLANATION
 
+from .stored_texts import STORED_TEXTS, translate_stored
+
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 """Languages by their codes, each in its own words. The first one is that of the messages."""
 COOKIE = "language"
@@ -29,6 +31,7 @@ CONSTANTS = (
     EXPLANATION,
     *(decision.value for decision in Decision),
     *(verdict.value for verdict in Verdict),
+    *STORED_TEXTS,
 )
 """Messages of other parts of the package that the pages show."""
 _LOCALE = Path(__file__).parent / "locale"
@@ -62,6 +65,8 @@ def translatable(template: str, **values: object) -> Message:
 def translated(text: str, language: str) -> str:
     """Return a text in a language; in English where it has no translation, as what a file or a reader says.
 
+    What a screening has stored is found by its form.
+
     Args:
         text: A message, or any other text.
         language: Code of the language.
@@ -72,9 +77,12 @@ def translated(text: str, language: str) -> str:
         >>> translated("abnormal", "de"), translated("abnormal", "en"), translated("Dr. Ada", "de")
         ('auffällig', 'abnormal', 'Dr. Ada')
     """
+    messages = catalog(language)
     if not isinstance(text, Message):
-        return catalog(language).gettext(text) if text else text
-    template = catalog(language).gettext(text.template)
+        found = messages.gettext(text) if text else text
+        is_english = type(messages) is NullTranslations
+        return found if found != text or is_english else translate_stored(text, messages.gettext)
+    template = messages.gettext(text.template)
     if not text.values:
         return template
     values = {

@@ -21,8 +21,8 @@ from anomalib_cxr.web.translation import CONSTANTS, LANGUAGES, language_of, tran
 from .conftest import EVERYWHERE, content_of, csrf_of
 
 WEB = Path(anomalib_cxr.web.__file__).parent
-FOR_PROGRAMMERS = {"api.html.jinja", "monitor.html.jinja"}
-"""Pages in English alone: the interface for programs, and the statistics of the monitoring."""
+FOR_PROGRAMMERS = {"api.html.jinja"}
+"""Page in English alone: the interface for programs."""
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
 
@@ -115,6 +115,11 @@ class TestNoTextIsUntranslated:
         answers.append(client.post("/case/1/verdict", data={**form, "csrf": "0"}))
         assert [answer.status_code for answer in answers] == [409, 400, 400, 403]
         assert [unmarked(answer.text) for answer in answers] == [[]] * 4
+
+    def test_of_monitoring(self, marked, browse, fill_worklist, tmp_path):
+        client = browse(fill_worklist(gray=-0.08))
+        found = unmarked(client.get("/monitor").text)
+        assert [word for word in found if word not in {"DICOM", "DX", "ACME", "AP", "PA", "PSI"}] == []
 
     def test_of_sign_in_and_blind_reading(self, marked, outside, worklist):
         BlindReadings(worklist).open(0)
