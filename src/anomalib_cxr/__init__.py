@@ -68,6 +68,7 @@ quiet_libraries()
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    quiet_libraries()  # again: torch imports this package before anomalib's command sets up its log
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 

@@ -42,7 +42,10 @@ def test_all_broken_files_at_once(command, tmp_path, tiny, editable, side_by_sid
     assert "4 of 30 X-rays" in output
     assert "on_error to skip" in output
     assert "Epoch 0" not in output
-    assert_no_checkpoint(tmp_path)
+    assert "Traceback" not in output
+    assert output.count("on_error to skip") == 1  # each line once
+    assert list(tmp_path.rglob("config.yaml")) == []  # no results folder, and nothing that `latest` would lead to
+    assert list(tmp_path.rglob("latest")) == []
 
 
 def test_broken_files_skipped(in_process, tmp_path, results, tiny, editable, side_by_side_root):
@@ -61,6 +64,7 @@ def test_setting_out_of_range(command, tmp_path, tiny):
     assert "sure.sigma = -1" in output
     assert "sure.sigma >= 0" in output
     assert "model.init_args" in output
+    assert "Traceback" not in output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,9 +9,12 @@ import warnings
 
 import pytest
 from anomalib.loggers import configure_logger
+from jsonargparse import ArgumentParser
 from rich.logging import RichHandler
 
-from anomalib_cxr.utils.console import quiet_libraries
+from anomalib_cxr.data.datamodules.base import RoiDataModule
+from anomalib_cxr.errors import SettingError
+from anomalib_cxr.utils.console import input_message, quiet_libraries
 
 
 @pytest.fixture
@@ -39,6 +42,34 @@ def test_one_line_for_a_record_of_anomalibs_command(root, capsys):
     logging.getLogger("anomalib_cxr").info("a line")
     captured = capsys.readouterr()
     assert (captured.out + captured.err).count("a line") == 1
+
+
+def test_errors_of_anomalibs_command(root, capsys, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: told.append(error))
+    root.handlers.clear()
+    configure_logger()
+    quiet_libraries()
+    quiet_libraries()
+    sys.excepthook(SettingError, SettingError("a", "b", "c"), None)
+    assert capsys.readouterr().err == "anomalib: found: a\n  expected: b\n  next step: c\n"
+    bug = (KeyError, KeyError("a"), None)
+    sys.excepthook(*bug)
+    assert told == [bug]
+
+
+def test_message_within_that_of_the_parser():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(RoiDataModule, "data")
+    parser.add_argument("--other", type=RoiDataModule | None)
+    words = ["--other", "RoiDataModule", "--other.root", "nowhere", "--other.seed", "-1"]
+    parsed = parser.parse_args([*words, "--data", "RoiDataModule", "--data.root", "nowhere"])
+    with pytest.raises(ValueError, match="Does not validate against any") as error:
+        parser.instantiate_classes(parsed)
+    with pytest.raises(SettingError) as own:
+        RoiDataModule("nowhere", seed=-1)
+    assert input_message(error.value) == str(own.value)
+    assert input_message(ValueError("found: nothing")) is None
 
 
 def test_handlers_of_a_user_stay(root):

@@ -29,7 +29,8 @@ from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
 from anomalib_cxr.data.sources.samples import check_normal_images, make_samples, select_sources
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled
 from anomalib_cxr.data.sources.splits import HOSPITAL, Protocol, assign_splits, describe_splits, leave_hospital_out
-from anomalib_cxr.errors import DatasetError, SettingError
+from anomalib_cxr.errors import CxrError, DatasetError, SettingError
+from anomalib_cxr.utils.results_folder import remove_unused_results
 from anomalib_cxr.utils.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, SixteenBitWhite, check_settings
 
 logger = logging.getLogger(__name__)
@@ -313,6 +314,16 @@ class RoiDataModule(AnomalibDataModule):
             drop_last=self.drop_last,
         )
         return loader
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Leave no results folder of a training that was refused before it began.
+
+        Args:
+            exception: What ended the trainer.
+        """
+        super().on_exception(exception)
+        if isinstance(exception, CxrError) and self.trainer is not None:
+            remove_unused_results(self.trainer)
 
     def describe(self, samples: pd.DataFrame) -> str:
         """Describe the splits for the log.
