@@ -147,8 +147,9 @@ def segment_train(
     seed: int = 0,
     sixteen_bit_white: SixteenBitWhite | None = None,
     split_table: Path | None = None,
+    learn_from_sick: bool = False,
 ) -> None:
-    """Train a lung segmenter on X-rays with lung masks, and measure its Dice on held-out images.
+    """Train a lung segmenter on healthy X-rays with lung masks, and measure its Dice on held-out images.
 
     Args:
         root: Folder of the data set.
@@ -162,11 +163,13 @@ def segment_train(
         sixteen_bit_white: White of 16-bit images, such as 4095 for the 12 bits of a detector.
         split_table: CSV file of splits, whose healthy training images alone train, for a segmenter that is to be used
             with data of protocol `table`; the seed is its column.
+        learn_from_sick: Train on sick images, too; a model of healthy images that uses this segmenter has then seen
+            sick ones.
     """
     from anomalib_cxr.segmentation.experiment import SegmenterSettings, train_segmenter  # noqa: PLC0415
 
     settings = SegmenterSettings(
-        image_size, widths, steps, batch_size, test_share, seed, sixteen_bit_white, split_table
+        image_size, widths, steps, batch_size, test_share, seed, sixteen_bit_white, split_table, learn_from_sick
     )
     summary = train_segmenter(root, output, settings)
     logger.info("Dice on held-out images, with 95 %% intervals:\n%s", summary.round(4).to_string(index=False))

@@ -78,8 +78,8 @@ def screened(place, model, command):
     return command(place, "anomalib-cxr", *words)
 
 
-def rows_of(folder):
-    with (folder / "worklist.csv").open(newline="", encoding="utf-8") as file:
+def rows_of(folder, name="worklist.csv"):
+    with (folder / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -119,6 +119,22 @@ class TestCalibrate:
         assert "44 normal images and 14 sick images" in output
         assert "at least 299 sick ones" in output
         assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+    def test_a_second_model_on_the_same_images(self, say, model, segmenter_path, tmp_path):
+        first, second = (shutil.copytree(model, tmp_path / name) for name in ("first", "second"))
+        before = {path.name: path.read_bytes() for path in second.iterdir()}
+        words = ["--table", "labels.csv", "--segmenter", segmenter_path, *ASKED, "--compare", second]
+        code, output = say("calibrate", "--model", first, *words)
+        assert code == 1
+        assert "--compare without --study" in output
+        code, output = say("calibrate", "--model", first, *words, "--study", tmp_path / "study")
+        assert code == 0, output
+        rows = {row["figure"]: row for row in rows_of(tmp_path / "study", "comparison.csv")}
+        auroc = json.loads((first / "screening.json").read_text())["detection"]["auroc"]
+        assert float(rows["AUROC"]["first"]) == float(rows["AUROC"]["second"]) == pytest.approx(auroc)
+        assert {(float(row["difference"]), float(row["p"])) for row in rows.values()} == {(0, 1)}
+        assert str(second) in (tmp_path / "study" / "study.html").read_text()
+        assert {path.name: path.read_bytes() for path in second.iterdir()} == before
 
     @pytest.mark.parametrize("words", [[], ["--table", "labels.csv", "--data", "{class_path: a.B}"]])
     def test_neither_data_nor_table_or_both(self, say, model, words):

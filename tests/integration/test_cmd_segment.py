@@ -48,6 +48,7 @@ class TestTrain:
 
     def test_prints_the_summary(self, segmented):
         folder, (_, output) = segmented
+        assert "montgomery: train 8 normal; val 0; test 2 normal + 1 sick; unused 4 sick" in output
         summary = pd.read_csv(folder / "summary.csv")
         pooled = summary.iloc[-1]
         assert pooled["n"] == 6

@@ -196,6 +196,8 @@ class SegmenterSettings:
         sixteen_bit_white: White of 16-bit images.
         split_table: CSV file of :func:`anomalib_cxr.data.sources.split_table.read_split_table`, whose healthy training
             images alone train; None for a random split.
+        learn_from_sick: Train on sick images, too; not with `split_table`. A model of healthy images only that finds
+            lungs by this segmenter has then seen sick ones.
 
     Raises:
         SettingError: If a number is outside its range.
@@ -209,6 +211,7 @@ class SegmenterSettings:
     seed: int = 0
     sixteen_bit_white: int | None = None
     split_table: Path | None = None
+    learn_from_sick: bool = False
 
     def __post_init__(self) -> None:
         rules = {
@@ -216,6 +219,7 @@ class SegmenterSettings:
             "batch_size": (self.batch_size >= 1, ">= 1"),
             "test_share": (0 < self.test_share < 1, "between 0 and 1"),
             "seed": (self.seed >= 0, ">= 0"),
+            "learn_from_sick": (self.split_table is None or not self.learn_from_sick, "false with split_table"),
         }
         wrong = {name: getattr(self, name) for name, (holds, _) in rules.items() if not holds}
         refuse_settings(wrong, {name: expected for name, (_, expected) in rules.items()}, "the command's options")
@@ -261,9 +265,13 @@ def train_segmenter(root: Path | str, output: Path | str, settings: SegmenterSet
 
 
 def _split(samples: pd.DataFrame, settings: SegmenterSettings) -> pd.DataFrame:
-    if settings.split_table is None:
-        return hold_out(samples, settings.test_share, settings.seed)
-    return hold_out_by_table(samples, settings.split_table, settings.seed)
+    """Hold out images to measure on; of the others, sick ones train only where that was asked for."""
+    if settings.split_table is not None:
+        return hold_out_by_table(samples, settings.split_table, settings.seed)
+    split = hold_out(samples, settings.test_share, settings.seed)
+    unused = (split.split == "train") & (split.label_index == 1) & (not settings.learn_from_sick)
+    sorted_in: pd.DataFrame = split.assign(split=split.split.mask(unused, "unused"))
+    return sorted_in
 
 
 def _masked_samples(root: Path) -> pd.DataFrame:
@@ -281,9 +289,9 @@ def _masked_samples(root: Path) -> pd.DataFrame:
 def _refuse_nothing_to_learn(training: pd.DataFrame, root: Path) -> None:
     if training.empty:
         raise DatasetError(
-            f"a single X-ray with a lung mask of each hospital and label in {root}: all are held out",
-            "at least two of one hospital and label",
-            "add X-rays with lung masks",
+            f"no healthy X-ray with a lung mask to learn from in {root}, beside those that are held out",
+            "at least two healthy ones of one hospital",
+            "add X-rays with lung masks; or learn from sick ones, too (--learn_from_sick true)",
         )
 
 

@@ -46,6 +46,7 @@ def test_the_command_has_the_same_defaults():
         ({"batch_size": 0}, "batch_size >= 1"),
         ({"test_share": 1.0}, "test_share between 0 and 1"),
         ({"seed": -1}, "seed >= 0"),
+        ({"split_table": Path("splits.csv"), "learn_from_sick": True}, "learn_from_sick false with split_table"),
     ],
 )
 def test_refused_settings(setting, expected):
@@ -53,7 +54,8 @@ def test_refused_settings(setting, expected):
         SegmenterSettings(**setting)
 
 
-def test_held_out_images_do_not_train(side_by_side_root, tmp_path, monkeypatch):
+@pytest.mark.parametrize("learn_from_sick", [False, True])
+def test_neither_held_out_images_nor_sick_ones_train(side_by_side_root, tmp_path, monkeypatch, learn_from_sick):
     seen = {}
     monkeypatch.setattr(
         module, "fit_segmenter", lambda _, images, masks, **settings: seen.update(n=len(images), **settings)
@@ -62,9 +64,11 @@ def test_held_out_images_do_not_train(side_by_side_root, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_read_pairs", lambda samples, size, _: (list(samples.image_path), size))
     monkeypatch.setattr(module, "measure_dice", lambda _, samples, __: measured.extend(samples.image_path) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train_segmenter(side_by_side_root, tmp_path, TINY)
+        train_segmenter(side_by_side_root, tmp_path, replace(TINY, learn_from_sick=learn_from_sick))
     split = hold_out(make_samples(side_by_side_root).query("roi_mask_paths.str.len() > 0"), 0.2, 0)
-    assert seen == {"n": int((split.split == "train").sum()), "steps": 1, "batch_size": 2, "seed": 0}
+    trains = (split.split == "train") & (learn_from_sick | (split.label_index == 0))
+    assert 0 < trains.sum() < len(split)
+    assert seen == {"n": int(trains.sum()), "steps": 1, "batch_size": 2, "seed": 0}
     assert sorted(measured) == sorted(split.image_path[split.split == "test"])
     assert not list(tmp_path.iterdir())
 
@@ -128,7 +132,7 @@ class TestRefused:
         for path in root.rglob("*.png"):
             if path.stem != "MCUCXR_0000_0":
                 path.unlink()
-        with pytest.raises(DatasetError, match="all are held out"):
+        with pytest.raises(DatasetError, match="beside those that are held out"):
             train_segmenter(root, tmp_path / "new", TINY)
 
     def test_broken_mask(self, editable, montgomery_root, tmp_path):

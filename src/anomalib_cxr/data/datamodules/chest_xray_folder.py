@@ -143,7 +143,7 @@ class ChestXrayFolder(RoiDataModule):
         if self.table is not None:
             return complete_samples(read_table(self.table, self.root), self.root)
         mask_folders = [*self.mask_folders, *self.lung_mask_folders, self.predicted_masks]
-        found = find_labeled(self.root, self.folders, excluded=mask_folders)
+        found = find_labeled(self.root, self.folders, excluded=mask_folders, on_locked=self.on_error)
         if self.mask_folders:
             found["mask_path"] = self._lesion_masks(found)
         if self.lung_mask_folders:

@@ -25,6 +25,7 @@ INDEX = "DICOMDIR: the files that it lists are searched themselves"
 REPEATED = "link to what is listed under another name"
 DANGLING = "link to nothing"
 SPECIAL = "neither a file nor a folder"
+LOCKED = "folder that cannot be opened"
 WRITTEN = "written by anomalib_cxr, such as heatmaps of an earlier screening"
 _NAMED = 3  # files of a kind that the log names
 # fmt: off
@@ -93,10 +94,21 @@ def list_radiographs(folder: Path) -> list[Path]:
         The files, sorted.
     """
     found = find_radiographs(folder)
+    log_left_out(folder, found)
+    return found.files
+
+
+def log_left_out(folder: Path, found: FoundFiles) -> None:
+    """Log what a search has left out: as information, and as a warning what may hold radiographs.
+
+    Args:
+        folder: The folder that was searched.
+        found: Result of the search.
+    """
     for reason, paths in found.left_out.items():
         named = ", ".join(map(path_as_text, paths[:_NAMED])) + ", ..." * (len(paths) > _NAMED)
-        logger.info("%s: left out %d (%s): %s", path_as_text(folder), len(paths), reason, named)
-    return found.files
+        level = logging.WARNING if reason.startswith(LOCKED) else logging.INFO
+        logger.log(level, "%s: left out %d (%s): %s", path_as_text(folder), len(paths), reason, named)
 
 
 class _Search:
@@ -128,7 +140,7 @@ class _Search:
         try:
             entries = list(_entries(folder.path))
         except OSError as error:
-            self._leave_out(f"folder that cannot be opened: {error.strerror}", folder.path)
+            self._leave_out(f"{LOCKED}: {error.strerror}", folder.path)
             return
         if any(entry.name == MARKER for entry in entries):
             self._leave_out(WRITTEN, folder.path)

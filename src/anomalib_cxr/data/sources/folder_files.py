@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from anomalib_cxr.data.reading.discovery import list_radiographs
+from anomalib_cxr.data.reading.discovery import LOCKED, FoundFiles, find_radiographs, list_radiographs, log_left_out
 from anomalib_cxr.errors import DatasetError
 
 from .layouts import describe_folder
@@ -23,7 +24,10 @@ _SUFFIX = "_mask"  # that the name of a mask may have in addition
 
 
 def find_labeled(
-    root: Path, folders: Mapping[str, Sequence[Path | str]], excluded: Sequence[Path] = ()
+    root: Path,
+    folders: Mapping[str, Sequence[Path | str]],
+    excluded: Sequence[Path] = (),
+    on_locked: Literal["raise", "skip"] = "raise",
 ) -> pd.DataFrame:
     """List the X-rays in labeled folders and their subfolders, without opening them.
 
@@ -31,13 +35,15 @@ def find_labeled(
         root: Folder that the others are relative to.
         folders: Folders of each setting of :data:`SETTING_LABELS`.
         excluded: Folders inside them that hold no X-rays, such as masks.
+        on_locked: Action on folders that cannot be opened: `raise` an error that names all of them, or `skip` them
+            with a warning.
 
     Returns:
         A row for each X-ray, sorted by path, with the columns `image_path`, `label_index`, `folder` (the one that it
         was found in) and `split` (`test` for X-rays of `normal_test_dir`, else empty).
 
     Raises:
-        DatasetError: If a folder is missing or has no X-ray, or if X-rays are in folders of two settings.
+        DatasetError: If a folder is missing, locked or has no X-ray, or if X-rays are in folders of two settings.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -50,9 +56,15 @@ def find_labeled(
         (['a.dcm', 'b.png'], [0, 1])
     """
     missing, rows, settings = [], {}, defaultdict(set)
-    for setting, names in folders.items():
-        for folder in (root / name for name in names):
-            paths = _radiographs(folder, excluded)
+    named = {setting: [root / name for name in names] for setting, names in folders.items()}
+    found = {folder: find_radiographs(folder) for each in named.values() for folder in each if folder.is_dir()}
+    if on_locked == "raise":
+        _refuse_locked(found.values())
+    for folder, searched in found.items():
+        log_left_out(folder, searched)
+    for setting, searched_folders in named.items():
+        for folder in searched_folders:
+            paths = _outside(excluded, folder, found[folder].files) if folder in found else []
             if not paths:
                 missing.append(f"{setting}: {describe_folder(folder, 'X-ray')}")
             for path in paths:
@@ -116,12 +128,25 @@ def match_masks(images: pd.DataFrame, root: Path, folders: Sequence[Path], setti
     return [tuple(paths) for paths in found]
 
 
-def _radiographs(folder: Path, excluded: Sequence[Path]) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    paths = list_radiographs(folder)
+def _outside(excluded: Sequence[Path], folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """Return the files of a folder that are in none of the excluded folders."""
     inside = [other for other in excluded if other.is_relative_to(folder)]
     return [path for path in paths if not any(path.is_relative_to(other) for other in inside)]
+
+
+def _refuse_locked(found: Iterable[FoundFiles]) -> None:
+    offenders: dict[str, list[Path]] = defaultdict(list)
+    for searched in found:
+        for reason, paths in searched.left_out.items():
+            if reason.startswith(LOCKED):
+                offenders[reason] += paths
+    if offenders:
+        raise DatasetError(
+            f"{sum(map(len, offenders.values()))} folders whose X-rays cannot be listed",
+            "folders that may be read",
+            "have them opened for this account, or set data.init_args.on_error to skip to leave them out",
+            offenders,
+        )
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -151,7 +176,7 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _masks_by_name(folder: Path, setting: str) -> dict[str, str]:
-    files = _radiographs(folder, ())
+    files = list_radiographs(folder) if folder.is_dir() else []
     if not files:
         raise DatasetError(
             f"{setting}: {describe_folder(folder, 'mask')}",

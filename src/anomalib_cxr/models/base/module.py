@@ -29,7 +29,7 @@ from anomalib_cxr.segmentation.network import LungSegmenter
 
 from .reading import same_white
 from .reproducible import random_states, restore_random_states
-from .settings import as_plain, check_architecture, setting_of
+from .settings import as_plain, check_architecture, check_weights, setting_of
 from .trainer import (
     check_precision,
     check_processes,
@@ -160,6 +160,9 @@ class RadiographModule(AnomalibModule):
         self.training_images = KnownImages.parse(checkpoint.get("training_images", ""))
         if (segmenter := self._segmenter()) is not None:
             segmenter.replace_network(LungSegmenter(**checkpoint["segmenter"]).to(self.device))
+        if "state_dict" in checkpoint:
+            written = {name: weight for name, weight in checkpoint["state_dict"].items() if name.startswith("model.")}
+            check_weights({f"model.{name}": weight for name, weight in self.model.state_dict().items()}, written)
 
     def _segmenter(self) -> Any:
         """Return the model's :class:`anomalib_cxr.models.base.segmenter.FrozenSegmenter`; None if it has none."""

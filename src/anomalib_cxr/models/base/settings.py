@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
 
+import torch
+
 from anomalib_cxr.errors import SettingError
 
 PLACE = "model.init_args"
+_MOST_NAMES = 3  # of weights, in a message
 Group = TypeVar("Group")
 
 
@@ -76,4 +79,35 @@ def check_architecture(own: Mapping[str, Any], checkpoint: Mapping[str, Any]) ->
             "a checkpoint with " + ", ".join(f"{name} = {checkpoint.get(name, 'absent')!r}" for name in differing),
             "what this model is built with: " + ", ".join(f"{name} = {own[name]!r}" for name in differing),
             "use the settings that the checkpoint was trained with (report/model.yaml in its results folder)",
+        )
+
+
+def check_weights(own: Mapping[str, torch.Tensor], checkpoint: Mapping[str, torch.Tensor]) -> None:
+    """Refuse the weights of a model of another version of this package, which has other parts.
+
+    Args:
+        own: State of the torch model, by name.
+        checkpoint: State of the one that the checkpoint holds, by name.
+
+    Raises:
+        SettingError: If names or shapes differ; it gives some of them.
+    """
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    reasons = {
+        "it lacks": [name for name in expected if name not in found],
+        "it has": [name for name in found if name not in expected],
+        "of another shape": [name for name, shape in expected.items() if found.get(name, shape) != shape],
+    }
+    if any(reasons.values()):
+        told = "; ".join(
+            f"{reason} {', '.join(names[:_MOST_NAMES])}" + (f" and {more} more" if more > 0 else "")
+            for reason, names in reasons.items()
+            if names
+            for more in [len(names) - _MOST_NAMES]
+        )
+        raise SettingError(
+            f"a checkpoint that another version of this package wrote, of a model with other parts ({told})",
+            "one of this version",
+            "train it anew (`anomalib train`), then export and calibrate it; or use it with the version that wrote it",
         )

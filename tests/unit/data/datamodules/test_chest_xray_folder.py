@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -96,6 +98,57 @@ class TestSets:
             fitted(root, **BOTH)
         assert "own: train 21 normal; val 3 normal + 3 sick; test 6 normal + 3 sick; unused 0" in caplog.text
         assert "train normal  val normal  val abnormal  test normal  test abnormal" in caplog.text
+
+
+@pytest.fixture
+def locked(root, monkeypatch):
+    """Lock folders of the root, as permissions do for anyone but root."""
+    scan = os.scandir
+
+    def lock(*names):
+        paths = {str(root / name) for name in names}
+
+        def refuse(path):
+            if os.fspath(path) in paths:
+                raise PermissionError(13, "Permission denied", str(path))
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+
+    return lock
+
+
+class TestLockedFolders:
+    def test_all_are_named(self, root, locked):
+        locked("healthy/1", "sick")
+        with pytest.raises(DatasetError, match="2 folders whose X-rays cannot be listed") as error:
+            fitted(root, **BOTH)
+        assert error.value.offenders == {
+            "folder that cannot be opened: Permission denied": [root / "healthy/1", root / "sick"]
+        }
+        assert "on_error to skip" in error.value.next_step
+
+    def test_skipped_ones_are_named_too(self, root, locked, caplog):
+        locked("healthy/1")
+        sets = tables(fitted(root, **BOTH, on_error="skip"))
+        assert sum((table.label_index == 0).sum() for table in sets) == 20
+        (told,) = [each for each in caplog.records if each.levelno == logging.WARNING and "left out 1" in each.message]
+        assert str(root / "healthy/1") in told.message
+
+    def test_locked_files_are_named_with_other_broken_ones(self, root, monkeypatch):
+        (root / "healthy/0/h0.png").write_bytes(b"")
+        state = Path.stat
+
+        def refuse(path, **settings):
+            if path.name == "s3.png" and inspect.stack()[1].function == "_opened":  # of the reader
+                raise PermissionError(13, "Permission denied", str(path))
+            return state(path, **settings)
+
+        monkeypatch.setattr(Path, "stat", refuse)
+        with pytest.raises(DatasetError, match="2 of 36 X-rays") as error:
+            fitted(root, **BOTH)
+        reasons = {reason: [path.name for path in map(Path, paths)] for reason, paths in error.value.offenders.items()}
+        assert reasons == {"empty file (0 bytes)": ["h0.png"], "cannot be opened: Permission denied": ["s3.png"]}
 
 
 class TestTable:

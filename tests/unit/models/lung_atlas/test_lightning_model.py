@@ -99,6 +99,24 @@ class TestTraining:
         assert torch.equal(found.anomaly_map, expected.anomaly_map)
         assert len(set(found.pred_score.tolist())) == 4
 
+    def test_checkpoint_of_another_version(self, trained, tmp_path):
+        """As of the version with lesion networks and without spots: a part more, a score less, another name."""
+        trained.save_checkpoint(tmp_path / "model.ckpt")
+        content = torch.load(tmp_path / "model.ckpt", weights_only=True)
+        weights = content["state_dict"]
+        weights["model.detectors.0.weight"] = torch.zeros(3)
+        weights["model.combination.weights"] = torch.ones(4)
+        del weights["model.combination.center"]
+        torch.save(content, tmp_path / "old.ckpt")
+        with pytest.raises(
+            SettingError, match=r"another version of this package wrote.*\n.*\n.*train it anew"
+        ) as error:
+            LungAtlas.load_from_checkpoint(tmp_path / "old.ckpt")
+        assert (
+            "(it lacks model.combination.center; it has model.detectors.0.weight; of another shape "
+            "model.combination.weights)" in str(error.value)
+        )
+
     def test_engine_gives_the_trainer_one_epoch_on_one_device(self, make_atlas, loader, not_fitted, tmp_path):
         engine = Engine(accelerator="cpu", max_epochs=3, gradient_clip_val=1, logger=False, default_root_dir=tmp_path)
         model = make_atlas()
