@@ -22,9 +22,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMOKE = CONFIGS / "benchmark" / "smoke.yaml"
 SYSTEMS = yaml.safe_load(SMOKE.read_text())["systems"]
 LARGE = sorted(set(CONFIGS.glob("benchmark/*.yaml")) - {SMOKE})
-BASELINES = (
-    CONFIGS / "benchmark" / "baselines.yaml"
-)  # of anomalib's models alone, each of which test_cmd_configs trains
+BASELINES = [CONFIGS / "benchmark" / f"{name}.yaml" for name in ("baselines", "baselines_nih")]
+"""Of anomalib's models alone, each of which test_cmd_configs trains."""
 SMALL_ATLAS = {"n_folds": 2, "n_bank": 16, "n_components": 5, "n_textures": 5}
 PHANTOMS = {"root": "phantoms", "n_normal": 20, "n_sick": 10, "size": 32}
 
@@ -157,9 +156,11 @@ class TestConfigurations:
         own = {"root": str(tmp_path / "own"), "table": str(tmp_path / "own.csv"), "masks": "optional"}
         if request.node.callspec.params["file"].stem in {"own_hospital", "carried"}:
             write_own(tmp_path)
-        return {"montgomery_shenzhen": official, "nih_chest_xray14": nih, "folder": own, **by_table}
+        phantoms = PHANTOMS | {"root": str(tmp_path / "phantoms")}
+        by_config = {"montgomery_shenzhen": official, "nih_chest_xray14": nih, "folder": own, "chest_phantom": phantoms}
+        return {**by_config, **by_table}
 
-    @pytest.mark.parametrize("file", [file for file in LARGE if file != BASELINES], ids=lambda file: file.stem)
+    @pytest.mark.parametrize("file", [file for file in LARGE if file not in BASELINES], ids=lambda file: file.stem)
     def test_runs_small(self, file, monkeypatch, tmp_path, small_data):
         monkeypatch.chdir(tmp_path)
         grid = shrunk(yaml.safe_load(file.read_text()), small_data)

@@ -15,6 +15,9 @@ DONE, FAILED, MISSING = "done", "failed", "missing"
 """Status of a run."""
 SCORE_COLUMNS = ("image", "source", "label", "subset", "weights", "shift", "score")
 """Columns of the `scores.csv` of a run."""
+MAP_COLUMNS = ("weights", "epoch", "metric", "value")
+"""Columns of the `maps.csv` of a run on images with lesion masks."""
+PIXEL_AUROC, PIXEL_AUPRO, PIXEL_DICE = "pixel_auroc", "pixel_aupro", "pixel_dice"
 
 INFERENCE, BATCH_STATISTICS = "inference", "batch_statistics"
 MIXED, BY_CLASS = "mixed", "by_class"

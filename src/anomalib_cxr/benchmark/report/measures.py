@@ -13,6 +13,7 @@ import pandas as pd
 from anomalib_cxr.evaluation.metrics.combine import combine
 from anomalib_cxr.evaluation.metrics.delong import paired_delong
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import ADJUSTED_AUROC, evaluate_adjusted
+from anomalib_cxr.evaluation.metrics.labels import evaluate_labels
 from anomalib_cxr.evaluation.metrics.negative_control import CONTROL
 from anomalib_cxr.evaluation.metrics.screening_metrics import AUROC, HOSPITAL_AUROC, POOLED, evaluate_scores
 from anomalib_cxr.evaluation.metrics.transferred import DRIFT, evaluate_transferred
@@ -26,6 +27,7 @@ SIGNIFICANT = 0.05
 CONTROL_AUROC, CONTROL_ADJUSTED = f"control_{AUROC}", f"control_{ADJUSTED_AUROC}"
 """Metrics of the negative control."""
 _AUROCS = {AUROC, ADJUSTED_AUROC, DRIFT, CONTROL_AUROC, CONTROL_ADJUSTED}
+_UNKNOWN = ("low", "high", "variance")
 METRIC_COLUMNS = [
     "data", "system", "split", "seed", "protocol", "weights", "subset", "shift", "group", "metric",
     "value", "low", "high", "variance", "n_normal", "n_sick", "note",
@@ -48,9 +50,11 @@ def measure_runs(results: Results) -> pd.DataFrame:
           were not used to choose weights.
         - `group` to `note`: see :func:`anomalib_cxr.evaluation.metrics.screening_metrics.evaluate_scores`, and
           :func:`anomalib_cxr.evaluation.metrics.exposure_adjusted.evaluate_adjusted` where exposure was measured, the
-          same two of the negative control (`control_auroc`, `control_auroc_adjusted`), and
-          :func:`anomalib_cxr.evaluation.metrics.transferred.evaluate_transferred` where test is not validation.
-          Shifted images have AUROC only.
+          same two of the negative control (`control_auroc`, `control_auroc_adjusted`),
+          :func:`anomalib_cxr.evaluation.metrics.transferred.evaluate_transferred` and
+          :func:`anomalib_cxr.evaluation.metrics.labels.evaluate_labels` where test is not validation, and
+          `pixel_auroc`, `pixel_aupro` and `pixel_dice`, without intervals, where images have lesion masks. Shifted
+          images have AUROC only.
     """
     tables = [
         table.assign(data=run.data, system=run.system, split=run.split, seed=run.seed)[METRIC_COLUMNS]
@@ -79,7 +83,8 @@ def _honest_protocol(result: RunResult) -> Iterator[pd.DataFrame]:
     """Yield all metrics of the test images, and AUROC of the shifted ones."""
     for weights in (BEST, LAST):
         tested, further = evaluate_scores(result.select(TEST, weights)), _adjusted(result, weights)
-        for table in (tested, *further, *_transferred(result, weights), *_control(result, weights)):
+        others = (*_transferred(result, weights), *_control(result, weights), *_maps(result, weights))
+        for table in (tested, *further, *others):
             yield table.assign(protocol=HONEST, weights=weights, subset=TEST, shift=UNSHIFTED)
     for shift in sorted(set(result.scores["shift"]) - {UNSHIFTED}):
         table = evaluate_scores(result.select(TEST, BEST, shift), [AUROC, HOSPITAL_AUROC])
@@ -87,10 +92,20 @@ def _honest_protocol(result: RunResult) -> Iterator[pd.DataFrame]:
 
 
 def _transferred(result: RunResult, weights: str) -> Iterator[pd.DataFrame]:
-    """Yield the rates of thresholds chosen on validation, where that is not the test set."""
+    """Yield what thresholds chosen on validation give, where that is not the test set."""
     validated, tested = result.select(VAL, weights), result.select(TEST, weights)
     if not validated.empty and not tested.image.isin(validated.image).any():
         yield evaluate_transferred(validated, tested)
+        yield evaluate_labels(validated, tested)
+
+
+def _maps(result: RunResult, weights: str) -> Iterator[pd.DataFrame]:
+    """Yield the figures of the anomaly maps, where they were measured."""
+    n_normal, n_sick = count_labels(result.select(TEST, weights))
+    figures = result.maps[result.maps.weights == weights][["metric", "value"]]
+    if len(figures):
+        counts = {"group": POOLED, "n_normal": n_normal, "n_sick": n_sick, "note": ""}
+        yield figures.assign(**counts, **dict.fromkeys(_UNKNOWN, math.nan))
 
 
 def _adjusted(result: RunResult, weights: str) -> Iterator[pd.DataFrame]:
@@ -148,6 +163,8 @@ class RunMean(NamedTuple):
     smallest: float
     largest: float
     n_runs: int
+    deviation: float = math.nan
+    """Standard deviation over the runs, with `n_runs - 1`; NaN for a single run."""
 
 
 def mean_over_runs(rows: pd.DataFrame) -> RunMean | None:
@@ -170,7 +187,9 @@ def mean_over_runs(rows: pd.DataFrame) -> RunMean | None:
         # The log odds of another rate, near 0 or 1, have no bounds.
         low, high = combined.auroc_interval if is_auroc else combined.difference_interval
         low = max(low, 0.0)  # this order keeps NaN
-    return RunMean(float(known.value.mean()), low, high, float(known.value.min()), float(known.value.max()), len(known))
+    values = known.value
+    ends = float(values.min()), float(values.max())
+    return RunMean(float(values.mean()), low, high, *ends, len(known), float(values.std()))
 
 
 def means_by(rows: pd.DataFrame, *columns: str) -> dict[Any, RunMean]:

@@ -126,6 +126,7 @@ def _sections(
             paragraphs = _read_template("scoring")["paragraphs"]
             yield Section("scoring", "AUROC by way of scoring", paragraphs, tables=scoring_tables(results, ways))
         yield Section("operating", "Average precision and specificity", tables=tables["operating"])
+        yield Section("literature", "Metrics as papers report them", tables=tables["literature"])
         yield Section("costs", "Costs", tables=tables["costs"])
         pairs = (
             "More digits, uncorrected p values, and comparisons at the last epoch and at each shift of the test images "
@@ -136,7 +137,8 @@ def _sections(
         yield Section("pairs", "Paired comparisons", [pairs], tables=tables["pairs"])
         images = [_plot(results, "roc", plots.plot_roc(results, name), data=name) for name in data]
         yield Section("roc", "ROC curves", images=images)
-        yield Section("training", "AUROC and losses against epochs", images=list(_training_plots(results)))
+        images = list(_training_plots(results))
+        yield Section("training", "AUROC and losses against epochs", tables=tables["shares"], images=images)
         images = [_plot(results, "scores", plots.plot_histograms(results, name), data=name) for name in data]
         yield Section("scores", "Scores by hospital and class", images=images)
         images = list(_noise_plots(results, measured))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, MISSING, SCORE_COLUMNS, Run
+from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, MAP_COLUMNS, MISSING, SCORE_COLUMNS, Run
 from anomalib_cxr.errors import CxrError
 from anomalib_cxr.evaluation.scores import NORMAL, SICK
 
@@ -92,6 +92,8 @@ class RunResult:
     """Residual sheet, which may show patients."""
     scoring: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Columns of :meth:`anomalib_cxr.benchmark.run.scoring.ScoringRecorder.table`; empty if ways were not compared."""
+    maps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(MAP_COLUMNS)))
+    """Figures of the anomaly maps; no rows without lesion masks."""
 
     def select(self, subset: str, weights: str, shift: str = UNSHIFTED) -> pd.DataFrame:
         """Return the scores of one subset, one set of weights and one shift.
@@ -190,7 +192,7 @@ def read_results(folder: Path) -> Results:
     Args:
         folder: Output of `anomalib-cxr benchmark`: `benchmark.yaml`, and for each run
             `runs/<data>/<system>/split<k>-seed<j>/` with `run.json`, `epochs.csv`, `scores.csv` and perhaps
-            `exposure.csv`, `scoring.csv` and `residuals.png`.
+            `exposure.csv`, `scoring.csv`, `maps.csv` and `residuals.png`.
 
     Returns:
         The results. The scores of a run have the columns
@@ -231,10 +233,13 @@ def _read_run(benchmark: Path, run: Run) -> RunResult:
         measured = pd.read_csv(exposure, dtype={"image": str}) if exposure.is_file() else pd.DataFrame()
         ways = folder / "scoring.csv"
         scoring = pd.read_csv(ways) if ways.is_file() else pd.DataFrame()
+        pixels = folder / "maps.csv"
+        maps = pd.read_csv(pixels) if pixels.is_file() else pd.DataFrame(columns=list(MAP_COLUMNS))
     except (OSError, KeyError, ValueError) as error:  # JSON and CSV errors are ValueErrors
         return RunResult(run, FAILED, f"its files cannot be used: {type(error).__name__}: {error}")
     sheet = folder / "residuals.png"
-    return RunResult(run, DONE, "", record, epochs, scores, measured, sheet if sheet.is_file() else None, scoring)
+    shown = sheet if sheet.is_file() else None
+    return RunResult(run, DONE, "", record, epochs, scores, measured, shown, scoring, maps)
 
 
 def _read_scores(path: Path) -> pd.DataFrame:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, MISSING
+from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, MISSING, PIXEL_AUPRO, PIXEL_AUROC, PIXEL_DICE
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import ADJUSTED_AUROC
+from anomalib_cxr.evaluation.metrics.labels import ACCURACY, F1
 from anomalib_cxr.evaluation.metrics.screening_metrics import (
     AUROC,
     AVERAGE_PRECISION,
@@ -33,6 +34,18 @@ from .measures import (
 from .results import BEST, LAST, TEST, UNSHIFTED, Results, RunResult
 
 NOT_MEASURED = "-"
+REPORTED_METRICS = {
+    "AUROC": AUROC,
+    "average precision": AVERAGE_PRECISION,
+    "F1": F1,
+    "accuracy": ACCURACY,
+    "pixel AUROC": PIXEL_AUROC,
+    "AUPRO": PIXEL_AUPRO,
+    "pixel Dice": PIXEL_DICE,
+}
+"""Metrics that papers on anomaly detection report, by the title of their column."""
+SHARES = {"share_adv": "features", "share_enc": "codes", "share_rec": "reconstruction"}
+"""Logged shares of the generator's loss, with the titles of their columns."""
 CELL = "mean over the runs; in brackets its 95 % interval; below, smallest to largest of the runs"
 
 
@@ -104,6 +117,8 @@ def report_tables(results: Results, measured: pd.DataFrame, comparisons: pd.Data
     return {
         "auroc": [_auroc_table(results, measured, name) for name in data],
         "operating": [_operating_table(results, measured, name) for name in data],
+        "literature": [_literature_table(results, measured, name) for name in data],
+        "shares": [table for name in data if (table := _share_table(results, name)).rows],
         "costs": [_cost_table(results, name) for name in data],
         "pairs": [_comparison_table(results, comparisons, name) for name in data if len(results.systems(name)) > 1],
         "noise": noise,
@@ -189,10 +204,54 @@ def _operating_table(results: Results, measured: pd.DataFrame, data: str) -> Tab
             for name, (rate, target) in TRANSFERRED.items()
         }
         columns["normal test over normal validation images, AUROC"] = _cells(here, metric=DRIFT)
-    share = (here.n_sick / (here.n_sick + here.n_normal)).mean()
+    share = _share_of_sick(here)
     chance = f" A random score has an average precision of {share:.2f}." if len(here) else ""
     caption = f"Protocol (b) on {data}, pooled test set: {CELL}.{chance}"
     return _system_table(caption, results.systems(data), columns)
+
+
+def _share_of_sick(tested: pd.DataFrame) -> float:
+    """Return the share of sick test images, mean over the runs."""
+    counts = select(tested, metric=AUROC)
+    return float((counts.n_sick / (counts.n_sick + counts.n_normal)).mean())
+
+
+def _literature_table(results: Results, measured: pd.DataFrame, data: str) -> Table:
+    """Tabulate the metrics of papers on anomaly detection as these give them: mean and standard deviation over runs."""
+    here = select(measured, data=data, shift=UNSHIFTED, protocol=HONEST, subset=TEST, weights=BEST, group=POOLED)
+    columns: dict[str, Callable[[str], str]] = {
+        title: lambda system, metric=metric: _deviation_cell(select(here, system=system, metric=metric))  # type: ignore[misc]
+        for title, metric in REPORTED_METRICS.items()
+        if len(select(here, metric=metric))
+    }
+    share = _share_of_sick(here)
+    chance = (
+        f" Calling every image sick has an F1 of {2 * share / (1 + share):.2f} and an accuracy of {share:.2f}."
+        if F1 in set(here.metric)
+        else ""
+    )
+    caption = f"Protocol (b) on {data}, pooled test set: mean and standard deviation over the runs.{chance}"
+    return _system_table(caption, results.systems(data), columns, "plain")
+
+
+def _deviation_cell(rows: pd.DataFrame) -> str:
+    mean = mean_over_runs(rows)
+    if mean is None:
+        return NOT_MEASURED
+    return f"{mean.value:.3f}" + (f" ± {mean.deviation:.3f}" if mean.n_runs > 1 else "")
+
+
+def _share_table(results: Results, data: str) -> Table:
+    """Tabulate the share of each term in the generator's loss after the last epoch, mean over runs, where logged."""
+    rows = []
+    for system in results.systems(data):
+        last = [run.epochs.iloc[-1] for run in results.of(data, system) if len(run.epochs)]
+        means = {name: np.mean([row[name] for row in last if name in row] or [math.nan]) for name in SHARES}
+        if not all(map(math.isnan, means.values())):
+            cells = [NOT_MEASURED if math.isnan(mean) else f"{100 * mean:.0f} %" for mean in means.values()]
+            rows.append([system, *cells])
+    caption = f"Share of each term in the generator's loss on {data} after the last epoch, mean over the runs."
+    return Table(caption, ["system", *SHARES.values()], rows)
 
 
 def _cost_table(results: Results, data: str) -> Table:

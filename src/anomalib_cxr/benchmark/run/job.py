@@ -23,11 +23,12 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Compose
 
 from anomalib_cxr.benchmark.plan.classes import instantiate
-from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, SCORE_COLUMNS, Run, ScoringWay
+from anomalib_cxr.benchmark.plan.grid import DONE, FAILED, MAP_COLUMNS, SCORE_COLUMNS, Run, ScoringWay
 from anomalib_cxr.evaluation.metrics.exposure_adjusted import measure_exposure
 from anomalib_cxr.evaluation.metrics.negative_control import measure_control
 from anomalib_cxr.utils.provenance import code_record, write_record
 
+from .maps import MapRecorder
 from .recorder import PeakMemory, ScoreRecorder
 from .scoring import ScoringRecorder
 
@@ -162,11 +163,11 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
     datamodule.setup()
     if settings["exposure"]:
         _write_exposure(datamodule, folder / "exposure.csv")
-    recorder = ScoreRecorder(_sources(datamodule))
+    recorder, maps = ScoreRecorder(_sources(datamodule)), MapRecorder()
     scoring = [ScoringRecorder([ScoringWay(*way) for way in ways], seed)] if (ways := settings.get("scoring")) else []
     with TemporaryDirectory(dir=folder) as scratch, PeakMemory() as memory:
         engine = Engine(
-            callbacks=[recorder, *scoring, ModelCheckpoint(save_top_k=0)],  # without one, anomalib adds its own
+            callbacks=[recorder, maps, *scoring, ModelCheckpoint(save_top_k=0)],  # without one, anomalib adds its own
             default_root_dir=scratch,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -177,7 +178,10 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
         train_seconds = time.perf_counter() - started
         for each in scoring:
             each.table().to_csv(folder / "scoring.csv", index=False)
-        scores = list(_score(engine, model, datamodule, recorder, objects.shifts, folder))
+        tester = _Tester(engine, model, datamodule, recorder, maps)
+        scores = list(_score(tester, objects.shifts, folder))
+    if tester.maps:
+        pd.concat(tester.maps).to_csv(folder / "maps.csv", index=False)
     pd.DataFrame(recorder.epochs).to_csv(folder / "epochs.csv", index=False)
     pd.concat(scores)[list(SCORE_COLUMNS)].to_csv(folder / "scores.csv", index=False)
     return {
@@ -219,38 +223,81 @@ def _trainer_arguments(arguments: dict[str, Any], task_id: int | None) -> dict[s
     return {**arguments, "devices": [task_id % torch.cuda.device_count()]}
 
 
-def _score(
-    engine: Engine, model: Any, datamodule: Any, recorder: ScoreRecorder, shifts: dict[str, Any], folder: Path
-) -> Iterator[pd.DataFrame]:
+class _Tester:
+    """Scores the test images with the weights that the model has.
+
+    Args:
+        engine: Engine of the training.
+        model: The trained model.
+        datamodule: Its images.
+        recorder: Recorder of the scores.
+        recorder_of_maps: Recorder of the maps' figures.
+    """
+
+    def __init__(
+        self, engine: Engine, model: Any, datamodule: Any, recorder: ScoreRecorder, recorder_of_maps: MapRecorder
+    ) -> None:
+        self.engine = engine
+        self.model = model
+        self.datamodule = datamodule
+        self.recorder = recorder
+        self.recorder_of_maps = recorder_of_maps
+        self.maps: list[pd.DataFrame] = []
+        """Figures of the maps on the unshifted test images, where they have lesion masks."""
+
+    def test(self, epoch: int | None) -> pd.DataFrame:
+        """Score the test images, and measure the maps.
+
+        Args:
+            epoch: Epoch of the model's weights.
+        """
+        self.recorder_of_maps.expect(epoch)
+        return self._score(self.datamodule.test_dataloader(), "")
+
+    def keep_maps(self, weights: str) -> None:
+        """Keep the figures of the maps of the latest unshifted test.
+
+        Args:
+            weights: `best` or `last`.
+        """
+        figures = self.recorder_of_maps.table()
+        if len(figures):
+            self.maps.append(figures.assign(weights=weights)[list(MAP_COLUMNS)])
+
+    def test_shifted(self, name: str, transform: Any) -> pd.DataFrame:
+        """Score the test images after a transform."""
+        loader = self.datamodule.test_dataloader()
+        dataset = copy(loader.dataset)
+        dataset.augmentations = Compose([part for part in (transform, dataset.augmentations) if part is not None])
+        loader = DataLoader(dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
+        return self._score(loader, name)
+
+    def _score(self, loader: Any, shift: str) -> pd.DataFrame:
+        self.engine.trainer.test(self.model, loader, verbose=False)
+        self.recorder.sheet = None  # one sheet, of the unshifted images
+        table: pd.DataFrame = self.recorder.tables["test"].assign(subset="test", shift=shift)
+        return table
+
+
+def _score(tester: _Tester, shifts: dict[str, Any], folder: Path) -> Iterator[pd.DataFrame]:
     """Yield the scores of validation and test images with the last weights and with those chosen on validation.
 
     Shifted test images are scored with the chosen weights only.
     """
+    recorder = tester.recorder
+    last_epoch = int(recorder.epochs[-1]["epoch"])
     yield recorder.tables["val"].assign(subset="val", weights="last", shift="")
     yield recorder.tables["best_val"].assign(subset="val", weights="best", shift="")
-    last_is_best = recorder.best_epoch == recorder.epochs[-1]["epoch"]
+    last_is_best = recorder.best_epoch == last_epoch
     recorder.sheet = folder / "residuals.png" if last_is_best else None
-    tested = _test(engine, model, datamodule, recorder)
+    tested = tester.test(last_epoch)
+    tester.keep_maps("last")
     yield tested.assign(weights="last")
     if not last_is_best:
-        recorder.restore_best(model)
+        recorder.restore_best(tester.model)
         recorder.sheet = folder / "residuals.png"
-        tested = _test(engine, model, datamodule, recorder)
+        tested = tester.test(recorder.best_epoch)
+    tester.keep_maps("best")
     yield tested.assign(weights="best")
     for shift in shifts.items():
-        yield _test(engine, model, datamodule, recorder, *shift).assign(weights="best")
-
-
-def _test(
-    engine: Engine, model: Any, datamodule: Any, recorder: ScoreRecorder, shift: str = "", transform: Any = None
-) -> pd.DataFrame:
-    """Score the test images, with or without a shift."""
-    loader = datamodule.test_dataloader()
-    if transform is not None:
-        dataset = copy(loader.dataset)
-        dataset.augmentations = Compose([part for part in (transform, dataset.augmentations) if part is not None])
-        loader = DataLoader(dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
-    engine.trainer.test(model, loader, verbose=False)
-    recorder.sheet = None  # one sheet, of the unshifted images
-    table: pd.DataFrame = recorder.tables["test"].assign(subset="test", shift=shift)
-    return table
+        yield tester.test_shifted(*shift).assign(weights="best")

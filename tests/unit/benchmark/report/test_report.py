@@ -136,7 +136,7 @@ class TestSelfContained:
     def test_links_lead_to_sections(self, page):
         targets = {attrs["href"][1:] for attrs in page.all("a")}
         assert targets == {attrs["id"] for attrs in page.all("section")}
-        assert len(targets) == 13
+        assert len(targets) == 14
 
     def test_every_picture_shows_something_and_says_what(self, page):
         shown = list(images_of(page))

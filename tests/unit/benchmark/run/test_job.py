@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -104,9 +105,16 @@ class TestDone:
 
     def test_a_sheet_and_nothing_unfinished(self, folder):
         assert {path.name for path in folder.iterdir()} == {
-            "run.json", "epochs.csv", "scores.csv", "exposure.csv", "residuals.png", "log.txt"
+            "run.json", "epochs.csv", "scores.csv", "exposure.csv", "maps.csv", "residuals.png", "log.txt"
         }  # fmt: skip
         assert [path.name for path in folder.parent.iterdir()] == ["split0-seed0"]
+
+    def test_maps_of_the_last_and_of_the_best_epoch(self, folder, epochs):
+        maps = pd.read_csv(folder / "maps.csv").set_index(["weights", "metric"])
+        assert set(maps.index) == set(product(["last", "best"], ["pixel_auroc", "pixel_aupro", "pixel_dice"]))
+        assert set(maps.epoch["last"]) == {2}
+        assert set(maps.epoch["best"]) == {epochs.epoch[epochs.val_auroc.idxmax()]}
+        assert maps.value.between(0, 1).all()
 
     def test_exposure_of_each_image_that_was_scored(self, folder, scores, run, phantom_root):
         exposure = pd.read_csv(folder / "exposure.csv")
