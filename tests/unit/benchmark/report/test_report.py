@@ -264,7 +264,7 @@ class TestMarkdown:
 
     def test_tables_have_the_same_number_of_cells_in_each_row(self, markdown):
         blocks = re.findall(r"(?:^\|.*\|$\n?)+", markdown, re.MULTILINE)
-        assert len(blocks) == 10
+        assert len(blocks) == 12
         for block in blocks:
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
