@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import socketserver
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import pytest
@@ -95,3 +97,37 @@ def orthanc(folder, **settings):
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def tls_front(context, port):
+    """Serve a port of this machine over TLS until the end of the block, as a proxy does; lend the new port.
+
+    Orthanc itself of Debian 12 ends by a segmentation fault as soon as it is asked over TLS.
+    """
+
+    class Front(socketserver.BaseRequestHandler):
+        def handle(self):
+            with (
+                suppress(OSError),  # a client that does not trust the certificate
+                context.wrap_socket(self.request, server_side=True) as outer,
+                socket.create_connection(("127.0.0.1", port)) as inner,
+            ):
+                Thread(target=_pump, args=(outer, inner), daemon=True).start()
+                _pump(inner, outer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Front) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+def _pump(source, target):
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

@@ -18,7 +18,8 @@ from jsonargparse import ArgumentParser
 
 from anomalib_cxr.benchmark.plan.grid import Batches, DataConfig, Scoring, SystemConfig, YamlDict, with_root
 from anomalib_cxr.node.archive_url import archive_url
-from anomalib_cxr.node.verbs import deliveries, listen
+from anomalib_cxr.node.certificates import Certificates
+from anomalib_cxr.node.verbs import deliveries, destinations_of, listen
 from anomalib_cxr.screening.worklist.verbs import backup, monitor, purge, restore, selftest, upgrade
 from anomalib_cxr.utils.command_line import Parser, verb_parser
 from anomalib_cxr.utils.settings import NonNegativeFloat, SixteenBitWhite, check_settings
@@ -310,6 +311,10 @@ def screen(
     dates: str = "",
     modality: tuple[str, ...] = ("CR", "DX"),
     ca: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    send: tuple[str, ...] = (),
+    ae_title: str = "ANOMALIB_CXR",
 ) -> None:
     """Screen X-rays with a calibrated model into a worklist; resumes an interrupted screening.
 
@@ -333,6 +338,10 @@ def screen(
         dates: Study dates to fetch from archives, YYYYMMDD or YYYYMMDD-YYYYMMDD; all by default.
         modality: Modalities to fetch from archives, separated by commas.
         ca: Certificates of authorities of archives, PEM; by default those that are commonly trusted.
+        certificate: Certificate of this machine for archives that ask for one, PEM.
+        key: Private key of the certificate, PEM; by default in the same file.
+        send: Where to send the results of DICOM X-rays, as for `listen`; what cannot be sent waits for the next time.
+        ae_title: AE title by which results are sent.
     """
     check_settings(screen, locals(), "the options")
     if dicom:
@@ -349,6 +358,8 @@ def screen(
     from anomalib_cxr.screening.pipeline.screener import screen as screen_into  # noqa: PLC0415
     from anomalib_cxr.screening.worklist.tables import LEFT_OUT  # noqa: PLC0415
 
+    certificates = Certificates(ca, certificate, key)
+    destinations = destinations_of(send, ae_title, certificates)
     archives = [url for url in map(archive_url, xrays) if url]
     local = [path for path in xrays if not archive_url(path)]
     if archives:
@@ -358,13 +369,15 @@ def screen(
             raise SettingError("--watch with --engine ray or an archive", "folders, on this machine", "leave it out")
         from anomalib_cxr.node.watch import watch_folders  # noqa: PLC0415
 
-        watch_folders(xrays, ScreenerSettings(model, worklist, device, hospital, any_source, dicom, names), quiet)
+        watch_folders(
+            xrays, ScreenerSettings(model, worklist, device, hospital, any_source, dicom, names), quiet, destinations
+        )
         return
     files, left_out = find_inputs(local) if local or not archives else FoundFiles([], {})
     if archives:
         from anomalib_cxr.node.fetch import fetch_archives  # noqa: PLC0415  # an extra
 
-        found = fetch_archives(archives, worklist, dates, modality, ca)
+        found = fetch_archives(archives, worklist, dates, modality, certificates)
         files, left_out = [*files, *found.files], {**left_out, **found.left_out}
     screener = Screener(ScreenerSettings(model, worklist, device, hospital, any_source, dicom, names))
     if engine == "ray":
@@ -378,6 +391,10 @@ def screen(
     if left_out:
         logger.warning("%s\n  all of them: %s", describe_left_out(left_out), worklist / LEFT_OUT)
     logger.info("Worklist: %s", worklist)
+    if destinations:
+        from anomalib_cxr.node.sending import send_results  # noqa: PLC0415  # an extra
+
+        send_results(destinations, screened)
 
 
 def serve(

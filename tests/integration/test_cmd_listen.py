@@ -118,8 +118,13 @@ def files(place):
 
 def test_rows_as_screen_writes_them(place, listening, files, trained, command, tmp_path):
     model = trained.folder / "weights" / "openvino"
-    code, output = command(place, "anomalib-cxr", "screen", *files[:6], "--model", model, "--worklist", tmp_path / "by")
+    words = [*files[:6], "--model", model, "--worklist", tmp_path / "by", "--send", tmp_path / "results"]
+    code, output = command(place, "anomalib-cxr", "screen", *words)
     assert code == 0, output
+    assert f"{tmp_path / 'results'}: 6 sent" in output
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        case.study_uid for case in Worklist(tmp_path / "by").cases()
+    }
     lateral = dcmread(files[0])
     lateral.ViewPosition, lateral.SOPInstanceUID, lateral.StudyInstanceUID = "LL", "1.2.3.4", "1.2.3"
     lateral.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
@@ -225,6 +230,7 @@ def test_a_watched_folder(place, files, trained, tmp_path):
 
     model = trained.folder / "weights" / "openvino"
     words = ["screen", "--watch", tmp_path / "inbox", "--quiet", 1, "--model", model, "--worklist", tmp_path / "out"]
+    words += ["--send", f"FOLDER={tmp_path / 'results'}"]
     copy(0)
     node = begin(place, "anomalib-cxr", *words)
     try:
@@ -240,6 +246,8 @@ def test_a_watched_folder(place, files, trained, tmp_path):
     node = begin(place, "anomalib-cxr", *words)
     try:
         wait_for(lambda: count(tmp_path / "out") == 4, node)
+        queue = DeliveryStore(Worklist(tmp_path / "out"))
+        wait_for(lambda: queue.counts() == {("FOLDER", State.SENT): 4}, node)
         node.send_signal(signal.SIGINT)
         output, _ = node.communicate(timeout=60)
     finally:

@@ -34,6 +34,7 @@ _IS_REPORTED = " OR ".join(
     [f"decision <> '{Decision.REFUSED.value}'", *(f"source LIKE '{source}%'" for source in REPORTED_SOURCES)]
 )
 """`Case.is_reported` as SQL."""
+_IS_SENT = f"{CURRENT} AND source LIKE 'DICOM %' AND ({_IS_REPORTED})"
 
 
 class State(str, Enum):
@@ -76,13 +77,13 @@ class DeliveryStore:
     def enqueue(self, destinations: Iterable[str], folder: str) -> int:
         """Queue the results of cases for each destination that has no delivery of them yet.
 
-        Of the refused ones only X-rays count.
+        Of the refused ones only X-rays count, and of all only DICOM: a picture has no patient and no study.
 
         What waits for a case that was purged, or screened again with another result, is taken out.
 
         Args:
             destinations: Names of the destinations.
-            folder: Only cases whose files lie below this folder, as text; the node's own, not those of `screen`.
+            folder: Only cases whose paths begin with this text, such as those that a node received; empty for all.
 
         Returns:
             Number of new deliveries.
@@ -98,7 +99,7 @@ class DeliveryStore:
                 new += connection.execute(
                     f"""INSERT OR IGNORE INTO deliveries (case_id, result, destination, state, attempts, due, error)
                     SELECT id, {_RESULT}, ?, ?, 0, 0, '' FROM cases
-                    WHERE {CURRENT} AND ({_IS_REPORTED}) AND substr(path, 1, ?) = ? ORDER BY id""",  # noqa: S608  # values are bound
+                    WHERE {_IS_SENT} AND substr(path, 1, ?) = ? ORDER BY id""",  # noqa: S608  # values are bound
                     [name, State.WAITING.value, len(folder), folder],
                 ).rowcount
         return new

@@ -21,15 +21,8 @@ from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.utils.files import atomic_path
 
 from .ae_title import is_ae_title
-from .dicomweb import (
-    SECONDS,
-    SYSTEM_CERTIFICATES,
-    Certificates,
-    RejectedError,
-    UnreachableError,
-    as_server_error,
-    connect,
-)
+from .certificates import SYSTEM_CERTIFICATES, Certificates, client_tls
+from .dicomweb import SECONDS, RejectedError, UnreachableError, as_server_error, connect
 
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
@@ -123,7 +116,8 @@ class ArchiveDestination(Destination):
             tls_args=None if self.tls is None else (self.tls, parts.hostname or ""),
         )
         if not association.is_established:
-            reason = "rejects the association" if association.is_rejected else "does not answer"
+            silent = "does not answer" if self.tls is None else "does not answer, or a certificate is not trusted"
+            reason = "rejects the association" if association.is_rejected else silent
             raise UnreachableError(f"{self.address} {reason}")
         try:
             yield lambda files: self._send(association, files)
@@ -180,10 +174,8 @@ class Connection(NamedTuple):
 
     ae_title: str
     """Its AE title."""
-    tls: ssl.SSLContext | None = None
-    """TLS context of `dicoms`; None for that of the system's certificates."""
     certificates: Certificates = SYSTEM_CERTIFICATES
-    """Files by which HTTPS connections are made."""
+    """Files by which connections over TLS are made."""
 
 
 def read_destinations(texts: Sequence[str], connection: Connection) -> tuple[Destination, ...]:
@@ -197,8 +189,12 @@ def read_destinations(texts: Sequence[str], connection: Connection) -> tuple[Des
         The destinations.
 
     Raises:
-        ScreeningError: If an address is none, or two have one name.
+        ScreeningError: If an address is none, or two have one name, or a fact of this node is wrong.
     """
+    if not is_ae_title(connection.ae_title):
+        raise ScreeningError(
+            f"AE title {connection.ae_title!r}", "1 to 16 characters of ASCII without a backslash", "correct --ae_title"
+        )
     destinations = tuple(read_destination(text, connection) for text in texts)
     names = [destination.name for destination in destinations]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -218,7 +214,7 @@ def read_destination(text: str, connection: Connection) -> Destination:
         The destination.
 
     Raises:
-        ScreeningError: If the address is none of these.
+        ScreeningError: If the address is none of these, or a certificate cannot be read.
 
     Example:
         >>> node = Connection("NODE")
@@ -238,10 +234,10 @@ def read_destination(text: str, connection: Connection) -> Destination:
         host, port, user = parts.hostname, parts.port, parts.username
     except ValueError as error:  # a port that is no number
         raise _unknown(text) from error
+    tls = client_tls(connection.certificates) if parts.scheme in {"dicoms", "https"} else None
     if parts.scheme in {"http", "https"} and host and not user:
         return WebDestination(name, address.rstrip("/"), connection.certificates)
     if parts.scheme in {"dicom", "dicoms"} and host and port and user and is_ae_title(user):
-        tls = None if parts.scheme == "dicom" else connection.tls or ssl.create_default_context()
         return ArchiveDestination(name, address, connection.ae_title, tls)
     raise _unknown(text)
 

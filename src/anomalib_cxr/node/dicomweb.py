@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import requests
 from dicomweb_client import DICOMwebClient
 
+from .certificates import SYSTEM_CERTIFICATES, Certificates
+
+logging.getLogger("retrying").setLevel(logging.CRITICAL)  # of the client: a traceback for each failed request
 SECONDS = 30.0
 """Seconds to wait for a connection or an answer."""
 _LATER = frozenset({408, 429})  # of the statuses that blame the request, those that pass
 
 
-class Certificates(NamedTuple):
-    """Files by which an HTTPS connection is made; none for the certificates that requests comes with."""
+class _Session(requests.Session):
+    """Session whose own authorities are the only ones: requests prefers those of REQUESTS_CA_BUNDLE otherwise."""
 
-    authorities: Path | None = None
-    """Certificates of authorities that the server must be certified by, PEM."""
-    own: Path | None = None
-    """Certificate of this node, PEM."""
-    key: Path | None = None
-    """Its private key, PEM; None where the certificate's file has it."""
-
-
-SYSTEM_CERTIFICATES = Certificates()
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        return super().merge_environment_settings(url, proxies, stream, self.verify if verify is None else verify, cert)
 
 
 class UnreachableError(Exception):
@@ -49,7 +45,7 @@ def connect(url: str, certificates: Certificates = SYSTEM_CERTIFICATES) -> DICOM
     Returns:
         The client.
     """
-    session = requests.Session()
+    session = _Session()
     if certificates.authorities is not None:
         session.verify = str(certificates.authorities)
     if certificates.own is not None:
@@ -77,5 +73,9 @@ def as_server_error(url: str) -> Iterator[None]:
         status = 0 if error.response is None else error.response.status_code
         kind = RejectedError if 400 <= status < 500 and status not in _LATER else UnreachableError  # noqa: PLR2004
         raise kind(f"{url}: HTTP status {status}") from error
+    except requests.exceptions.SSLError as error:
+        raise UnreachableError(
+            f"{url}: no TLS connection; one of the two certificates is not trusted, or is of another host"
+        ) from error
     except (requests.RequestException, OSError) as error:
         raise UnreachableError(f"{url} does not answer: {type(error).__name__}") from error

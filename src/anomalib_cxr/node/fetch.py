@@ -19,7 +19,8 @@ from anomalib_cxr.data.reading.discovery import FoundFiles
 from anomalib_cxr.errors import CxrError, RadiographError, ScreeningError
 from anomalib_cxr.utils.files import private_folder
 
-from .dicomweb import SYSTEM_CERTIFICATES, Certificates, RejectedError, UnreachableError, as_server_error, connect
+from .certificates import SYSTEM_CERTIFICATES, Certificates, client_tls
+from .dicomweb import RejectedError, UnreachableError, as_server_error, connect
 from .spool import FOLDER, Spool, read_identity
 
 _DATES = re.compile(r"\d{8}(-(\d{8})?)?|-\d{8}")
@@ -53,7 +54,7 @@ class ArchiveQuery:
     certificates: Certificates = SYSTEM_CERTIFICATES
 
     def check(self) -> None:
-        """Refuse dates or modalities that a query cannot have.
+        """Refuse dates or modalities that a query cannot have, and files that are no certificates.
 
         Raises:
             ScreeningError: If one is wrong.
@@ -62,6 +63,7 @@ class ArchiveQuery:
             raise ScreeningError(f"--dates {self.dates}", "YYYYMMDD or YYYYMMDD-YYYYMMDD", "correct it")
         if not self.modalities or not all(re.fullmatch("[A-Z]{2,16}", each) for each in self.modalities):
             raise ScreeningError(f"--modality {','.join(self.modalities)}", "such as CR,DX", "correct it")
+        client_tls(self.certificates)
 
 
 def fetch(query: ArchiveQuery, folder: Path) -> FoundFiles:
@@ -158,7 +160,7 @@ def fetch_archives(
     worklist: Path,
     dates: str = "",
     modalities: tuple[str, ...] = ("CR", "DX"),
-    ca: Path | None = None,
+    certificates: Certificates = SYSTEM_CERTIFICATES,
 ) -> FoundFiles:
     """Fetch the X-rays of several archives into the folder of received objects of a worklist.
 
@@ -167,7 +169,7 @@ def fetch_archives(
         worklist: Folder of the worklist.
         dates: Study dates, as for :class:`ArchiveQuery`.
         modalities: Modalities.
-        ca: Certificates of authorities for HTTPS, PEM.
+        certificates: Files by which HTTPS connections are made.
 
     Returns:
         Files, and what could not be fetched, by the reason.
@@ -176,7 +178,8 @@ def fetch_archives(
         ScreeningError: If an archive does not answer, or nothing is found in it.
     """
     private_folder(worklist)
-    found = [fetch(ArchiveQuery(url, dates, modalities, Certificates(ca)), worklist.resolve() / FOLDER) for url in urls]
+    folder = worklist.resolve() / FOLDER
+    found = [fetch(ArchiveQuery(url, dates, modalities, certificates), folder) for url in urls]
     left_out: dict[str, list[Path]] = {}
     for each in found:
         for reason, paths in each.left_out.items():

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
 
 from anomalib_cxr.screening.calibration.record import Calibration
 from anomalib_cxr.screening.case import NOTICE
@@ -15,13 +12,12 @@ from anomalib_cxr.screening.pipeline.resumption import unscreened
 from anomalib_cxr.screening.pipeline.screener import ScreenerSettings
 from anomalib_cxr.screening.worklist.store import Worklist
 
-from .deliveries import DeliveryStore
 from .destinations import Destination
 from .lifecycle import stopped_by_signal, worklist_of_node
 from .quiet import QuietQueue
 from .receiver import Receiver, ReceiverSettings
 from .screening import ScreeningLoop
-from .sending import SendingLoop
+from .sending import sending
 from .spool import FOLDER, Spool
 
 _LOCK = ".listen.lock"
@@ -77,32 +73,6 @@ def listen(settings: NodeSettings) -> None:
         finally:
             receiver.close()
     logger.info("Stopped. Worklist: %s", output)
-
-
-@contextmanager
-def sending(destinations: Sequence[Destination], worklist: Worklist, below: Path, stop: Event) -> Iterator[None]:
-    """Send results in threads, one for each destination, so that none that is slow holds up the others.
-
-    Args:
-        destinations: The destinations.
-        worklist: The worklist.
-        below: Only results of X-rays below this folder.
-        stop: Event that asks for the end; it is set when the block ends.
-
-    Yields:
-        Nothing.
-    """
-    store = DeliveryStore(worklist)
-    loops = [SendingLoop(destination, store, worklist.folder, below) for destination in destinations]
-    threads = [Thread(target=loop.run, args=(stop,), daemon=True) for loop in loops]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def _resume(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,6 +22,7 @@ from anomalib_cxr.data.reading.subject import STORAGE_CLASSES
 from anomalib_cxr.errors import RadiographError, ScreeningError
 
 from .ae_title import is_ae_title
+from .certificates import as_certificate_error
 from .limits import BoundedServer
 from .spool import Spool, StoredObject, read_identity
 
@@ -200,42 +200,12 @@ def _tls(settings: ReceiverSettings) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    with _as_certificate_error(settings):
+    with as_certificate_error((settings.tls_certificate, settings.tls_key, settings.tls_ca)):
         context.load_cert_chain(settings.tls_certificate, settings.tls_key)
         if settings.tls_ca is not None:
             context.load_verify_locations(settings.tls_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def client_tls(settings: ReceiverSettings) -> ssl.SSLContext:
-    """Return the TLS context by which this node connects to others, with its own certificate where it has one.
-
-    Args:
-        settings: Settings of the reception, whose `tls_ca` is also trusted here; without it the system's certificates.
-
-    Raises:
-        ScreeningError: If a file cannot be read.
-    """
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.tls_certificate is not None:
-        with _as_certificate_error(settings):
-            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-            if settings.tls_ca is not None:
-                context.load_verify_locations(settings.tls_ca)
-    return context
-
-
-@contextmanager
-def _as_certificate_error(settings: ReceiverSettings) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ssl.SSLError) as error:
-        files = [str(file) for file in (settings.tls_certificate, settings.tls_key, settings.tls_ca) if file]
-        raise ScreeningError(
-            f"{', '.join(files)}: {error}", "certificates and a key that belong together, PEM", "correct the files"
-        ) from error
 
 
 def _failure(status: int, reason: str, sender: str) -> Dataset:

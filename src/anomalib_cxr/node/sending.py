@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.case import Case
+from anomalib_cxr.screening.worklist.store import Worklist
 
-from .deliveries import Delivery, DeliveryStore
+from .deliveries import Delivery, DeliveryStore, describe_deliveries
 from .destinations import Destination, Send
 from .dicomweb import RejectedError, UnreachableError
 from .result_objects import write_objects
@@ -36,7 +38,7 @@ class SendingLoop:
         destination: The destination.
         deliveries: Queue of deliveries.
         worklist: Folder of the worklist.
-        below: Only results of X-rays below this folder.
+        below: Only results of X-rays below this folder; None for all of the worklist.
         clock: Function that returns the time in seconds since the epoch.
     """
 
@@ -45,11 +47,11 @@ class SendingLoop:
         destination: Destination,
         deliveries: DeliveryStore,
         worklist: Path,
-        below: Path,
+        below: Path | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._destination, self._deliveries, self._clock = destination, deliveries, clock
-        self._worklist, self._below = worklist, f"{below}/"
+        self._worklist, self._below = worklist, "" if below is None else f"{below}/"
 
     def run(self, stop: Event) -> None:
         """Send until the end is asked for.
@@ -73,7 +75,7 @@ class SendingLoop:
             stop: Event that asks for the end.
 
         Returns:
-            True if there was anything.
+            True if there was anything, and the destination is up.
 
         Raises:
             ScreeningError: If the worklist cannot be used.
@@ -91,6 +93,7 @@ class SendingLoop:
                     del waiting[0]
         except UnreachableError as error:
             self._fail(waiting, f"{error}", UNREACHABLE_ATTEMPTS)
+            return False
         return True
 
     def _send_one(self, send: Send, delivery: Delivery, case: Case) -> None:
@@ -118,3 +121,47 @@ class SendingLoop:
         logger.warning(
             "Not sent to %s: %d results, %d of them for good: %s", self._destination.name, len(failed), dead, reason
         )
+
+
+@contextmanager
+def sending(destinations: Sequence[Destination], worklist: Worklist, below: Path | None, stop: Event) -> Iterator[None]:
+    """Send results in threads, one for each destination, so that none that is slow holds up the others.
+
+    Args:
+        destinations: The destinations.
+        worklist: The worklist.
+        below: Only results of X-rays below this folder; None for all of the worklist.
+        stop: Event that asks for the end; it is set when the block ends.
+
+    Yields:
+        Nothing.
+    """
+    store = DeliveryStore(worklist)
+    loops = [SendingLoop(destination, store, worklist.folder, below) for destination in destinations]
+    threads = [Thread(target=loop.run, args=(stop,), daemon=True) for loop in loops]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def send_results(destinations: Sequence[Destination], worklist: Worklist) -> None:
+    """Send the results of a worklist now; what cannot be sent waits for the next time.
+
+    Args:
+        destinations: The destinations.
+        worklist: The worklist.
+
+    Raises:
+        ScreeningError: If the worklist cannot be used.
+    """
+    store = DeliveryStore(worklist)
+    for destination in destinations:
+        loop = SendingLoop(destination, store, worklist.folder, None)
+        while loop.send_due():
+            pass
+    logger.info("%s", describe_deliveries(store))

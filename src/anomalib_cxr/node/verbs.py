@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anomalib_cxr.errors import require_extra
 from anomalib_cxr.utils.settings import NonNegativeFloat, PositiveInt, check_settings
+
+from .certificates import Certificates
+
+if TYPE_CHECKING:  # an extra
+    from .destinations import Destination
 
 logger = logging.getLogger(__name__)
 
@@ -59,15 +65,12 @@ def listen(
         any_source: Also score X-rays from sources that the model was not calibrated on.
         names: Keep patient names and IDs in the worklist and its tables.
     """
-    for module in ("pynetdicom", "highdicom", "dicomweb_client"):
-        require_extra(module, "dicom")
+    _require_extra()
     from anomalib_cxr.screening.pipeline.screener import ScreenerSettings  # noqa: PLC0415
 
-    from .destinations import Connection, read_destinations  # noqa: PLC0415
-    from .dicomweb import Certificates  # noqa: PLC0415
     from .listen import NodeSettings  # noqa: PLC0415
     from .listen import listen as run_node  # noqa: PLC0415
-    from .receiver import ReceiverSettings, client_tls  # noqa: PLC0415
+    from .receiver import ReceiverSettings  # noqa: PLC0415
 
     check_settings(listen, locals(), "the options")
     receiver = ReceiverSettings(
@@ -82,10 +85,36 @@ def listen(
         tls_key=key,
         tls_ca=ca,
     )
-    certificates = Certificates(ca, certificate, key)
-    destinations = read_destinations(send, Connection(ae_title, client_tls(receiver), certificates))
+    destinations = destinations_of(send, ae_title, Certificates(ca, certificate, key))
     screening = ScreenerSettings(model, worklist, device, hospital, any_source, names=names)
     run_node(NodeSettings(screening, receiver, quiet, destinations))
+
+
+def destinations_of(send: tuple[str, ...], ae_title: str, certificates: Certificates) -> tuple[Destination, ...]:
+    """Read the destinations of an option `send`; without any, no extra is needed.
+
+    Args:
+        send: The destinations.
+        ae_title: AE title of this node.
+        certificates: Files by which connections over TLS are made.
+
+    Returns:
+        The destinations.
+
+    Raises:
+        ScreeningError: If a destination is none, or a file cannot be read.
+    """
+    if not send:
+        return ()
+    _require_extra()
+    from .destinations import Connection, read_destinations  # noqa: PLC0415
+
+    return read_destinations(send, Connection(ae_title, certificates))
+
+
+def _require_extra() -> None:
+    for module in ("pynetdicom", "highdicom", "dicomweb_client"):
+        require_extra(module, "dicom")
 
 
 def deliveries(worklist: Path, retry: bool = False) -> None:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
 
 from anomalib_cxr.data.reading.discovery import FoundFiles, find_radiographs
 from anomalib_cxr.errors import DatasetError
 from anomalib_cxr.screening.case import NOTICE
 from anomalib_cxr.screening.pipeline.resumption import unscreened
 from anomalib_cxr.screening.pipeline.screener import ScreenerSettings
+from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.screening.worklist.tables import write_left_out
 from anomalib_cxr.utils.path_text import path_as_text
 
 from .lifecycle import stopped_by_signal, worklist_of_node
 from .quiet import QuietQueue
 from .screening import ScreeningLoop
+
+if TYPE_CHECKING:  # an extra
+    from .destinations import Destination
 
 LOCK = ".watch.lock"
 SECONDS = 1.0
@@ -100,13 +106,16 @@ def _state(file: Path) -> _State | None:
     return status.st_size, status.st_mtime_ns
 
 
-def watch_folders(folders: Sequence[Path], settings: ScreenerSettings, quiet: float) -> None:
+def watch_folders(
+    folders: Sequence[Path], settings: ScreenerSettings, quiet: float, send: Sequence[Destination] = ()
+) -> None:
     """Screen what is in folders and comes into them, until SIGINT or SIGTERM.
 
     Args:
         folders: The folders.
         settings: Settings of the screening.
         quiet: Seconds for which a file must not have changed.
+        send: Destinations of results.
 
     Raises:
         DatasetError: If a folder does not exist.
@@ -124,5 +133,14 @@ def watch_folders(folders: Sequence[Path], settings: ScreenerSettings, quiet: fl
         for file in unscreened(watch.find(), worklist, settings, calibration):
             queue.add(str(file), file)
         logger.info("Watching: %s  (Ctrl-C to stop). %s", ", ".join(map(path_as_text, folders)), NOTICE)
-        loop.run(stop)
+        with _sending(send, worklist, stop):
+            loop.run(stop)
     logger.info("Stopped. Worklist: %s", settings.output)
+
+
+def _sending(destinations: Sequence[Destination], worklist: Worklist, stop: Event) -> AbstractContextManager[None]:
+    if not destinations:
+        return nullcontext()
+    from .sending import sending  # noqa: PLC0415  # an extra
+
+    return sending(destinations, worklist, None, stop)

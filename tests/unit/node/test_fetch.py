@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
+import trustme
 from pydicom import dcmread
 from pynetdicom import AE
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.node.archive_url import archive_url
+from anomalib_cxr.node.certificates import Certificates
+from anomalib_cxr.node.destinations import Connection, read_destination
 from anomalib_cxr.node.fetch import ArchiveQuery, _pages, fetch, fetch_archives
 
-from ...servers import free_port, needs_dicomweb, orthanc
+from ...servers import free_port, needs_dicomweb, orthanc, tls_front
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +99,27 @@ class TestOrthanc:
         assert "not fetched" in reason
         assert "HTTP status" in reason
         assert [path.name for path in paths] == [gone.SOPInstanceUID]
+
+
+@needs_dicomweb
+def test_an_archive_over_tls(archive, tmp_path, xray, encode):
+    """STOW, QIDO and WADO; a server of an unknown authority is not asked."""
+    known, unknown = trustme.CA(), trustme.CA()
+    known.cert_pem.write_to_path(tmp_path / "known.pem")
+    unknown.cert_pem.write_to_path(tmp_path / "unknown.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    known.issue_cert("127.0.0.1").configure_cert(context)
+    (tmp_path / "xray.dcm").write_bytes(encode(sent := xray(StudyDate="20230405")))
+    with tls_front(context, int(archive.url.rpartition(":")[2])) as port:
+        url = archive_url(f"dicomwebs://127.0.0.1:{port}/dicom-web")
+        trusted = Certificates(tmp_path / "known.pem")
+        with read_destination(url, Connection("NODE", trusted)).session() as send:
+            send([tmp_path / "xray.dcm"])
+        (file,) = fetch(ArchiveQuery(url, "20230405", certificates=trusted), tmp_path / "received").files
+        assert dcmread(file).PixelData == sent.PixelData
+        wrong = Certificates(tmp_path / "unknown.pem")
+        with pytest.raises(ScreeningError, match="certificates is not trusted"):
+            fetch(ArchiveQuery(url, "20230405", certificates=wrong), tmp_path / "received")
 
 
 class Failing(BaseHTTPRequestHandler):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
 import subprocess
 import time
 from contextlib import contextmanager
@@ -10,13 +12,16 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import trustme
 from PIL import Image
 from pydicom import dcmread
+from pynetdicom import AE, evt
 
 from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.data.reading.subject import MODALITIES
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.node import sending as module
+from anomalib_cxr.node.certificates import Certificates
 from anomalib_cxr.node.deliveries import DeliveryStore, State
 from anomalib_cxr.node.destinations import (
     Connection,
@@ -28,7 +33,7 @@ from anomalib_cxr.node.destinations import (
 )
 from anomalib_cxr.node.dicomweb import RejectedError, UnreachableError
 from anomalib_cxr.node.result_objects import STORAGE_CLASSES, write_objects
-from anomalib_cxr.node.sending import SendingLoop
+from anomalib_cxr.node.sending import SendingLoop, send_results
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.fingerprint import fingerprint_of
 from anomalib_cxr.screening.worklist.store import Worklist
@@ -57,6 +62,7 @@ def worklist(tmp_path, spool, xray, encode):
                     str(path),
                     **fingerprint_of(content)._asdict(),
                     decision=Decision.TO_READ,
+                    source="DICOM DX, ACME",
                     score=0.7,
                     content=content.sha256,
                     heatmap=heatmap,
@@ -140,7 +146,8 @@ def test_refused_xrays_are_told_and_other_objects_get_no_answer(loop_to, scripte
     for modality in [*sorted(MODALITIES), "OT", "SR"]:
         add_refused(worklist, spool, xray(Modality=modality), encode, f"DICOM {modality}, ACME")
     add_refused(worklist, spool, xray(), encode, "")  # its header cannot be read
-    assert [case.is_reported for case in worklist.cases()].count(True) == 2 + len(MODALITIES)
+    worklist.add([Case("/a.png", 1, 1, Decision.TO_READ, score=0.5, source="picture")])
+    assert [case.is_reported for case in worklist.cases()].count(True) == 3 + len(MODALITIES)
     loop_to(scripted).send_due()
     assert states(worklist) == [State.SENT] * (2 + len(MODALITIES))
     told = [dcmread(path) for path in scripted.got[-3 * len(MODALITIES) :]]
@@ -295,9 +302,102 @@ def test_answers_of_a_web_server(loop_to, worklist, clock, monkeypatch, status, 
     assert reason in DeliveryStore(worklist).all()[0].error
 
 
-def test_a_web_server_that_does_not_answer(loop_to, worklist):
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory):
+    """A server's TLS context, which asks for a certificate; files of this node, and of another authority."""
+    folder, known = tmp_path_factory.mktemp("certificates"), trustme.CA()
+    known.cert_pem.write_to_path(folder / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(folder / "other.pem")
+    shutil.copy(folder / "ca.pem", folder / "bundle.pem")
+    known.issue_cert("node.example").private_key_and_cert_chain_pem.write_to_path(folder / "node.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    known.issue_cert("127.0.0.1").configure_cert(context)
+    known.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context, folder
+
+
+@contextmanager
+def secure_web_server(context):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def secure_archive(context):
+    entity = AE("PACS")
+    for storage_class in STORAGE_CLASSES:
+        entity.add_supported_context(storage_class)
+    handlers = [(evt.EVT_C_STORE, lambda _: 0x0000)]
+    server = entity.start_server(("127.0.0.1", 0), block=False, ssl_context=context, evt_handlers=handlers)
+    try:
+        yield f"dicoms://PACS@127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("start", "reason"), [(secure_web_server, "no TLS"), (secure_archive, "is not trusted")])
+def test_over_tls(loop_to, worklist, clock, certified, monkeypatch, start, reason):
+    """Only to a server of a known authority, whatever others trust, and with the certificate that it asks for."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certified[1] / "bundle.pem"))
+    monkeypatch.setattr(Answering, "status", 200)
+    monkeypatch.setattr(Answering, "body", b"{}")
+    context, folder = certified
+    with start(context) as address:
+        loop_to(read_destination(f"PACS={address}", Connection("NODE", Certificates(folder / "ca.pem")))).send_due()
+        assert states(worklist) == [State.WAITING] * 2
+        clock.now += 900
+        wrong = Connection("NODE", Certificates(folder / "other.pem", folder / "node.pem"))
+        loop_to(read_destination(f"PACS={address}", wrong)).send_due()
+        assert states(worklist) == [State.WAITING] * 2
+        assert reason in DeliveryStore(worklist).all()[0].error
+        clock.now += 900
+        right = Connection("NODE", Certificates(folder / "ca.pem", folder / "node.pem"))
+        loop_to(read_destination(f"PACS={address}", right)).send_due()
+    assert states(worklist) == [State.SENT] * 2
+
+
+def test_files_that_are_no_certificates(tmp_path):
+    (tmp_path / "note.pem").write_text("no certificate")
+    for wrong in (
+        Certificates(tmp_path / "note.pem"),
+        Certificates(own=tmp_path / "missing"),
+        Certificates(key=tmp_path / "note.pem"),
+    ):
+        with pytest.raises(ScreeningError, match=r"(note\.pem|missing): .*\n.*belong together, PEM"):
+            read_destination("dicoms://A@127.0.0.1:104", Connection("NODE", wrong))
+
+
+def test_all_results_of_a_worklist_at_once(worklist, scripted, monkeypatch, caplog):
+    """What cannot be sent waits for the next time; nothing is sent twice."""
+    caplog.set_level("INFO", logger="anomalib_cxr")
+    monkeypatch.setattr(Scripted, "down", True)
+    send_results([scripted], worklist)
+    assert scripted.tried == 1
+    assert "case 1 to PACS: waits after 1 attempts: no answer" in caplog.text
+    monkeypatch.setattr(Scripted, "down", False)
+    DeliveryStore(worklist).failed([1, 2], "no answer", 0.0)  # their time has come
+    for _ in range(2):
+        send_results([scripted], worklist)
+    assert "PACS: 2 sent" in caplog.text
+    assert len(scripted.got) == 2 * len(STORAGE_CLASSES)
+
+
+def test_an_ae_title_that_is_none():
+    with pytest.raises(ScreeningError, match="--ae_title"):
+        read_destinations(["/a"], Connection("x" * 17))
+
+
+def test_a_web_server_that_does_not_answer(loop_to, worklist, caplog):
     loop_to(WebDestination("web", f"http://127.0.0.1:{free_port()}")).send_due()
     assert states(worklist) == [State.WAITING] * 2
+    assert [record.name for record in caplog.records if record.name == "retrying"] == []
 
 
 @needs_dcmtk
