@@ -16,7 +16,8 @@ if [[ -n "${TORCH_INDEX_URL:-}" ]]; then
     "torch>=2.10" "torchvision>=0.25"
 fi
 wheel="$(echo "$wheelhouse"/anomalib_cxr-*.whl)"
-"$python" -m pip download --only-binary :all: --dest "$wheelhouse" --find-links "$wheelhouse" "${wheel}[serve,dicom]"
+# Some libraries are published as sources alone: their wheels are built here.
+"$python" -m pip wheel --wheel-dir "$wheelhouse" --find-links "$wheelhouse" "${wheel}[serve,dicom]"
 "$python" --version > "$wheelhouse/PYTHON"
 cp "${BASH_SOURCE[0]%/*}/install_from_wheelhouse.sh" "$wheelhouse/"
 (cd "$wheelhouse" && sha256sum -- *.whl PYTHON install_from_wheelhouse.sh > SHA256SUMS)

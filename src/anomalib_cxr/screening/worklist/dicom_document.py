@@ -54,23 +54,28 @@ def draw_page(case: Case, heatmap: np.ndarray | None) -> bytes:
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=_PAGE)
         figure.text(0.5, 0.96, f"{NAME}: {SHORT_NOTICE}", ha="center", va="top", weight="bold", color="darkred")
-        if heatmap is None:
-            figure.text(0.1, 0.90, "Not scored", ha="left", va="top", size=20, weight="bold")
-        else:
+        if heatmap is not None:
             axes = figure.add_axes((0.1, 0.40, 0.8, 0.53))
             axes.imshow(heatmap, interpolation="nearest")
             axes.set_axis_off()
-        top, lines = 0.85 if heatmap is None else 0.38, drawn_lines(list(_facts(case)), _LINE)
-        figure.text(0.1, top, "\n".join(lines), ha="left", va="top", size=8.5, linespacing=1.4)
+        top = 0.90 if heatmap is None else 0.38
+        figure.text(0.1, top, _heading(case), ha="left", va="top", size=12, weight="bold")
+        lines = "\n".join(drawn_lines(list(_facts(case)), _LINE))
+        figure.text(0.1, top - 0.03, lines, ha="left", va="top", size=8.5, linespacing=1.4)
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Title": f"{NAME}: {SHORT_NOTICE}"})
     return buffer.getvalue()
+
+
+def _heading(case: Case) -> str:
+    return "Not scored" if case.decision is Decision.REFUSED else f"Result of the screening: {case.decision.value}"
 
 
 def _facts(case: Case) -> Iterator[str]:
     """Yield the paragraphs of the page; empty ones are left out."""
     is_refused = case.decision is Decision.REFUSED
-    yield f"Result of the screening: {case.decision_text}"
-    if not is_refused:
+    if is_refused:
+        yield f"Reason: {case.why}"
+    else:
         yield f"Anomaly score {_number(case.score)}, calibrated threshold {_number(case.threshold)}"
         yield f"Probability of disease at the calibration's prevalence {_number(case.probability)}"
         yield f"Share of healthy images that score as high {_number(case.p_value)}"

@@ -69,7 +69,7 @@ def draw_refusal(case: Case) -> np.ndarray:
     height = 2 * _MARGIN + 3 * _POINTS + len(reason) * 3 * _POINTS // 2
     picture = Image.new("RGB", (_SIDE, max(_SIDE, height)))
     draw = ImageDraw.Draw(picture)
-    draw.text((_MARGIN, _MARGIN), "Not scored", fill="white", font=ImageFont.truetype(file, 2 * _POINTS))
+    draw.text((_MARGIN, _MARGIN), "anomalib_cxr: not scored", fill="white", font=ImageFont.truetype(file, 2 * _POINTS))
     font = ImageFont.truetype(file, _POINTS)
     for number, line in enumerate(reason):
         place = (_MARGIN, _MARGIN + 3 * _POINTS + number * 3 * _POINTS // 2)

@@ -375,7 +375,7 @@ class TestPage:
 
     def test_of_a_refused_case_it_says_why(self):
         facts = " ".join(_facts(refused_case("blurred")))
-        assert "Result of the screening: refused: blurred" in facts
+        assert "Reason: blurred" in facts
         assert NOT_SCORED_NOTICE in facts
         assert "score that" not in facts
         assert "threshold" not in facts
