@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -28,6 +29,8 @@ from .translation import LANGUAGES, catalog, language_of, translatable, translat
 MISSING = "\N{EN DASH}"
 """Text in place of a missing number."""
 MAX_SEARCH = 200
+_UID_FILE = re.compile(r"(?=.{24,})[0-9.]+(-\d+)?\.dcm")
+_SHOWN = 15  # characters of a UID
 _TITLES = {
     400: translatable("Bad Request"),
     403: translatable("Forbidden"),
@@ -221,7 +224,14 @@ def sentence(text: str) -> str:
 
 
 def _file_name(path: str) -> str:
-    return PurePath(path).name
+    """Return the name of a file; of one that is named by a UID, as received ones are, the end that tells it apart.
+
+    Example:
+        >>> _file_name("/archive/chest.dcm"), _file_name("/received/1.2.826.0.1/1.2.826.0.1.3680043.8.498.1234.dcm")
+        ('chest.dcm', '…0043.8.498.1234')
+    """
+    name = PurePath(path).name
+    return f"…{name[:-4][-_SHOWN:]}" if _UID_FILE.fullmatch(name) else name
 
 
 @pass_context

@@ -11,13 +11,13 @@ from anomalib_cxr.screening.worklist.store import Worklist
 
 def scored(name, folder="/received/", **facts):
     known = {"decision": Decision.TO_READ, "score": 0.5, "content": name, "model": "m", "calibration": "c"}
-    return Case(f"{folder}{name}.dcm", 1, 1, **{**known, **facts})
+    return Case(f"{folder}{name}.dcm", 1, 1, **{**known, "source": "DICOM DX, ACME", **facts})
 
 
 @pytest.fixture
 def worklist(tmp_path):
     worklist = Worklist(tmp_path / "out", create=True)
-    refused = {"decision": Decision.REFUSED, "score": None, "why": "blank"}
+    refused = {"decision": Decision.REFUSED, "score": None, "why": "blank", "source": "DICOM OT, ACME"}
     worklist.add([scored("a"), scored("b"), scored("no", **refused), scored("other", "/inbox/")])
     return worklist
 

@@ -52,6 +52,15 @@ def test_a_row_says_what_there_is_to_say(client, worklist):
     assert path not in row.replace(f'title="{path}"', "")
 
 
+def test_a_received_xray_is_known_by_its_date_and_the_end_of_its_uid(tmp_path, browse):
+    worklist = Worklist(tmp_path / "received", create=True)
+    path = "/out/received/1.2.826.0.1/1.2.826.0.1.3680043.8.498.4711.dcm"
+    worklist.add([Case(path, 1, 1, Decision.TO_READ, score=0.5, taken="2026-01-31", view="PA")])
+    text = browse(worklist).get("/").text
+    assert f'title="{path}">…0043.8.498.4711</a><span class="why">2026-01-31 PA</span>' in text
+    assert numbers(browse(worklist).get("/", params={"search": "498.4711"}).text) == [1]
+
+
 def test_refusal_gives_its_reason_escaped(client):
     assert "not a chest &lt;X-ray&gt;" in client.get("/?decision=refused").text
 
