@@ -28,7 +28,10 @@ def test_version_is_the_installed_one():
     assert anomalib_cxr.__version__ == version("anomalib-cxr")
 
 
-HEAVY = {"anomalib", "lightning", "matplotlib", "monai", "numpy", "openvino", "pandas", "scipy", "sklearn", "torch"}
+HEAVY = {
+    *("anomalib", "lightning", "matplotlib", "monai", "numpy", "openvino", "pandas", "scipy", "sklearn", "torch"),
+    "torchvision",
+}
 SEGMENT = ("segment", "segment train", "segment predict")
 USERS = ("users", "users add", "users list", "users password", "users remove")
 BLIND = ("blind", "blind open", "blind close")
@@ -53,6 +56,7 @@ VERBS = (
 WORDS = [["--version"], *([*verb.split(), "--help"] for verb in ("", *VERBS))]
 HELP = "from anomalib_cxr.cli import main\ntry:\n    main({words})\nexcept SystemExit:\n    pass"
 SCREEN = "import anomalib_cxr.screening.pipeline.screener"
+CALIBRATE = "import anomalib_cxr.screening.calibrate, anomalib_cxr.screening.calibration_table"
 SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"
 
 
@@ -77,3 +81,8 @@ def test_import_and_help_wait_for_nothing(code):
 )
 def test_the_edge_box_imports_what_it_needs(code, needed):
     assert imported_by(code) == needed
+
+
+@pytest.mark.slow
+def test_calibration_by_a_table_waits_for_no_training_library():
+    assert not imported_by(CALIBRATE) & {"anomalib", "lightning", "monai", "sklearn", "torchvision"}

@@ -12,11 +12,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from anomalib_cxr.utils.files import atomic_path
-from anomalib_cxr.utils.provenance import read_config, run_record, write_model_config, write_record
+from anomalib_cxr.utils.provenance import write_record
 
 from .canvas import save_figure
 from .figures import best_epoch, is_auroc, loss_curves, roc_figure, score_histogram
 from .residual_sheet import residual_sheet, score_images, test_dataset
+from .run_record import read_config, run_record, write_model_config
 from .scores import COLUMNS, ImageScore, choose_examples, no_roc_reason, score_table, scores_of_batch
 
 logger = logging.getLogger(__name__)

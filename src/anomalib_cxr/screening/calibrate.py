@@ -7,14 +7,13 @@ import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from anomalib_cxr.deploy.runtime import ExportedModel, graph_of, hash_of, hash_of_model, read_white, write_threshold
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.evaluation.canvas import save_figure
 from anomalib_cxr.screening.calibration.detection import measure_detection
 from anomalib_cxr.screening.calibration.group_thresholds import group_thresholds, refuse_too_few, with_thresholds
 from anomalib_cxr.screening.calibration.groups import CalibrationTarget
@@ -28,18 +27,17 @@ from anomalib_cxr.screening.calibration.record import (
     write_calibration,
 )
 from anomalib_cxr.screening.calibration.reference import Reference
-from anomalib_cxr.screening.calibration.reliability_figure import reliability_figure
 from anomalib_cxr.screening.pipeline.image_quality import LEAST_SIDE
 from anomalib_cxr.screening.pipeline.pipeline import ScreeningPipeline
-from anomalib_cxr.screening.study.comparison import Comparison, compare_models
-from anomalib_cxr.screening.study.report import write_study
-from anomalib_cxr.screening.study.thresholds import Place
 from anomalib_cxr.utils.provenance import code_record
 
 from .calibration_data import LabeledImages
 from .labeled_scores import score_images, write_pipeline
 from .self_test import score_phantoms
 from .training_overlap import refuse_training_images
+
+if TYPE_CHECKING:
+    from anomalib_cxr.screening.study.comparison import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +105,10 @@ def calibrate(
         scored = table[table.score.notna()]
         calibration = _calibrate_copy(folder / graph.name, table, target, data, pipeline)
         if study is not None:  # first: it tells why a model is refused, too
-            place = Place(target.prevalence, study.cost_screened, study.cost_read)
             comparison = None if second is None else _compare(pipeline, second, scored, labeled, target, device)
-            logger.info("Calibration study: %s", write_study(study.folder, scored, calibration, place, comparison))
+            _write_study(study, scored, calibration, target, comparison)
         _refuse_undetecting(calibration, force=force)
-        save_figure(reliability_figure(calibration), folder / RELIABILITY)
+        _draw_reliability(calibration, folder / RELIABILITY)
         write_calibration(calibration, folder)
         # The record is moved last, when all files that it holds for are there.
         for moved in (graph.with_suffix(".bin").name, graph.name, *CALIBRATED_FILES, RELIABILITY, RECORD):
@@ -172,6 +169,28 @@ def _refuse_undetecting(calibration: Calibration, *, force: bool) -> None:
     logger.warning("Forced: %s", error)
 
 
+def _write_study(
+    study: Study,
+    scored: pd.DataFrame,
+    calibration: Calibration,
+    target: CalibrationTarget,
+    comparison: Comparison | None,
+) -> None:
+    from anomalib_cxr.screening.study.report import write_study  # noqa: PLC0415  # a second that only a study is to cost
+    from anomalib_cxr.screening.study.thresholds import Place  # noqa: PLC0415
+
+    place = Place(target.prevalence, study.cost_screened, study.cost_read)
+    logger.info("Calibration study: %s", write_study(study.folder, scored, calibration, place, comparison))
+
+
+def _draw_reliability(calibration: Calibration, path: Path) -> None:
+    from anomalib_cxr.evaluation.canvas import save_figure  # noqa: PLC0415  # matplotlib, after the scoring
+
+    from .calibration.reliability_figure import reliability_figure  # noqa: PLC0415
+
+    save_figure(reliability_figure(calibration), path)
+
+
 def _compare(
     pipeline: ScreeningPipeline,
     second: Path,
@@ -181,6 +200,8 @@ def _compare(
     device: str,
 ) -> Comparison:
     """Compare the model of a pipeline with a second one, whose thresholds are chosen as the first's."""
+    from anomalib_cxr.screening.study.comparison import Comparison, compare_models  # noqa: PLC0415  # as in `_write_study`
+
     other = ScreeningPipeline(
         ExportedModel(second, device),
         pipeline.segmenter,

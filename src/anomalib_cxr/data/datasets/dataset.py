@@ -21,7 +21,8 @@ from anomalib_cxr.utils.settings import check_settings
 
 from .dataclasses import RoiImageBatch, RoiImageItem
 from .image_cache import ImageCache, split_off_resize
-from .verification import OnError, SamplePaths, SampleTensors, read_sample, verify_radiographs
+from .sample_tensors import SampleTensors, read_sample
+from .verification import OnError, SamplePaths, verify_radiographs
 
 
 class RoiDataset(AnomalibDataset):

@@ -27,7 +27,8 @@ from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.threads import in_threads
 
-from .verification import FileProblem, SamplePaths, SampleTensors, check_sample, read_sample
+from .sample_tensors import SampleTensors, check_sample, read_sample
+from .verification import FileProblem, SamplePaths
 
 _GIGABYTE = 10**9
 _SUFFIX = ".decoded.npz"  # of this package alone: other files in the folder are never deleted

@@ -12,8 +12,6 @@ from typing import Literal, NamedTuple, TypeVar
 
 import pandas as pd
 import torch
-from torchvision.transforms.v2 import Transform
-from torchvision.tv_tensors import Image, Mask
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.errors import DatasetError, RadiographError
@@ -40,21 +38,6 @@ class SamplePaths(NamedTuple):
 ReadSize = Callable[[SamplePaths], tuple[int, ...]]
 
 
-class SampleTensors(NamedTuple):
-    """Image and masks of one sample."""
-
-    image: Image
-    """Intensities in [0, 1], `(1, H, W)`, float32."""
-    roi_mask: Mask | None = None
-    """Lungs, `(H, W)`, bool; None if there is no mask."""
-    lesion: Mask | None = None
-    """Lesion, `(H, W)`, bool; None if there is no mask."""
-
-    def transformed(self, transform: Transform | None) -> SampleTensors:
-        """Return image and masks after a transform applied to all of them together."""
-        return self if transform is None else SampleTensors(*transform(*self))
-
-
 class FileProblem(NamedTuple):
     """Reason why a file cannot be used."""
 
@@ -78,42 +61,6 @@ def sample_paths(samples: pd.DataFrame, sixteen_bit_white: int | None = None) ->
         yield SamplePaths(*files, sixteen_bit_white)
 
 
-def read_sample(paths: SamplePaths) -> SampleTensors:
-    """Read image and masks without checking them.
-
-    Args:
-        paths: Files of the sample.
-
-    Returns:
-        Image `(1, H, W)` and masks `(H, W)`, at the size of the files.
-
-    Raises:
-        RadiographError: If a file cannot be read.
-    """
-    return SampleTensors(
-        Image(read_radiograph(paths.image, paths.sixteen_bit_white)),
-        Mask(read_mask(*paths.roi_masks)) if paths.roi_masks else None,
-        Mask(read_mask(paths.lesion)) if paths.lesion else None,
-    )
-
-
-def check_sample(paths: SamplePaths) -> tuple[SampleTensors | None, list[FileProblem]]:
-    """Read image and masks, and check that they can be used together.
-
-    Args:
-        paths: Files of the sample.
-
-    Returns:
-        Image and masks, and no problems; or None, and all problems.
-    """
-    try:
-        image = read_radiograph(paths.image, paths.sixteen_bit_white)
-    except RadiographError as error:
-        return None, [FileProblem(error.reason, paths.image)]
-    masks, problems = _check_masks(paths, tuple(image.shape[-2:]))
-    return (None, problems) if problems else (SampleTensors(Image(image), *masks), [])
-
-
 def decoded_size(paths: SamplePaths) -> tuple[int, ...]:
     """Return height and width of a sample's image, after decoding all of it."""
     return tuple(read_radiograph(paths.image, paths.sixteen_bit_white).shape[-2:])
@@ -125,12 +72,20 @@ def _check_files(read_size: ReadSize, paths: SamplePaths) -> list[FileProblem]:
         size = read_size(paths)
     except RadiographError as error:
         return [FileProblem(error.reason, paths.image)]
-    return _check_masks(paths, size)[1]
+    return check_masks(paths, size)[1]
 
 
-def _check_masks(paths: SamplePaths, size: tuple[int, ...]) -> tuple[list[Mask | None], list[FileProblem]]:
-    """Read the lung mask and the lesion mask; None where a sample has none or it cannot be used."""
-    masks: list[Mask | None] = [None, None]
+def check_masks(paths: SamplePaths, size: tuple[int, ...]) -> tuple[list[torch.Tensor | None], list[FileProblem]]:
+    """Read the masks of a sample, and check that they can be used with its image.
+
+    Args:
+        paths: Files of the sample.
+        size: Height and width of the image.
+
+    Returns:
+        Lung mask and lesion mask, `(H, W)`, bool; None where a sample has none or it cannot be used. And all problems.
+    """
+    masks: list[torch.Tensor | None] = [None, None]
     problems = []
     kinds = (("lung mask", paths.roi_masks), ("lesion mask", (paths.lesion,) if paths.lesion else ()))
     for index, (kind, files) in enumerate(kinds):
@@ -140,7 +95,7 @@ def _check_masks(paths: SamplePaths, size: tuple[int, ...]) -> tuple[list[Mask |
             problems.append(FileProblem(f"{kind}: {error.reason}", error.path))
             continue
         if mask is not None:
-            masks[index] = Mask(mask)
+            masks[index] = mask
             problems += [FileProblem(f"{kind} {flaw}", files[0]) for flaw in _mask_flaws(mask, size)]
     return masks, problems
 

@@ -19,7 +19,8 @@ from torchvision.transforms import v2
 from anomalib_cxr.data.datasets import image_cache
 from anomalib_cxr.data.datasets.dataset import RoiDataset
 from anomalib_cxr.data.datasets.image_cache import ImageCache, split_off_resize
-from anomalib_cxr.data.datasets.verification import check_sample, sample_paths
+from anomalib_cxr.data.datasets.sample_tensors import check_sample
+from anomalib_cxr.data.datasets.verification import sample_paths
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.errors import DatasetError, RadiographError, SettingError
@@ -154,9 +155,9 @@ class TestDecodedOnce:
         lines = [
             "from pathlib import Path; import sys",
             "from torchvision.transforms.v2 import Resize",
-            "from anomalib_cxr.data.datasets import image_cache, verification",
+            "from anomalib_cxr.data.datasets import image_cache, sample_tensors, verification",
             "from anomalib_cxr.data.sources.samples import make_samples",
-            "check = verification.check_sample",
+            "check = sample_tensors.check_sample",
             "write = sys.stdout.write  # one write a line: `print` writes its end apart, and threads mix the two",
             "image_cache.check_sample = lambda paths: [write(f'{paths.image}\\n'), check(paths)][1]",
             "root, folder = map(Path, sys.argv[1:])",
