@@ -19,6 +19,7 @@ from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.utils.files import private_file, private_folder
 
 from .migrations import FORMAT, other_format
+from .page_index import add_page_index, has_page_index
 
 DATABASE = "worklist.sqlite"
 COLUMNS = tuple(field.name for field in fields(Case))
@@ -87,6 +88,16 @@ class WorklistDatabase:
         ((version,),) = self.fetch("PRAGMA user_version")
         if version != FORMAT and not any_format:
             raise other_format(self.file, version)
+        if version == FORMAT:
+            self._complete()
+
+    def _complete(self) -> None:
+        """Add the index of the pages to a worklist that an earlier version of the same format wrote."""
+        with self.open() as connection:
+            if not has_page_index(connection):
+                connection.execute("BEGIN IMMEDIATE")
+                if not has_page_index(connection):  # of several processes at once, one adds it
+                    add_page_index(connection)
 
     def _create(self) -> None:
         """Create the tables, unless they exist; of several processes at once, one creates them."""
@@ -105,6 +116,7 @@ class WorklistDatabase:
                 connection.execute("BEGIN")
                 for command in _SCHEMA.split(";"):
                     connection.execute(command)
+                add_page_index(connection)
 
     @contextmanager
     def open(self) -> Iterator[sqlite3.Connection]:

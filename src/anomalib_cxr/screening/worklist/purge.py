@@ -22,6 +22,7 @@ from anomalib_cxr.utils.path_text import text_as_path
 
 from .database import SEARCH_TEXT, WorklistDatabase
 from .lock import maintenance_lock
+from .page_index import forget_trigrams
 from .tables import rewrite_tables
 
 OBJECTS = "dicom"
@@ -166,6 +167,8 @@ def _erase(database: WorklistDatabase, rows: list[_OldRow]) -> None:
 
 
 def _empty_log(database: WorklistDatabase) -> None:
-    """Empty the write-ahead log, which has former contents of the file."""
+    """Forget the trigrams of erased texts, and empty the write-ahead log, which has former contents of the file."""
+    with database.open() as connection:
+        forget_trigrams(connection)
     with database.open() as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -9,7 +9,7 @@ former one stays with its verdicts, superseded, and can be seen as history of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from anomalib_cxr.screening.fingerprint import FileFingerprint
 from anomalib_cxr.utils.path_text import path_as_text
 
 from .database import COLUMNS, CURRENT, SEARCH_TEXT, SORT_KEYS, WorklistDatabase
+from .page_index import TOTALS, TRIGRAMS, trigram_query
 from .search import search_key, search_text
 from .verdicts import VERDICT_COLUMNS, VerdictStore, verdict_of
 
@@ -53,16 +54,21 @@ class CaseQuery:
     decision: Decision | None = None
     search: str = ""
 
-    def condition(self) -> tuple[str, list[str]]:
-        """Return the condition in SQL, and the values to bind to its question marks."""
-        parts, values = [CURRENT], []
+    def selection(self) -> tuple[str, list[str]]:
+        """Return `FROM` and `WHERE` in SQL, and the values to bind to their question marks."""
+        source, parts, values = "cases", [CURRENT], []
+        text = search_key(self.search)
+        if trigrams := trigram_query(text):
+            found = f"(SELECT rowid AS found FROM {TRIGRAMS} WHERE {TRIGRAMS} MATCH ?)"
+            source = f"{found} CROSS JOIN cases ON id = found"  # in this order, which the planner must not turn round
+            values.append(trigrams)
         if self.decision is not None:
             parts.append("decision = ?")
             values.append(self.decision.value)
-        if self.search:
+        if text:
             parts.append(f"INSTR({SEARCH_TEXT}, ?)")
-            values.append(search_key(self.search))
-        return " AND ".join(parts), values
+            values.append(text)
+        return f"FROM {source} WHERE {' AND '.join(parts)}", values
 
 
 ALL_CASES = CaseQuery()
@@ -252,10 +258,9 @@ class Worklist(VerdictStore):
         Returns:
             Numbers and cases.
         """
-        condition, values = query.condition()
-        rows = self._database.fetch(
-            f"{_SELECT} WHERE {condition} {_FALLING} LIMIT ? OFFSET ?", [*values, limit, offset]
-        )
+        selection, values = query.selection()
+        numbers = f"SELECT id {selection} {_FALLING} LIMIT ? OFFSET ?"
+        rows = self._database.fetch(f"{_SELECT} WHERE id IN ({numbers}) {_FALLING}", [*values, limit, offset])
         return [(row[0], _case(row)) for row in rows]
 
     def cases(self) -> Iterator[Case]:
@@ -298,9 +303,9 @@ class Worklist(VerdictStore):
         Args:
             query: Selection of cases.
         """
-        condition, values = query.condition()
+        selection, values = query.selection()
         unread = "NOT EXISTS (SELECT 1 FROM verdicts WHERE case_id = cases.id)"
-        rows = self._database.fetch(f"SELECT id FROM cases WHERE {condition} AND {unread} {_FALLING} LIMIT 1", values)
+        rows = self._database.fetch(f"SELECT id {selection} AND {unread} {_FALLING} LIMIT 1", values)
         return int(rows[0][0]) if rows else None
 
     def count(self, query: CaseQuery = ALL_CASES) -> int:
@@ -309,8 +314,11 @@ class Worklist(VerdictStore):
         Args:
             query: Selection of cases.
         """
-        condition, values = query.condition()
-        ((count,),) = self._database.fetch(f"SELECT COUNT(*) FROM cases WHERE {condition}", values)
+        if not query.search:
+            counts = self.counts()
+            return sum(counts.values()) if query.decision is None else counts[query.decision]
+        selection, values = query.selection()
+        ((count,),) = self._database.fetch(f"SELECT COUNT(*) {selection}", values)
         return int(count)
 
     def neighbors(self, number: int, query: CaseQuery = ALL_CASES) -> tuple[int | None, int | None]:
@@ -323,15 +331,15 @@ class Worklist(VerdictStore):
         Returns:
             The numbers; None at either end.
         """
-        condition, values = query.condition()
-        rank = f"(SELECT {_RANK} FROM cases WHERE id = ?)"
-        ((before, after),) = self._database.fetch(
-            f"""SELECT
-                (SELECT id FROM cases WHERE {condition} AND ({_RANK}) > {rank} ORDER BY {_RANK} LIMIT 1),
-                (SELECT id FROM cases WHERE {condition} AND ({_RANK}) < {rank} {_FALLING} LIMIT 1)""",
-            [*values, number, *values, number],
-        )
-        return before, after
+        rows = self._database.fetch(f"SELECT decision, {_RANK} FROM cases WHERE id = ?", [number])
+        if not rows:
+            return None, None
+        decision, *rank = rows[0]
+        before, values_before = _beside(query, Decision(decision), rank, ">", "ASC")
+        after, values_after = _beside(query, Decision(decision), rank, "<", "DESC")
+        command = f"SELECT {before}, {after}"
+        ((previous, following),) = self._database.fetch(command, [*values_before, *values_after])
+        return previous, following
 
     def counts(self, day: str = "") -> dict[Decision, int]:
         """Return the number of cases by decision.
@@ -342,9 +350,30 @@ class Worklist(VerdictStore):
         Returns:
             A number for each decision.
         """
-        command = f"SELECT decision, COUNT(*) FROM cases WHERE {CURRENT} AND screened BETWEEN ? AND ? GROUP BY decision"
+        command = f"SELECT decision, SUM(cases) FROM {TOTALS} WHERE day BETWEEN ? AND ? GROUP BY decision"
         counts = dict(self._database.fetch(command, [day, f"{day}\uffff"]))
         return {decision: int(counts.get(decision.value, 0)) for decision in Decision}
+
+
+def _beside(
+    query: CaseQuery, decision: Decision, rank: Sequence[Any], sign: str, direction: str
+) -> tuple[str, list[Any]]:
+    """Return the number of the case beside one of a decision and rank, as SQL that finds its place in the index.
+
+    First of those that differ in the last sort key alone, then in the last two, then in all; these have another
+    decision.
+    """
+    parts, bound = [], []
+    for last in range(len(SORT_KEYS) - 1, -1, -1):
+        if last and query.decision not in {None, decision}:
+            continue
+        # The first key tells the decision; with both in a condition, SQLite would not use the index for the others.
+        selection, values = replace(query, decision=None if last else query.decision).selection()
+        conditions = " AND ".join([*(f"{key} = ?" for key in SORT_KEYS[:last]), f"{SORT_KEYS[last]} {sign} ?"])
+        order = ", ".join(f"{key} {direction}" for key in SORT_KEYS[last:])
+        parts.append(f"(SELECT id {selection} AND {conditions} ORDER BY {order} LIMIT 1)")
+        bound += [*values, *rank[: last + 1]]
+    return f"COALESCE({', '.join([*parts, 'NULL'])})", bound
 
 
 def _case(row: Sequence[Any]) -> Case:

@@ -10,6 +10,7 @@ from anomalib_cxr.errors import ScreeningError
 from .database import DATABASE, WorklistDatabase
 from .lock import worklist_lock
 from .migrations import FORMAT, STEPS, other_format
+from .page_index import add_page_index, has_page_index
 
 
 def upgrade_worklist(folder: Path) -> tuple[int, int]:
@@ -33,6 +34,8 @@ def upgrade_worklist(folder: Path) -> tuple[int, int]:
         for version in range(before, FORMAT):
             for command in STEPS[version]:
                 connection.execute(command)
+        if not has_page_index(connection):
+            add_page_index(connection)
         _refuse_damage(database.file, connection)
         connection.execute(f"PRAGMA user_version = {FORMAT}")
     return before, FORMAT

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from itertools import chain, islice
 from tempfile import TemporaryFile
-from typing import IO, Any, AnyStr
+from typing import IO, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
@@ -20,13 +22,14 @@ from anomalib_cxr.web.audit import Action, record
 from anomalib_cxr.web.forms import Form, text_field
 from anomalib_cxr.web.rendering import WorklistParameter, percent, render_page
 from anomalib_cxr.web.sessions import require_admin
+from anomalib_cxr.web.spooled import CHUNK, Spooled
 from anomalib_cxr.web.translation import Message, translatable
 
 COLUMNS = (
     *("case", "path", "study_uid", "sop_uid", "decision", "probability", "score", "threshold", "p_value"),
     *("verdict", "note", "reader", "given", "model", "content", "superseded"),
 )
-_CHUNK = 2**16  # bytes
+_ROWS = 100  # written at a time
 _MAX_DIGITS = 16
 router = APIRouter(dependencies=[Depends(require_admin)])
 
@@ -40,15 +43,9 @@ def send_verdicts(request: Request, worklist: WorklistParameter) -> Response:
         worklist: The worklist.
     """
     record(request, Action.EXPORT, detail="all verdicts")
-    # Written before it is sent: a slow browser holds no connection to the database, and a failure is told as such.
-    file = TemporaryFile("w+", dir=worklist.folder, newline="", encoding="utf-8")  # noqa: SIM115  # `_chunks` closes it
-    try:
-        _write(worklist, file)
-    except BaseException:
-        file.close()
-        raise
-    headers = {"Content-Disposition": 'attachment; filename="verdicts.csv"', "Content-Length": str(file.tell())}
-    return StreamingResponse(_chunks(file), media_type="text/csv; charset=utf-8", headers=headers)
+    table = Spooled(_table(worklist), worklist.folder)
+    headers = {"Content-Disposition": 'attachment; filename="verdicts.csv"'}
+    return StreamingResponse(iter(table), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.post("/deidentified")
@@ -130,17 +127,22 @@ def describe_agreement(decision: Decision, counts: dict[Verdict, int]) -> Messag
     )
 
 
-def _write(worklist: Worklist, file: IO[str]) -> None:
-    table = csv.writer(file)
-    table.writerow(COLUMNS)
-    for verdict, case in worklist.verdicts_with_cases():
-        table.writerow(map(escape_csv_formula, _cells(verdict, case)))
+def _table(worklist: Worklist) -> Generator[bytes, None, None]:
+    """Yield the table of all verdicts, some rows at a time."""
+    rows: Iterator[Sequence[Any]] = (
+        [escape_csv_formula(cell) for cell in _cells(verdict, case)] for verdict, case in worklist.verdicts_with_cases()
+    )
+    rows = chain([COLUMNS], rows)
+    while some := list(islice(rows, _ROWS)):
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(some)
+        yield text.getvalue().encode()
 
 
-def _chunks(file: IO[AnyStr]) -> Iterator[AnyStr]:
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         file.seek(0)
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(CHUNK):
             yield chunk
 
 

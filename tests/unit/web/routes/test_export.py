@@ -70,7 +70,6 @@ def test_is_a_snapshot_from_whichever_threads_it_is_sent(worklist, listening):
         worklist.add([replace(worklist.case(1), content="0" * 64)])
         worklist.give_verdict(2, Verdict.UNSURE, "Bo", content=worklist.case(2).content)
         texts = [start + "".join(rest) for start, rest in zip(begun, chunks, strict=True)]
-        assert [int(answer.headers["Content-Length"]) for answer in answers] == [len(text.encode()) for text in texts]
         later = client.get("/verdicts.csv").text
     rows = list(csv.DictReader(io.StringIO(texts[0], newline="")))
     assert texts == texts[:1] * 8
