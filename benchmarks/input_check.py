@@ -28,10 +28,9 @@ from sklearn.datasets import load_sample_images
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.evaluation.metrics.intervals import wilson_interval
-from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.functional import antialiased_resize, downsample
 from anomalib_cxr.screening.pipeline.image_quality import quality_refusals, reduce_for_quality
 from anomalib_cxr.screening.pipeline.input_check import WEIGHTS, InputCheck
-from anomalib_cxr.segmentation.deployed import downsample
 from anomalib_cxr.segmentation.packaged import choose_segmenter
 from anomalib_cxr.utils.provenance import code_record, write_record
 
@@ -82,7 +81,7 @@ class Checks:
         side = self.segmenter.image_size
         with torch.inference_mode():
             lungs = self.segmenter(2 * downsample(image, (side, side))[None] - 1)[0, 0].numpy()
-        return self.input_check.refusals(fine, lungs) or quality_refusals(image, fine, lungs)
+        return self.input_check.refusals(fine, lungs) or quality_refusals(image.shape[-2:], fine, lungs)
 
 
 def measure(checks: Checks, table: pd.DataFrame, every: int) -> Iterator[dict[str, Any]]:

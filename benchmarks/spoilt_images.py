@@ -24,9 +24,9 @@ from scipy.ndimage import gaussian_filter
 
 from anomalib_cxr.data.phantom.drawing import Phantom, draw_phantom
 from anomalib_cxr.data.phantom.findings import FINDINGS
+from anomalib_cxr.functional import downsample
 from anomalib_cxr.screening.case import Decision
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
-from anomalib_cxr.segmentation.deployed import downsample
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 Gray = NDArray[np.floating]

@@ -9,14 +9,19 @@ on loading lose the mark. Without the marks `LungAtlas` hardly detects in such a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET  # reads only files that were written here
 
+import numpy as np
 import openvino
+import torch
 from openvino import opset13 as op
+
+from anomalib_cxr.functional import downsample
 
 if TYPE_CHECKING:  # screening imports this module, and need not wait for anomalib
     from .export import TrainingFacts
@@ -152,3 +157,63 @@ def share_transposed(network: openvino.Model) -> None:
             for reader in list(product.output(0).get_target_inputs()):
                 reader.replace_source_output(replacement.output(0))
             break
+
+
+def reduces_to(network: openvino.Model, side: int) -> bool:
+    """Tell whether a graph begins by reducing X-rays to a square as :func:`anomalib_cxr.functional.downsample` does.
+
+    Such a graph computes the same for X-rays that were reduced before.
+
+    Args:
+        network: A model with one input, X-rays in [0, 1] of any size and three equal channels.
+        side: Side of the square in pixels.
+
+    Returns:
+        True where the input is read once, and first becomes the reduced X-ray in [-1, 1]: tried on a random image.
+    """
+    node, shape = network.input(0).get_node(), network.input(0).get_partial_shape()
+    while not all(length.is_static and length.get_length() == side for length in list(shape)[-2:]):
+        readers = [reader.get_node() for reader in node.output(0).get_target_inputs()]
+        readers = [reader for reader in readers if reader.get_type_name() != "ShapeOf"]
+        if len(readers) != 1:
+            return False
+        (node,) = readers
+        shape = node.output(0).get_partial_shape()
+    image = torch.rand(1, 1, side + 13, 2 * side + 7, generator=torch.Generator().manual_seed(0))
+    reduced = openvino.Tensor(np.empty((1, 1, side, side), np.float32))
+    beginning = openvino.Model([node.output(0)], network.get_parameters())
+    try:
+        beginning.evaluate([reduced], [openvino.Tensor(image.expand(1, 3, -1, -1).contiguous().numpy())])
+    except RuntimeError:  # operations that OpenVINO computes on devices only: none of a reduction
+        return False
+    return bool(np.allclose(reduced.data[:, :1], 2 * downsample(image, (side, side)).numpy() - 1, atol=1e-4))
+
+
+def find_segmenter(network: openvino.Model, side: int) -> tuple[openvino.Output, str] | None:
+    """Find the lung segmenter in a graph.
+
+    Args:
+        network: A model.
+        side: Side in pixels of the segmenter's probability of lung, `(B, 1, side, side)`.
+
+    Returns:
+        The probability, and the SHA-256 of the weights of all convolutions that it depends on; None without one.
+    """
+    operations = network.get_ordered_ops()
+    for found in operations:
+        shape = list(found.output(0).get_partial_shape()) if found.get_type_name() == "Sigmoid" else []
+        if [length.get_length() if length.is_static else -1 for length in shape[1:]] != [1, side, side]:
+            continue
+        needed, waiting = set(), [found]
+        while waiting:
+            node = waiting.pop()
+            if node.get_friendly_name() not in needed:
+                needed.add(node.get_friendly_name())
+                waiting += [value.get_node() for value in node.input_values()]
+        digest = hashlib.sha256()
+        for node in operations:
+            if node.get_type_name() in CONVOLUTIONS and node.get_friendly_name() in needed:
+                weights = node.input_value(1).get_node()
+                digest.update(weights.data.tobytes() if weights.get_type_name() == "Constant" else b"computed")
+        return found.output(0), digest.hexdigest()
+    return None

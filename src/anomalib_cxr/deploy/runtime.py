@@ -12,18 +12,30 @@ from typing import NamedTuple
 
 import numpy as np
 import openvino
+import torch
 from openvino import opset13 as op
 
 from anomalib_cxr.data.reading.file_hashes import KnownImages
 from anomalib_cxr.errors import ScreeningError
+from anomalib_cxr.functional import downsample
 
+from .inference import ThreadedNetwork
 from .model_bytes import ModelBytes
-from .openvino_graph import RAW_SCORE, TRAINING_IMAGES, WHITE, name_raw_score, replace_graph, unmarked_types
+from .openvino_graph import (
+    RAW_SCORE,
+    TRAINING_IMAGES,
+    WHITE,
+    find_segmenter,
+    name_raw_score,
+    reduces_to,
+    replace_graph,
+    unmarked_types,
+)
 
 GRAPH = "model.xml"
 """Name of the graph in the folder of an exported model."""
 _OUTPUTS = ("pred_score", "pred_label", "anomaly_map")
-_THRESHOLD = "rule_out_threshold"
+_THRESHOLD, _LUNGS = "rule_out_threshold", "probability_of_lung"
 
 
 class Scores(NamedTuple):
@@ -37,6 +49,12 @@ class Scores(NamedTuple):
     """True at or above the threshold, `(B,)`, bool."""
     heat: np.ndarray
     """Anomaly map, `(B, S, S)`, float32 in [0, 1]."""
+    lungs: np.ndarray | None = None
+    """Probability of lung by the segmenter of the model, `(B, S, S)`, float32; None without one."""
+
+    def of_image(self, number: int) -> Scores:
+        """Return the outputs for one image of the batch."""
+        return Scores._make(None if part is None else part[number] for part in self)
 
 
 class ExportedModel:
@@ -49,6 +67,9 @@ class ExportedModel:
     Attributes:
         sha256: Hash of the bytes that were loaded, as of :func:`hash_of_model`.
         side: Longer side of the anomaly map in pixels, to which the model resizes X-rays; None where it follows them.
+        reduces: Whether it begins by reducing X-rays as :meth:`reduce` does, so that this can be done before.
+        segmenter_weights: Hash of the weights of the lung segmenter in it, as of
+            :func:`anomalib_cxr.deploy.openvino_graph.find_segmenter`; empty without one.
 
     Raises:
         ScreeningError: If there is no such model, it cannot be loaded, or it lacks an output.
@@ -64,10 +85,18 @@ class ExportedModel:
             self.side = _map_side(network)
             name_raw_score(network)  # for models that anomalib alone exported, too
             network.add_outputs(RAW_SCORE)
-            # Without the hint, processors with bfloat16 would compute other scores. Batches are scored one at a time,
-            # each on all cores.
-            config = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-            self._network = openvino.Core().compile_model(network, device, config)
+            names = [*_OUTPUTS, RAW_SCORE]
+            self.segmenter_weights = ""
+            if self.side is not None and (found := find_segmenter(network, self.side)):
+                lungs, self.segmenter_weights = found
+                lungs.get_tensor().add_names({_LUNGS})
+                network.add_outputs(_LUNGS)
+                names.append(_LUNGS)
+            self.reduces = self.side is not None and reduces_to(network, self.side)
+            if self.reduces:
+                network.reshape([-1, 3, self.side, self.side])
+            numbers = {name: number for number, output in enumerate(network.outputs) for name in output.get_names()}
+            self._network = ThreadedNetwork(network, device, [numbers[name] for name in names])
         except (RuntimeError, OSError) as error:
             raise ScreeningError(
                 f"{self.graph} on {device}: {str(error).strip()[:500]}",
@@ -75,23 +104,37 @@ class ExportedModel:
                 "export the model anew, or choose another --device",
             ) from error
 
-    def __call__(self, images: np.ndarray) -> Scores:
-        """Score X-rays.
+    def reduce(self, radiograph: torch.Tensor) -> torch.Tensor:
+        """Reduce X-rays to the size at which the model looks at them, where that changes no score.
 
         Args:
-            images: X-rays in [0, 1], `(B, 1, H, W)`, float32.
+            radiograph: X-rays in [0, 1], `(1, H, W)` or `(B, 1, H, W)`.
+
+        Returns:
+            The X-rays, of `side` pixels; as they were where the model does not reduce them so itself.
+        """
+        if not self.reduces or self.side is None or radiograph.shape[-2:] == (self.side, self.side):
+            return radiograph
+        return downsample(radiograph, (self.side, self.side))
+
+    def __call__(self, images: np.ndarray) -> Scores:
+        """Score X-rays; threads may do so at the same time.
+
+        Args:
+            images: X-rays in [0, 1], `(B, 1, H, W)`, float32, reduced or not.
 
         Returns:
             Scores, labels and maps.
         """
-        outputs = self._network(np.repeat(images, 3, axis=1))
-        score, label, heat = (outputs[name] for name in _OUTPUTS)
-        raw_score = outputs[RAW_SCORE].reshape(-1)
+        reduced = self.reduce(torch.from_numpy(images)).numpy()
+        score, label, heat, raw_score, *lungs = self._network(np.repeat(reduced, 3, axis=1))
+        raw_score = raw_score.reshape(-1)
         return Scores(
             score=np.where(np.isnan(raw_score), raw_score, score.reshape(-1)),  # a clamp may make a number of NaN
             raw_score=raw_score,
             label=label.reshape(-1).astype(bool),
             heat=heat.reshape(len(images), *heat.shape[-2:]),
+            lungs=lungs[0][:, 0] if lungs else None,
         )
 
 

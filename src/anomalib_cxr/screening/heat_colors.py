@@ -65,7 +65,19 @@ def color_heat(heat: np.ndarray) -> np.ndarray:
     Returns:
         RGBA in [0, 1], `(*heat.shape, 4)`; clear where the heat is 0.
     """
-    return np.asarray(heat_palette()[np.rint(255 * np.clip(heat, 0, 1)).astype(int)])
+    return np.asarray(heat_palette()[heat_levels(heat)])
+
+
+def heat_levels(heat: np.ndarray) -> np.ndarray:
+    """Return the levels of heat in the palette.
+
+    Args:
+        heat: Anomaly map in [0, 1], of any shape; beyond it is the first or the last level.
+
+    Returns:
+        Levels from 0 to 255, of the same shape, integers.
+    """
+    return np.asarray(np.rint(255 * np.clip(heat, 0, 1)), dtype=np.intp)
 
 
 def color_bar_stops() -> list[Stop]:

@@ -10,9 +10,11 @@ import numpy as np
 import openvino
 import torch
 from torch import nn
-from torch.nn import functional
 
+from anomalib_cxr.deploy.inference import ThreadedNetwork
 from anomalib_cxr.deploy.model_bytes import ModelBytes
+from anomalib_cxr.deploy.openvino_graph import find_segmenter
+from anomalib_cxr.functional import downsample
 from anomalib_cxr.utils.files import atomic_path
 
 from .network import LungSegmenter
@@ -44,20 +46,6 @@ def export_segmenter(segmenter: LungSegmenter, graph: Path) -> None:
         written.replace(unfinished)
 
 
-def downsample(radiograph: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize one X-ray as :func:`anomalib_cxr.functional.antialiased_resize` does, faster for large images.
-
-    Args:
-        radiograph: X-ray in [0, 1], `(1, H, W)`.
-        size: Height and width of the result.
-
-    Returns:
-        X-ray in [0, 1], `(1, *size)`.
-    """
-    resized = functional.interpolate(radiograph[None], size, mode="bilinear", antialias=True)[0]
-    return resized.clamp(0, 1)
-
-
 class ExportedSegmenter:
     """Segmenter loaded from an OpenVINO graph.
 
@@ -68,6 +56,7 @@ class ExportedSegmenter:
     Attributes:
         hashes: SHA-256 of the bytes that were loaded, by the name of the file.
         side: Side of its images in pixels.
+        weights: Hash of its weights, as of :func:`anomalib_cxr.deploy.openvino_graph.find_segmenter`.
     """
 
     def __init__(self, graph: Path, device: str = "CPU") -> None:
@@ -76,14 +65,16 @@ class ExportedSegmenter:
         self.hashes = {name: hashlib.sha256(part).hexdigest() for name, part in zip(names, content, strict=True)}
         network = content.load()
         self.side = int(network.input().get_partial_shape()[-1].get_length())
-        self._network = openvino.Core().compile_model(network, device, {"INFERENCE_PRECISION_HINT": "f32"})
+        found = find_segmenter(network, self.side)
+        self.weights = found[1] if found else ""
+        self._network = ThreadedNetwork(network, device, [0])
 
     def downsample(self, radiograph: torch.Tensor) -> torch.Tensor:
         """Resize one X-ray in [0, 1] to the segmenter's size, `(1, H, W)` to `(1, S, S)`."""
         return downsample(radiograph, (self.side, self.side))
 
     def __call__(self, radiographs: torch.Tensor) -> np.ndarray:
-        """Compute the probability of lung.
+        """Compute the probability of lung; threads may do so at the same time.
 
         Args:
             radiographs: X-rays in [0, 1], `(B, 1, S, S)`.
@@ -91,4 +82,4 @@ class ExportedSegmenter:
         Returns:
             Probability, `(B, S, S)`, float32 in [0, 1].
         """
-        return np.asarray(self._network((2 * radiographs - 1).numpy())[0])[:, 0]
+        return self._network((2 * radiographs - 1).numpy())[0][:, 0]

@@ -7,10 +7,19 @@ from xml.etree import ElementTree as ET  # reads only what a test has just writt
 import numpy as np
 import openvino
 import pytest
+import torch
 from openvino import opset13 as op
+from torch import nn
 
 from anomalib_cxr.deploy import openvino_graph
-from anomalib_cxr.deploy.openvino_graph import finalize_graph, mark_precise, unmarked_types
+from anomalib_cxr.deploy.openvino_graph import (
+    finalize_graph,
+    find_segmenter,
+    mark_precise,
+    reduces_to,
+    unmarked_types,
+)
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
 
 
 def save(folder, result, parameter):
@@ -122,3 +131,36 @@ def test_a_failure_leaves_the_files_as_they_were(graph, monkeypatch, failing):
     with pytest.raises(OSError, match="No space left"):
         finalize_graph(graph)
     assert {file.name: file.read_bytes() for file in graph.parent.iterdir()} == before
+
+
+class TestReduction:
+    @pytest.mark.parametrize(
+        ("first", "expected"),
+        [
+            (RoiPreProcessor(32), True),
+            (nn.Upsample((32, 32), mode="bilinear"), False),  # without antialiasing
+            (nn.Sequential(RoiPreProcessor(32), nn.AvgPool2d(3, 1, 1)), True),
+            (nn.Sequential(nn.AvgPool2d(3, 1, 1), RoiPreProcessor(32)), False),
+        ],
+        ids=["antialiased", "not antialiased", "smoothed afterwards", "smoothed before"],
+    )
+    def test_is_found_where_images_may_be_reduced_before(self, first, expected):
+        network = openvino.convert_model(first.eval(), example_input=torch.rand(1, 3, 48, 40))
+        assert reduces_to(network, 32) is expected
+
+
+def test_a_segmenter_is_found_by_its_weights():
+    drawn = nn.Conv2d(1, 1, 3, padding=1)
+    with torch.no_grad():
+        drawn.weight.copy_(torch.arange(9.0).reshape(1, 1, 3, 3))
+    one, same, other = (
+        openvino.convert_model(nn.Sequential(*layers), example_input=torch.rand(1, 1, 8, 8), input=[1, 1, 8, 8])
+        for layers in (
+            (drawn, nn.Sigmoid()),
+            (drawn, nn.Sigmoid(), nn.Conv2d(1, 2, 1)),
+            (drawn, nn.Conv2d(1, 1, 1), nn.Sigmoid()),
+        )
+    )
+    weights = [find_segmenter(network, 8)[1] for network in (one, same, other)]
+    assert weights[0] == weights[1] != weights[2]
+    assert find_segmenter(one, 16) is None

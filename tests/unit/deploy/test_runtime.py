@@ -76,7 +76,7 @@ class TestScores:
         assert np.ptp(found.score) > 0.1  # images that a model cannot tell apart would agree with anything
 
     def test_shapes_and_ranges(self, graph, batch):
-        score, raw_score, label, heat = ExportedModel(graph)(batch)
+        score, raw_score, label, heat, _ = ExportedModel(graph)(batch)
         assert (score.shape, raw_score.shape, label.shape, heat.shape) == ((12,), (12,), (12,), (12, 64, 64))
         assert (score.dtype, raw_score.dtype, label.dtype, heat.dtype) == (np.float32, np.float32, bool, np.float32)
         assert 0 <= min(score.min(), heat.min()) <= max(score.max(), heat.max()) <= 1

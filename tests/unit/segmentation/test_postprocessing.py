@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, gaussian_filter, label
 
 from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.data.reading.radiograph import read_mask
@@ -50,6 +50,16 @@ class TestCleaning:
         expected = canvas(LEFT, RIGHT)
         expected[12:15, 32:36] = False
         assert np.array_equal(clean_mask(mask), expected)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_holes_are_those_of_scipy(self, seed):
+        """Of shapes that touch the edges or not, with holes and islands in them."""
+        mask = gaussian_filter(np.random.default_rng(seed).random((60, 50)), 2) > 0.5
+        labels, count = label(mask)
+        sizes = np.array([(labels == number).sum() for number in range(1, count + 1)])
+        largest = np.argsort(-sizes, kind="stable")[:2] + 1
+        kept = np.isin(labels, largest[sizes[largest - 1] >= 0.05 * sizes.max()])
+        assert np.array_equal(clean_mask(mask), binary_fill_holes(kept))
 
     def test_nothing(self):
         assert not clean_mask(canvas()).any()

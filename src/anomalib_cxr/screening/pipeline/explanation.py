@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from functools import cache
 from pathlib import Path
 
+import cv2
+import imagecodecs
 import numpy as np
 import torch
-from PIL import Image
-from scipy.ndimage import binary_erosion, gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter, zoom
 
-from anomalib_cxr.data.reading.written import png_mark
-from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.screening.heat_colors import color_heat
+from anomalib_cxr.data.reading.written import PNG_MARK
+from anomalib_cxr.functional import downsample
+from anomalib_cxr.screening.heat_colors import heat_levels, heat_palette
 from anomalib_cxr.utils.files import atomic_path
 
+_UP, _COMPRESSION = 2, 2  # filter of PNG; level of libdeflate
 _ZONES = ("upper", "middle", "lower")
 
 
@@ -59,7 +64,7 @@ def _place(heat: np.ndarray, lungs: np.ndarray) -> str:
     return f"{side} lung, {_ZONES[int(part * len(_ZONES))]} zone ({shown} in the image)"
 
 
-_OUTLINE = np.array([0.35, 0.85, 0.95])  # a blue that no X-ray and no heat has
+_OUTLINE = np.array([89, 217, 242], np.uint8)  # a blue that no X-ray and no heat has
 
 
 def draw_heatmap(xray: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> np.ndarray:
@@ -78,12 +83,35 @@ def draw_heatmap(xray: np.ndarray, heat: np.ndarray, lungs: np.ndarray) -> np.nd
         [168, 174, 23]
     """
     size = (xray.shape[0], xray.shape[1])
-    colors = color_heat(_resize(heat, size))
-    opacity = colors[..., 3:]
-    mixed = xray[..., None] * (1 - opacity) + colors[..., :3] * opacity
-    inside = _resize(lungs, size) > 0.5  # noqa: PLR2004  # more likely than not
-    mixed[inside & ~binary_erosion(inside)] = _OUTLINE
-    return np.asarray(np.rint(255 * mixed), dtype=np.uint8)
+    drawn = np.repeat(_levels(xray).reshape(-1, 1), 3, axis=1)
+    levels = heat_levels(_resize(heat, size)).ravel()
+    warm = levels.nonzero()[0]  # the X-ray stays as it is elsewhere, most often in most of the image
+    kept, added = _mixing()
+    levels = levels[warm]
+    drawn[warm] = np.rint(xray.reshape(-1, 1)[warm] * kept[levels] + added[levels])
+    drawn = drawn.reshape(*size, 3)
+    drawn[_outline(_resize(lungs, size) > 0.5)] = _OUTLINE  # noqa: PLR2004  # more likely than not
+    return drawn
+
+
+@cache
+def _mixing() -> tuple[np.ndarray, np.ndarray]:
+    """Return what each level of heat keeps of an X-ray in [0, 1], `(256, 1)`, and adds to it, `(256, 3)`, of 255."""
+    colors, opacity = heat_palette()[:, :3], heat_palette()[:, 3:]
+    return 255 * (1 - opacity), 255 * colors * opacity
+
+
+def _outline(inside: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask beside a pixel that is outside or beyond the image."""
+    framed = np.pad(inside, 1)
+    eroded = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
+    outline: np.ndarray = inside & ~eroded
+    return outline
+
+
+def _levels(image: np.ndarray) -> np.ndarray:
+    """Return gray or color in [0, 1] as levels of 8 bits; beyond it is black or white."""
+    return np.asarray(np.rint(255 * np.clip(image, 0, 1)), dtype=np.uint8)
 
 
 def write_png(image: np.ndarray, path: Path) -> None:
@@ -93,11 +121,37 @@ def write_png(image: np.ndarray, path: Path) -> None:
         image: `(h, w)` or `(h, w, 3)`, uint8 or in [0, 1].
         path: File to write.
     """
-    levels = image if image.dtype == np.uint8 else np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    content = _as_png(image if image.dtype == np.uint8 else _levels(image))
     with atomic_path(path, private=True) as unfinished:
-        Image.fromarray(levels).save(unfinished, format="PNG", compress_level=3, pnginfo=png_mark())
+        unfinished.write_bytes(content)
+
+
+def _as_png(levels: np.ndarray) -> bytes:
+    """Return levels of 8 bits, `(h, w)` or `(h, w, 3)`, as a PNG file.
+
+    Each row is the difference to the one above, compressed by libdeflate. The files are a little smaller than those of
+    Pillow at level 3, and take a quarter of the time.
+    """
+    height, width = levels.shape[:2]
+    rows = levels.reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0], filtered[0, 1:] = _UP, rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    color = 0 if levels.ndim == 2 else 2  # noqa: PLR2004  # axes; color types of the standard
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0),
+        b"tEXt": PNG_MARK,
+        b"IDAT": imagecodecs.deflate_encode(filtered.tobytes(), level=_COMPRESSION),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
+    )
 
 
 def _resize(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    resized = antialiased_resize(torch.from_numpy(np.ascontiguousarray(layer, dtype=np.float32))[None, None], size)
-    return resized[0, 0].clamp(0, 1).double().numpy()
+    values = np.ascontiguousarray(layer, dtype=np.float32)
+    if layer.shape[0] <= size[0] and layer.shape[1] <= size[1]:  # enlarged, without antialiasing: a tenth of the time
+        return np.clip(cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
+    return downsample(torch.from_numpy(values)[None], size)[0].numpy()

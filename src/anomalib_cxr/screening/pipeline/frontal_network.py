@@ -77,7 +77,8 @@ def normalized(thumbnails: torch.Tensor) -> torch.Tensor:
     padding = _NEIGHBORHOOD // 2
 
     def local_mean(images: torch.Tensor) -> torch.Tensor:
-        return functional.avg_pool2d(functional.pad(images, [padding] * 4, mode="reflect"), _NEIGHBORHOOD, 1)
+        rows = functional.avg_pool2d(functional.pad(images, [padding] * 4, mode="reflect"), (_NEIGHBORHOOD, 1), 1)
+        return functional.avg_pool2d(rows, (1, _NEIGHBORHOOD), 1)
 
     mean = local_mean(thumbnails)
     deviation = (local_mean(thumbnails**2) - mean**2).clamp(min=0).sqrt()

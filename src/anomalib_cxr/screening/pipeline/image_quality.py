@@ -9,14 +9,17 @@ limits were chosen on X-rays of five hospitals and on phantoms: `docs/benchmarks
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from scipy import ndimage
 
-from anomalib_cxr.segmentation.deployed import downsample
+from anomalib_cxr.functional import downsample
 from anomalib_cxr.segmentation.postprocessing import LungMask, clean_mask
 
 SIDE = 128
@@ -69,8 +72,32 @@ def reduce_for_quality(radiograph: torch.Tensor) -> torch.Tensor:
     Returns:
         X-ray in [0, 1], `(1, s, s)` with s of at most `SIDE` pixels.
     """
-    side = min(SIDE, *radiograph.shape[-2:])
+    side = quality_side(*radiograph.shape[-2:])
     return downsample(radiograph, (side, side))
+
+
+def quality_side(height: int, width: int) -> int:
+    """Return the side in pixels at which the detail of an X-ray is measured.
+
+    Args:
+        height: Height of the X-ray in pixels.
+        width: Its width.
+    """
+    return min(SIDE, height, width)
+
+
+def _smooth(image: np.ndarray, scale: float) -> np.ndarray:
+    """Smooth as :func:`scipy.ndimage.gaussian_filter` does, in a fifth of its time."""
+    weights = _gaussian(scale)
+    return cv2.sepFilter2D(image, -1, weights, weights, borderType=cv2.BORDER_REPLICATE)
+
+
+@cache
+def _gaussian(scale: float) -> np.ndarray:
+    """Return the weights of a Gaussian filter, of a width of eight standard deviations."""
+    offsets = np.arange(-round(4 * scale), round(4 * scale) + 1)
+    weights = np.exp(-0.5 * (offsets / scale) ** 2)
+    return np.asarray(weights / weights.sum())
 
 
 def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
@@ -92,9 +119,10 @@ def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
     side = len(image)
     nearest = [((np.arange(side) + 0.5) * length / side).astype(int) for length in lungs.shape]
     inner = ndimage.binary_erosion(lungs[np.ix_(*nearest)], iterations=max(1, round(_MARGIN * side)))
-    smoothed = [image, *(ndimage.gaussian_filter(image, scale, mode="nearest") for scale in _SCALES)]
+    smoothed = [image, *(_smooth(image, scale) for scale in _SCALES)]
     octaves = [(finer - coarser) ** 2 for finer, coarser in pairwise(smoothed)]
-    checkers = np.abs(ndimage.convolve(image, _CHECKERS)) / max(float(image.std()), _NOTHING)
+    checkers = np.abs(cv2.filter2D(image, -1, _CHECKERS, borderType=cv2.BORDER_REFLECT))
+    checkers /= max(float(image.std()), _NOTHING)
     labels, count = ndimage.label(inner)
     details = []
     for label in range(1, count + 1):
@@ -107,18 +135,18 @@ def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
     return details
 
 
-def quality_refusals(radiograph: torch.Tensor, reduced: torch.Tensor, probability: np.ndarray) -> list[str]:
+def quality_refusals(size: Sequence[int], reduced: torch.Tensor, probability: np.ndarray) -> list[str]:
     """Return the reasons to refuse an image for its quality; an empty list accepts it.
 
     Args:
-        radiograph: X-ray in [0, 1], `(1, H, W)`.
-        reduced: The same after :func:`reduce_for_quality`, `(1, s, s)`.
+        size: Height and width of the X-ray in pixels.
+        reduced: The X-ray after :func:`reduce_for_quality`, `(1, s, s)`.
         probability: Probability of lung, of any size, `(H, W)`.
 
     Returns:
         Reasons in a few words each.
     """
-    height, width = radiograph.shape[-2:]
+    height, width = size
     reasons = []
     if max(height, width) > MAX_ASPECT * min(height, width):
         reasons.append(f"squeezed or cropped: {width} x {height} pixels")

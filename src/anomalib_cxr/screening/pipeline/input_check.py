@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.segmentation.deployed import downsample
+from anomalib_cxr.functional import downsample
 from anomalib_cxr.segmentation.postprocessing import clean_mask, is_plausible
 from anomalib_cxr.utils.packaged_file import read_packaged
 
@@ -56,12 +56,15 @@ class InputCheck:
     def __init__(self, network: FrontalNetwork) -> None:
         self._network = network.eval()
 
-    def refusals(self, radiograph: torch.Tensor, lungs: np.ndarray) -> list[str]:
+    def refusals(
+        self, radiograph: torch.Tensor, lungs: np.ndarray, probabilities: torch.Tensor | None = None
+    ) -> list[str]:
         """Return the reasons to refuse an image; an empty list accepts it.
 
         Args:
             radiograph: Image in [0, 1], `(1, H, W)`.
             lungs: Lung probability of the image, `(S, S)`.
+            probabilities: Its :meth:`probabilities`, where they were computed in a batch.
 
         Returns:
             Reasons in a few words each, such as `upside down`.
@@ -69,7 +72,8 @@ class InputCheck:
         if float(radiograph.max() - radiograph.min()) < 1 / 255:
             return ["blank"]
         reasons = []
-        probabilities = self.probabilities(radiograph)
+        if probabilities is None:
+            probabilities = self.probabilities(radiograph)
         if not probabilities[0] >= LEAST_FRONTAL:  # refuses NaN, too
             reasons.append(self._describe(radiograph, probabilities))
         if not is_plausible(clean_mask(lungs > 0.5)):  # noqa: PLR2004  # more likely than not
@@ -84,20 +88,25 @@ class InputCheck:
             return kind if max(frontal) >= _LEAST_RIGHTED else NO_FRONTAL
         return NO_FRONTAL if kind == KINDS[-1] else f"{NO_FRONTAL}; most like {kind}"
 
+    @staticmethod
+    def reduce(radiograph: torch.Tensor) -> torch.Tensor:
+        """Reduce an image to the thumbnail that the network looks at, `(1, H, W)` to `(1, SIDE, SIDE)`."""
+        return downsample(radiograph, (SIDE, SIDE))
+
     def probabilities(self, radiograph: torch.Tensor) -> torch.Tensor:
         """Compute the probability of each kind of image, mean of the image and its mirror image.
 
         Args:
-            radiograph: Image in [0, 1], `(1, H, W)`.
+            radiograph: Image in [0, 1], `(1, H, W)`, or several, `(B, 1, H, W)`.
 
         Returns:
-            Probabilities of :data:`~anomalib_cxr.screening.pipeline.frontal_network.KINDS`, `(K,)`.
+            Probabilities of :data:`~anomalib_cxr.screening.pipeline.frontal_network.KINDS`, `(K,)` or `(B, K)`.
         """
-        thumbnail = downsample(radiograph, (SIDE, SIDE))
+        thumbnails = self.reduce(radiograph).reshape(-1, 1, SIDE, SIDE)
         with torch.inference_mode():
-            logits, _ = self._network(torch.stack([thumbnail, thumbnail.flip(-1)]))
-        mean: torch.Tensor = logits.softmax(1).mean(0)
-        return mean
+            logits, _ = self._network(torch.cat([thumbnails, thumbnails.flip(-1)]))
+        mean: torch.Tensor = torch.stack(logits.softmax(1).chunk(2)).mean(0)  # (B, K)
+        return mean.reshape(*radiograph.shape[:-3], -1)
 
     @classmethod
     def load(cls, path: Path, content: bytes | None = None) -> InputCheck:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,26 +20,26 @@ from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, is_dicom, 
 from anomalib_cxr.data.reading.limits import MAX_PIXELS as MAX_IMAGE_PIXELS
 from anomalib_cxr.data.reading.metadata import Header, read_header
 from anomalib_cxr.data.reading.radiograph import image_size, read_radiograph
-from anomalib_cxr.deploy.runtime import ExportedModel
+from anomalib_cxr.deploy.inference import MAX_BATCH, thread_count
+from anomalib_cxr.deploy.runtime import ExportedModel, Scores
 from anomalib_cxr.errors import RadiographError
+from anomalib_cxr.functional import downsample
 from anomalib_cxr.screening.calibration.record import ValidatedRange
 from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, FileFingerprint, fingerprint_of
-from anomalib_cxr.segmentation.deployed import ExportedSegmenter, downsample
+from anomalib_cxr.segmentation.deployed import ExportedSegmenter
 from anomalib_cxr.segmentation.postprocessing import suppress_outside_lungs
 from anomalib_cxr.utils.budget import Budget
+from anomalib_cxr.utils.threads import in_order
 
 from .exposure import Exposure, measure_exposure
-from .image_quality import quality_refusals, reduce_for_quality
+from .image_quality import quality_refusals, quality_side
 from .input_check import InputCheck
 
 DISPLAY_SIDE = 512
 """Longer side of an X-ray for display in pixels, at most."""
-MAX_BATCH = 8
-"""Number of images in a batch, at most."""
-WORKERS = 4
-"""Number of files that are decoded at the same time, at most; as many decoded ones wait for their batch."""
 MAX_PIXELS = 20_000_000
 """Number of pixels at which a batch is full, whatever its number of images; it bounds the memory."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,14 @@ class ImageResult:
 
 
 class _Decoded(NamedTuple):
-    radiograph: torch.Tensor
-    """X-ray in [0, 1], `(1, H, W)`."""
+    image: torch.Tensor
+    """X-ray in [0, 1] for the model, `(1, H, W)`, of the model's size unless it takes any."""
     reduced: torch.Tensor
     """The same at the segmenter's size, `(1, S, S)`."""
     fine: torch.Tensor
     """The same at the size of the input and quality checks, `(1, s, s)`."""
+    size: tuple[int, int]
+    """Height and width of the X-ray in pixels."""
 
 
 _DecodedFile = tuple[ImageResult, _Decoded | None]  # no image where the file is refused
@@ -96,6 +97,11 @@ _DecodedFile = tuple[ImageResult, _Decoded | None]  # no image where the file is
 
 class ScreeningPipeline:
     """Reads files, refuses invalid X-rays, and scores the others.
+
+    Threads decode files ahead, and others check and score batches of them. The memory depends on neither the number of
+    processors nor that of files: all files that are read at the same time have no more bytes, and all that are decoded
+    no more pixels, than the largest one that is accepted, and they are reduced at once to the size of the model. (Of a
+    model for any size whole images are kept, a batch at a time.)
 
     Args:
         model: Exported model.
@@ -125,10 +131,14 @@ class ScreeningPipeline:
         self.any_source = any_source
         self.sixteen_bit_white = sixteen_bit_white
         self.keep_datasets = keep_datasets
+        self._model_side = model.side if model.reduces else None
+        self._threads = thread_count() if model.reduces else 1  # that check and score; else images are large
+        # The model then finds the same lungs by the same network: once is enough.
+        self._has_lungs = model.reduces and segmenter.weights == model.segmenter_weights != ""
         self._bytes, self._pixels = Budget(MAX_BYTES), Budget(MAX_IMAGE_PIXELS)
 
     def __call__(self, files: Iterable[Path]) -> Iterator[list[ImageResult]]:
-        """Run the pipeline; files are decoded ahead and in parallel.
+        """Run the pipeline.
 
         Args:
             files: Any files.
@@ -136,24 +146,25 @@ class ScreeningPipeline:
         Yields:
             Results in the order of the files, a batch at a time.
         """
-        for batch in _batches(self._decode_ahead(files)):
-            yield self._process(batch)
+        return self.map(lambda result: result, files)
 
-    def _decode_ahead(self, files: Iterable[Path]) -> Iterator[_DecodedFile]:
-        """Decode files in threads, in order, no more ahead than there are threads.
+    def map(self, finish: Callable[[ImageResult], T], files: Iterable[Path]) -> Iterator[list[T]]:
+        """Run the pipeline, and finish the results in its threads.
 
-        The memory depends on neither the number of processors nor that of files: all files that are read at the same
-        time have no more bytes, and all that are decoded no more pixels, than the largest one that is accepted.
+        Args:
+            finish: Function of a result, which several threads call at the same time.
+            files: Any files.
+
+        Yields:
+            What it returned, in the order of the files, a batch at a time.
         """
-        workers = min(WORKERS, os.cpu_count() or 1)
-        waiting: deque[Future[_DecodedFile]] = deque()
-        with ThreadPoolExecutor(workers) as pool:
-            for file in files:
-                waiting.append(pool.submit(self._decode, file))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+
+        def process(batch: list[_DecodedFile]) -> list[T]:
+            return [finish(result) for result in self._process(batch)]
+
+        with _one_thread_for_torch():
+            decoded = in_order(self._decode, files, thread_count())
+            yield from in_order(process, _batches(decoded), self._threads)
 
     def _decode(self, path: Path) -> _DecodedFile:
         """Read a file once: header, pixels and hash are those of the same bytes."""
@@ -179,7 +190,18 @@ class ScreeningPipeline:
         if self.validated is not None and min(height, width) < self.validated.least_side:
             reason = f"too small: {width} x {height} pixels, validated from {self.validated.least_side}"
             return replace(result, refusals=(reason,)), None
-        return result, _Decoded(radiograph, self.segmenter.downsample(radiograph), reduce_for_quality(radiograph))
+        return result, self._reduce(radiograph)
+
+    def _reduce(self, radiograph: torch.Tensor) -> _Decoded:
+        """Reduce an X-ray to what model, segmenter and checks look at, once for each size."""
+        height, width = radiograph.shape[-2:]
+        of_side = cache(lambda side: downsample(radiograph, (side, side)))
+        return _Decoded(
+            image=radiograph if self._model_side is None else of_side(self._model_side),
+            reduced=of_side(self.segmenter.side),
+            fine=of_side(quality_side(height, width)),
+            size=(height, width),
+        )
 
     def _outside_range(self, header: Header) -> tuple[str, ...]:
         """Return the reasons why the header alone is outside of the validated range."""
@@ -196,27 +218,60 @@ class ScreeningPipeline:
     def _process(self, batch: Sequence[_DecodedFile]) -> list[ImageResult]:
         """Segment the lungs, check the input, and score the images that pass; refused ones stay as they are."""
         results = [result for result, _ in batch]
-        decoded = [(place, image) for place, (_, image) in enumerate(batch) if image is not None]
-        if decoded:
-            lungs = self.segmenter(torch.stack([image.reduced for _, image in decoded]))  # (N, S, S)
-            for (place, image), probability in zip(decoded, lungs, strict=True):
-                refusals = tuple(
-                    self.input_check.refusals(image.fine, probability)
-                    or quality_refusals(image.radiograph, image.fine, probability)
-                )
-                exposure = None if refusals else measure_exposure(image.reduced, probability)
-                results[place] = replace(
-                    results[place], lungs=suppress_outside_lungs(probability), refusals=refusals, exposure=exposure
-                )
-        accepted = [(place, image.radiograph) for place, image in decoded if not results[place].refusals]
-        for _, same_size in groupby(sorted(accepted, key=_shape), key=_shape):
-            places, radiographs = zip(*same_size, strict=True)
-            scores = self.model(np.stack([radiograph.numpy() for radiograph in radiographs]))
-            for place, score, raw_score, label, heat in zip(places, *scores, strict=True):
-                results[place] = replace(
-                    results[place], score=float(score), raw_score=float(raw_score), label=bool(label), heat=heat
-                )
+        decoded = {place: image for place, (_, image) in enumerate(batch) if image is not None}
+        if not decoded:
+            return results
+        scores = self._score(decoded) if self._has_lungs else {}
+        lungs = {place: score.lungs for place, score in scores.items() if score.lungs is not None}
+        lungs = lungs or self._segment(decoded)
+        for place, refusals in self._refusals(decoded, lungs).items():
+            exposure = None if refusals else measure_exposure(decoded[place].reduced, lungs[place])
+            found = suppress_outside_lungs(lungs[place])
+            results[place] = replace(results[place], lungs=found, refusals=refusals, exposure=exposure)
+        accepted = {place: image for place, image in decoded.items() if not results[place].refusals}
+        scores = scores or self._score(accepted)
+        for place in accepted:
+            score, raw_score, label, heat, _ = scores[place]
+            results[place] = replace(
+                results[place], score=float(score), raw_score=float(raw_score), label=bool(label), heat=heat
+            )
         return results
+
+    def _segment(self, decoded: Mapping[int, _Decoded]) -> dict[int, np.ndarray]:
+        probabilities = self.segmenter(torch.stack([image.reduced for image in decoded.values()]))  # (N, S, S)
+        return dict(zip(decoded, probabilities, strict=True))
+
+    def _score(self, decoded: Mapping[int, _Decoded]) -> dict[int, Scores]:
+        """Score images, those of one size at once."""
+        scores: dict[int, Scores] = {}
+        for _, same_size in groupby(sorted(decoded.items(), key=_shape), key=_shape):
+            places, images = zip(*same_size, strict=True)
+            found = self.model(np.stack([image.image.numpy() for image in images]))
+            scores |= {place: found.of_image(number) for number, place in enumerate(places)}
+        return scores
+
+    def _refusals(self, decoded: Mapping[int, _Decoded], lungs: Mapping[int, np.ndarray]) -> dict[int, tuple[str, ...]]:
+        """Return the reasons to refuse each image."""
+        thumbnails = torch.stack([self.input_check.reduce(image.fine) for image in decoded.values()])
+        probabilities = self.input_check.probabilities(thumbnails)
+        return {
+            place: tuple(
+                self.input_check.refusals(image.fine, lungs[place], kinds)
+                or quality_refusals(image.size, image.fine, lungs[place])
+            )
+            for (place, image), kinds in zip(decoded.items(), probabilities, strict=True)
+        }
+
+
+@contextmanager
+def _one_thread_for_torch() -> Iterator[None]:
+    """Let torch compute in the calling thread alone: there are threads for all cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _size_of(path: Path) -> int:
@@ -248,8 +303,8 @@ def display_image(radiograph: torch.Tensor) -> np.ndarray:
     return downsample(radiograph, size)[0].numpy()
 
 
-def _shape(accepted: tuple[int, torch.Tensor]) -> tuple[int, ...]:
-    return tuple(accepted[1].shape)
+def _shape(decoded: tuple[int, _Decoded]) -> tuple[int, ...]:
+    return tuple(decoded[1].image.shape)
 
 
 def _batches(files: Iterable[_DecodedFile]) -> Iterator[list[_DecodedFile]]:
@@ -258,7 +313,7 @@ def _batches(files: Iterable[_DecodedFile]) -> Iterator[list[_DecodedFile]]:
     pixels = 0
     for result, image in files:
         batch.append((result, image))
-        pixels += 0 if image is None else image.radiograph.numel()
+        pixels += 0 if image is None else image.image.numel()
         if len(batch) == MAX_BATCH or pixels >= MAX_PIXELS:
             yield batch
             batch, pixels = [], 0

@@ -103,8 +103,7 @@ class Screener:
         Yields:
             Cases in the order of the files, a batch at a time; their images are written.
         """
-        for results in self.pipeline(files):
-            yield [self._case(result) for result in results]
+        yield from self.pipeline.map(self._case, files)
 
     def _case(self, result: ImageResult) -> Case:
         header = result.header or Header("")

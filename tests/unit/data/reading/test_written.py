@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from anomalib_cxr.data.reading.radiograph import read_radiograph
-from anomalib_cxr.data.reading.written import png_mark
 from anomalib_cxr.errors import RadiographError
+from anomalib_cxr.screening.pipeline.explanation import write_png
 
 
 def test_a_heatmap_is_no_radiograph(tmp_path):
-    Image.new("RGB", (32, 32)).save(tmp_path / "moved.png", pnginfo=png_mark())
+    write_png(np.zeros((32, 32, 3), np.uint8), tmp_path / "moved.png")
+    assert Image.open(tmp_path / "moved.png").info == {"Software": "anomalib_cxr"}
     with pytest.raises(RadiographError, match=r"moved.png: written by anomalib_cxr"):
         read_radiograph(tmp_path / "moved.png")
 

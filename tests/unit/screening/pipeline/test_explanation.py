@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from scipy.ndimage import binary_erosion, gaussian_filter
 
+from anomalib_cxr.functional import antialiased_resize
+from anomalib_cxr.screening.heat_colors import color_heat
 from anomalib_cxr.screening.pipeline.explanation import describe, draw_heatmap, write_png
 
 OUTLINE = [89, 217, 242]
@@ -29,6 +35,21 @@ def test_color_of_the_heat(level, gray):
     expected = 255 * (gray * (1 - opacity) + color * opacity)
     drawn = draw_heatmap(np.full((20, 20), gray), np.full((8, 8), level), NONE)
     assert np.abs(drawn - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(96, 80), (20, 24)])  # larger and smaller than the maps
+def test_is_the_mixture_of_xray_and_colors(size):
+    """Each pixel by the formula, with the maps resized as the network's input is."""
+    rng = np.random.default_rng(0)
+    heat, lungs = (gaussian_filter(rng.random((48, 40)), 2) for _ in range(2))
+    heat, xray = np.clip(4 * heat - 1.8, 0, 1), rng.random(size)
+    enlarged = antialiased_resize(torch.from_numpy(np.stack([heat, lungs]))[:, None], size)[:, 0].numpy()
+    colors = color_heat(enlarged[0])
+    expected = 255 * (xray[..., None] * (1 - colors[..., 3:]) + colors[..., :3] * colors[..., 3:])
+    inside = enlarged[1] > 0.5
+    expected[inside & ~binary_erosion(inside)] = OUTLINE
+    assert np.ptp(colors[..., 3]) > 0.3
+    assert np.abs(draw_heatmap(xray, heat, lungs) - expected).max() <= 4  # a level of heat, if rounding lifts it
 
 
 def test_heat_lies_where_it_is():
@@ -72,13 +93,16 @@ def test_a_full_disk_leaves_the_former(tmp_path, monkeypatch):
     write_png(np.zeros((4, 4)), path)
     before = path.read_bytes()
 
-    def fail(self, file, **_):
-        file.write_bytes(b"half")
+    write = Path.write_bytes
+
+    def fail(self, content):
+        write(self, content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_png(np.ones((4, 4)), path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fail)
+        with pytest.raises(OSError, match="No space left"):
+            write_png(np.ones((4, 4)), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

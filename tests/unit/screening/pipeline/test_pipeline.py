@@ -8,17 +8,22 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pydicom
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from torch import nn
 
 from anomalib_cxr.data.reading import content as content_module
 from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.deploy.runtime import ExportedModel
+from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
 from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, fingerprint_of
 from anomalib_cxr.screening.pipeline import pipeline as pipeline_module
-from anomalib_cxr.screening.pipeline.pipeline import display_image
+from anomalib_cxr.screening.pipeline.pipeline import ScreeningPipeline, display_image
+from anomalib_cxr.segmentation.network import load_segmenter
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +96,44 @@ class TestScores:
         assert results[0].header.patient_id == "PHANTOM_0000_0"
 
 
+class TestLungsOfTheModel:
+    """A model that segments the lungs itself, at the size of the segmenter, and by the same network."""
+
+    @pytest.fixture(scope="class")
+    def segmenting(self, tmp_path_factory, segmenter_path):
+        class Network(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.prepare, self.segmenter = RoiPreProcessor(32), load_segmenter(segmenter_path)
+
+            def forward(self, images):
+                gray = self.prepare(images).mean(1, keepdim=True)
+                heat = self.segmenter(gray) * (gray + 1) / 2
+                score = heat.mean((1, 2, 3))
+                return score, score > 0.1, heat
+
+        with torch.random.fork_rng():
+            network = openvino.convert_model(Network().eval(), example_input=torch.rand(1, 3, 48, 40))
+        for output, name in zip(network.outputs, ("pred_score", "pred_label", "anomaly_map"), strict=True):
+            output.get_tensor().set_names({name})
+        folder = tmp_path_factory.mktemp("segmenting")
+        openvino.save_model(network, folder / "model.xml", compress_to_fp16=False)
+        return ExportedModel(folder)
+
+    def test_are_those_of_the_segmenter(self, segmenting, lungs, input_check, images, monkeypatch):
+        other = ScreeningPipeline(segmenting, lungs, input_check)
+        with monkeypatch.context() as patch:
+            patch.setattr(segmenting, "segmenter_weights", "of another network")
+            expected = run(ScreeningPipeline(segmenting, lungs, input_check), images[50:62])
+        monkeypatch.setattr(lungs, "_network", None)  # not asked
+        results = run(other, images[50:62])
+        assert [result.refusals for result in results] == [result.refusals for result in expected]
+        assert sum(result.score is not None for result in results) >= 8
+        for found, one in zip(results, expected, strict=True):
+            np.testing.assert_allclose(found.lungs, one.lungs, atol=1e-4)
+            assert found.score == (None if one.score is None else pytest.approx(one.score, abs=1e-6))
+
+
 class TestOneRead:
     @pytest.fixture
     def replaced_after(self, monkeypatch):
@@ -147,15 +190,16 @@ class TestBatches:
         monkeypatch.setattr(pipeline_module, "MAX_BATCH", most)
         assert self.sizes(pipeline_of(), images[:7]) == sizes
 
-    @pytest.mark.parametrize(("pixels", "sizes"), [(1, [1] * 5), (2 * 64 * 64, [2, 2, 1]), (2 * 64 * 64 + 1, [3, 2])])
+    @pytest.mark.parametrize(("pixels", "sizes"), [(1, [1] * 5), (2 * 32 * 32, [2, 2, 1]), (2 * 32 * 32 + 1, [3, 2])])
     def test_bounded_by_pixels(self, pipeline_of, images, monkeypatch, pixels, sizes):
+        """Of images that are reduced to the 32 pixels of the model."""
         monkeypatch.setattr(pipeline_module, "MAX_PIXELS", pixels)
         assert self.sizes(pipeline_of(), images[:5]) == sizes
 
     def test_reads_no_more_ahead_than_threads_can(self, pipeline_of, images, monkeypatch):
         """Of an archive of any length a few images are in memory."""
         asked = []
-        monkeypatch.setattr(pipeline_module.os, "cpu_count", lambda: 2)
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
         monkeypatch.setattr(pipeline_module, "MAX_BATCH", 1)
         pipeline = pipeline_of(sources=("none",))  # refused by their headers: quick
         results = pipeline(asked.append(number) or images[0] for number in range(1000))
