@@ -1,10 +1,11 @@
-"""Throughput and memory of `anomalib-cxr screen`.
+"""Throughput, processor time and memory of `anomalib-cxr screen`, beside decoders alone.
 
     python benchmarks/screening_speed.py MODEL --output results/screening_speed
 
 Screens phantoms of 256 pixels as PNG, and of 4020 x 4892 pixels and 16 bits as PNG and as DICOM, with the real
-command. The start-up time is measured by a screening of one file and subtracted. Writes `screening_speed.csv` and
-`run.json`.
+command. The start-up is measured by a screening of one file and subtracted. Decoders then read the same files in a
+thread for each core: the limit. `share` is the rate of `screen` as a share of theirs, by processor time, which a busy
+machine changes less. Writes `screening_speed.csv` and `run.json`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
+import imagecodecs
 import numpy as np
 import pandas as pd
 import pydicom
@@ -27,15 +32,56 @@ from PIL import Image
 
 from anomalib_cxr.data.phantom.dicom import write_phantom_dicom
 from anomalib_cxr.data.phantom.files import write_phantoms
-from anomalib_cxr.data.reading.discovery import dicomdir_files
+from anomalib_cxr.data.reading.dicomdir import dicomdir_files
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 ORIGINAL = (4892, 4020)
 """Height and width of the larger X-rays of Montgomery, in pixels."""
 
 
-def screen(archive: Path, model: Path, output: Path) -> tuple[float, float]:
-    """Screen a folder; return the seconds, and the peak resident memory in MiB."""
+class Usage(NamedTuple):
+    """Resources that a command or a decoder used."""
+
+    seconds: float
+    processor_seconds: float
+    """Of all cores, user and system."""
+    memory_mib: float = 0.0
+    """Peak of the resident memory."""
+
+
+def _pillow(path: Path) -> Any:
+    return np.asarray(Image.open(path))
+
+
+def _pyvips(path: Path) -> Any:
+    import pyvips  # noqa: PLC0415  # a rival, which the project does not install
+
+    return pyvips.Image.new_from_file(str(path)).numpy()
+
+
+DECODERS: dict[str, dict[str, Callable[[Path], Any]]] = {
+    ".png": {
+        "Pillow": _pillow,
+        "imagecodecs": lambda path: imagecodecs.png_decode(path.read_bytes()),
+        "OpenCV": lambda path: cv2.imread(str(path), cv2.IMREAD_UNCHANGED),
+        "pyvips": _pyvips,
+    },
+    ".dcm": {"pydicom": lambda path: pydicom.dcmread(path).pixel_array},
+}
+"""Decoders alone, by the suffix of the files."""
+
+
+def decode(files: list[Path], decoder: Callable[[Path], Any]) -> Usage:
+    """Decode files in a thread for each core."""
+    began, processor = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(lambda path: decoder(path).shape, files):  # the pixels are let go
+            pass
+    return Usage(time.perf_counter() - began, time.process_time() - processor)
+
+
+def screen(archive: Path, model: Path, output: Path) -> Usage:
+    """Screen a folder."""
     words = ["screen", str(archive), "--model", str(model), "--worklist", str(output), "--any_source"]
     command = [sys.executable, "-c", "from anomalib_cxr.cli import main; main()", *words]
     began = time.perf_counter()
@@ -43,7 +89,7 @@ def screen(archive: Path, model: Path, output: Path) -> tuple[float, float]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{' '.join(words)}: ended with {status}")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    return Usage(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def make_archives(folder: Path, small: int, large: int) -> dict[str, Path]:
@@ -70,20 +116,39 @@ def make_archives(folder: Path, small: int, large: int) -> dict[str, Path]:
 
 
 def measure(archive: Path, model: Path, folder: Path, repetitions: int) -> dict[str, Any]:
-    """Screen one file, then all, repeatedly; return images a second and memory."""
+    """Screen one file, then all, and decode them, repeatedly; return rates, processor time and memory."""
     files = sorted(archive.iterdir())
     single = folder / "single"
     shutil.rmtree(single, ignore_errors=True)
     single.mkdir()
     shutil.copy(files[0], single)
-    rates, memory = [], 0.0
+    decoders = {name: decoder for name, decoder in DECODERS[files[0].suffix].items() if is_installed(decoder, files[0])}
+    turns = []
     for repetition in range(repetitions):
-        start_up, _ = screen(single, model, folder / f"one-{archive.name}-{repetition}")
-        seconds, resident = screen(archive, model, folder / f"all-{archive.name}-{repetition}")
-        rates.append((len(files) - 1) / (seconds - start_up))
-        memory = max(memory, resident)
-    return {"images": len(files), "images_a_second": float(np.median(rates)), "slowest": min(rates),
-            "fastest": max(rates), "start_seconds": start_up, "memory_mib": memory}  # fmt: skip
+        start_up = screen(single, model, folder / f"one-{archive.name}-{repetition}")
+        whole = screen(archive, model, folder / f"all-{archive.name}-{repetition}")
+        alone = {name: decode(files, decoder).processor_seconds / len(files) for name, decoder in decoders.items()}
+        processor = (whole.processor_seconds - start_up.processor_seconds) / (len(files) - 1)
+        turns.append({
+            "images_a_second": (len(files) - 1) / (whole.seconds - start_up.seconds),
+            "processor_ms": 1000 * processor,
+            **{f"{name}_ms": 1000 * seconds for name, seconds in alone.items()},
+            "share": min(alone.values()) / processor,
+            "start_seconds": start_up.seconds,
+            "memory_mib": whole.memory_mib,
+        })  # fmt: skip
+    table = pd.DataFrame(turns)
+    return {"images": len(files), **table.median().to_dict(), "slowest": table.images_a_second.min(),
+            "fastest": table.images_a_second.max(), "memory_mib": table.memory_mib.max()}  # fmt: skip
+
+
+def is_installed(decoder: Callable[[Path], Any], file: Path) -> bool:
+    """Tell whether a decoder is installed, and has read a file once."""
+    try:
+        decoder(file)
+    except ImportError:
+        return False
+    return True
 
 
 def main(

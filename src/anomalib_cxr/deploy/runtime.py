@@ -96,6 +96,7 @@ class ExportedModel:
             if self.reduces:
                 network.reshape([-1, 3, self.side, self.side])
             numbers = {name: number for number, output in enumerate(network.outputs) for name in output.get_names()}
+            numbers.setdefault(RAW_SCORE, numbers["pred_score"])  # one tensor, where nothing is clamped
             self._network = ThreadedNetwork(network, device, [numbers[name] for name in names])
         except (RuntimeError, OSError) as error:
             raise ScreeningError(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from rich.progress import Progress
@@ -93,6 +94,7 @@ class Screener:
             keep_datasets=settings.dicom,
         )
         self._healthy = np.array(self.calibration.healthy)
+        self._objects = Lock()  # highdicom makes no promise about threads
 
     def cases(self, files: Iterable[Path]) -> Iterator[list[Case]]:
         """Screen files.
@@ -165,8 +167,9 @@ class Screener:
     def _write_objects(self, case: Case, result: ImageResult, heatmap: np.ndarray | None = None) -> None:
         from anomalib_cxr.screening.worklist.dicom_export import write_dicom_objects  # noqa: PLC0415  # an extra
 
-        mark_folder(self.settings.output / OBJECTS)
-        write_dicom_objects(case, result.dataset, heatmap, self.settings.output / OBJECTS, result.heat)
+        with self._objects:
+            mark_folder(self.settings.output / OBJECTS)
+            write_dicom_objects(case, result.dataset, heatmap, self.settings.output / OBJECTS, result.heat)
 
 
 def _layer_files(layers: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,8 @@ class TestLungsOfTheModel:
                 score = heat.mean((1, 2, 3))
                 return score, score > 0.1, heat
 
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tracing
             network = openvino.convert_model(Network().eval(), example_input=torch.rand(1, 3, 48, 40))
         for output, name in zip(network.outputs, ("pred_score", "pred_label", "anomaly_map"), strict=True):
             output.get_tensor().set_names({name})
