@@ -178,12 +178,25 @@ def _in_range(path: Path, raw: npt.NDArray[Any], bits: Bits, *, lossy: bool, ove
     if lossy:
         raw = _without_overshoot(raw, bits)
     width, mask = 8 * raw.dtype.itemsize - bits.shift, 2**bits.stored - 1
-    words = raw.astype(f"u{raw.dtype.itemsize}", copy=False) >> bits.shift
+    words = raw.astype(f"u{raw.dtype.itemsize}", copy=False)
+    if bits.shift:  # each step is a copy, of an original 40 MB
+        words = words >> bits.shift
     if overlays:
-        words &= mask
-    beyond = words > mask
+        words = words & mask
+    if words.max() > mask:
+        _refuse_beyond(path, words, bits, 2**width + bits.lowest)
+    values = words.astype(np.uint16, copy=False)
+    if not bits.signed:
+        return values
+    unused = MAX_BITS - bits.stored
+    return (values << unused).view(np.int16) >> unused
+
+
+def _refuse_beyond(path: Path, words: npt.NDArray[Any], bits: Bits, least_negative: int) -> None:
+    """Refuse words beyond the stored bits, unless they repeat the sign."""
+    beyond = words > 2**bits.stored - 1
     if bits.signed:
-        beyond &= words < 2**width + bits.lowest  # repeats the sign
+        beyond &= words < least_negative
     if beyond.any():
         raise RadiographError(
             path,
@@ -191,11 +204,6 @@ def _in_range(path: Path, raw: npt.NDArray[Any], bits: Bits, *, lossy: bool, ove
             f"values from {bits.lowest} to {bits.highest}",
             "correct Bits Stored, or export the file again",
         )
-    values = words.astype(np.uint16)
-    if not bits.signed:
-        return values
-    unused = MAX_BITS - bits.stored
-    return (values << unused).view(np.int16) >> unused
 
 
 def _without_overshoot(raw: npt.NDArray[Any], bits: Bits) -> npt.NDArray[Any]:
