@@ -36,8 +36,10 @@ BARE = "python -c pass"
 COMMAND_LINE = "jsonargparse"
 SCREENING = "torch, openvino, scipy.ndimage, matplotlib, pydicom, pydantic, rich.progress, filelock"
 SERVER = "fastapi, uvicorn, jinja2, numpy, PIL.Image, matplotlib"
+CALIBRATION = f"{SCREENING}, pandas"
 VERBS = ("", "init", "phantom", "benchmark", "segment train", "segment predict", "calibrate", "screen", "serve")
 OF_SCREEN = "import anomalib_cxr.screening.pipeline.screener"
+OF_CALIBRATE = "import anomalib_cxr.screening.calibrate, anomalib_cxr.screening.calibration_table"
 OF_SERVE = "import anomalib_cxr.screening.worklist.store, anomalib_cxr.web.server, anomalib_cxr.web.routes.upload"
 
 
@@ -77,11 +79,13 @@ def starts(worklist: Worklist, folder: Path, model: Path | None) -> dict[str, St
         BARE: Start(python("pass")),
         COMMAND_LINE: Start(python("import jsonargparse")),
         SCREENING: Start(python(f"import {SCREENING}")),
+        CALIBRATION: Start(python(f"import {CALIBRATION}")),
         SERVER: Start(python(f"import {SERVER}")),
         "import anomalib_cxr": Start(python("import anomalib_cxr")),
         **{" ".join(["anomalib-cxr", *words]): Start(partial(run, COMMAND, *words), COMMAND_LINE)
            for words in (["--version"], *([*verb.split(), "--help"] for verb in VERBS))},
         "imports of screen": Start(python(OF_SCREEN), SCREENING),
+        "imports of calibrate, with a table": Start(python(OF_CALIBRATE), CALIBRATION),
         "imports of serve": Start(python(OF_SERVE), SERVER),
         "serve, until the table has come": Start(partial(serve, worklist), SERVER),
     }  # fmt: skip

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 import pandas as pd
 from jsonargparse import auto_cli
-from served import csrf_of, fill_worklist, start_server
+from served import fill_worklist, hidden_field, start_server
 
 from anomalib_cxr.screening.worklist.store import Worklist
 from anomalib_cxr.utils.files import atomic_path
@@ -51,17 +51,19 @@ class Writer(threading.Thread):
         """Give verdicts one after the other."""
         with httpx.Client(base_url=self.address, timeout=60) as client:
             try:
-                csrf = csrf_of(client.get("/case/1").text)
                 while True:
-                    self._give(client, csrf)
+                    self._give(client)
             except httpx.TransportError:
                 return
 
-    def _give(self, client: httpx.Client, csrf: str) -> None:
+    def _give(self, client: httpx.Client) -> None:
+        page = f"/case/{len(self.sent) % CASES + 1}"
+        text = client.get(page).text
+        form = {name: hidden_field(text, name) for name in ("csrf", "content")}
         note = f"{self.name}, verdict {len(self.sent)}"
         self.sent.append(note)
-        form = {"csrf": csrf, "verdict": "abnormal", "reader": self.name, "note": note}
-        answer = client.post(f"/case/{len(self.sent) % CASES + 1}/verdict?decision=all", data=form)
+        form |= {"verdict": "abnormal", "reader": self.name, "note": note}
+        answer = client.post(f"{page}/verdict?decision=all", data=form)
         if answer.status_code == 303:  # noqa: PLR2004
             self.confirmed.append(note)
             self.begun.set()

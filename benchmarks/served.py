@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from anomalib_cxr.data.phantom.files import write_phantoms
 from anomalib_cxr.data.reading.radiograph import read_mask
+from anomalib_cxr.deploy.runtime import hash_of
 from anomalib_cxr.screening.case import Case, Decision
 from anomalib_cxr.screening.pipeline.explanation import write_png
 from anomalib_cxr.screening.worklist.store import Worklist
@@ -44,11 +45,15 @@ def fill_worklist(folder: Path, rows: int, size: int = 1024) -> Worklist:
         write_png(gaussian_filter(lungs, size / 40), worklist.folder / f"layers/{phantom.stem}-heat.png")
     (archive := folder / "archive").mkdir()
     rng = np.random.default_rng(0)
-    worklist.add(_row(archive, index, phantoms[index % N_PHANTOMS], float(rng.random())) for index in range(rows))
+    contents = {phantom: hash_of([phantom]) for phantom in phantoms}
+    chosen = [phantoms[index % N_PHANTOMS] for index in range(rows)]
+    worklist.add(
+        _row(archive, index, phantom, contents[phantom], float(rng.random())) for index, phantom in enumerate(chosen)
+    )
     return worklist
 
 
-def _row(archive: Path, index: int, phantom: Path, score: float) -> Case:
+def _row(archive: Path, index: int, phantom: Path, content: str, score: float) -> Case:
     path = archive / f"{index:06d}.png"
     os.link(phantom, path)
     stat = path.stat()
@@ -57,6 +62,7 @@ def _row(archive: Path, index: int, phantom: Path, score: float) -> Case:
         stat.st_size,
         stat.st_mtime_ns,
         Decision.TO_READ if score >= 0.8 else Decision.BELOW_THRESHOLD,  # noqa: PLR2004
+        content=content,
         score=score,
         threshold=0.8,
         guarantee="At most 5 % of sick people are expected below the threshold, at 95 % confidence.",
@@ -99,9 +105,9 @@ def served(worklist: Worklist) -> Iterator[str]:
         server.wait()
 
 
-def csrf_of(text: str) -> str:
-    """Return the CSRF token of a page."""
-    found = re.search(r'name="csrf" value="([0-9a-f]+)"', text)
+def hidden_field(text: str, name: str) -> str:
+    """Return the value of a hidden field of a page's form, such as `csrf`."""
+    found = re.search(rf'name="{name}" value="([0-9a-f]*)"', text)
     if found is None:
-        raise RuntimeError("the page has no form")
+        raise RuntimeError(f"the page has no form with {name}")
     return found[1]

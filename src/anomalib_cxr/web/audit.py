@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from enum import Enum
 from io import BufferedRandom
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 from fastapi import Request
@@ -100,6 +102,7 @@ class AuditLog:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / AUDIT
+        self._turn = Lock()
 
     def write(
         self, who: str, host: str, action: Action, cases: Sequence[int] = (), content: str = "", detail: str = ""
@@ -119,7 +122,7 @@ class AuditLog:
             OSError: If it cannot be written.
         """
         try:
-            with FileLock(self.file.with_name(f".{AUDIT}.lock"), timeout=_WAIT, mode=0o600):
+            with self._alone():
                 private_file(self.file)
                 with self.file.open("rb+") as file:
                     *whole, torn = _tail(file).split(b"\n")
@@ -137,6 +140,18 @@ class AuditLog:
                 "a log that no other program keeps locked, since nothing is shown or saved that is not logged",
                 "close the other program, such as a backup, and try again",
             ) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads and processes from the log; by the lock of a file alone, some threads would starve."""
+        lock = FileLock(self.file.with_name(f".{AUDIT}.lock"), timeout=_WAIT, mode=0o600)
+        if not self._turn.acquire(timeout=_WAIT):
+            raise Timeout(lock.lock_file)
+        try:
+            with lock:
+                yield
+        finally:
+            self._turn.release()
 
     def verified(self) -> Iterator[Entry]:
         """Iterate over all entries, each checked against the one before it.
