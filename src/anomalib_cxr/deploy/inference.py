@@ -16,8 +16,12 @@ MAX_THREADS = 4
 
 
 def thread_count() -> int:
-    """Return the number of threads that are to run a graph at the same time: one for each core, up to a bound."""
-    return min(MAX_THREADS, os.cpu_count() or 1)
+    """Return the number of threads that are to run a graph at the same time: one for each core, up to a bound.
+
+    `OMP_NUM_THREADS` lowers it. Ray sets that to the cores of a worker, whose neighbors use the others.
+    """
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return min(MAX_THREADS, os.cpu_count() or 1, int(allowed) if allowed.isdecimal() and int(allowed) else MAX_THREADS)
 
 
 class _Requests(local):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +10,7 @@ import openvino
 import pytest
 from openvino import opset13 as op
 
-from anomalib_cxr.deploy.inference import MAX_BATCH, ThreadedNetwork
+from anomalib_cxr.deploy.inference import MAX_BATCH, MAX_THREADS, ThreadedNetwork, thread_count
 
 
 def network(*sides):
@@ -46,3 +47,15 @@ def test_the_graph_is_not_changed():
     given = network(4, 6)
     ThreadedNetwork(given, "CPU", [0])(batch(MAX_BATCH))
     assert given.input().get_partial_shape()[0].is_dynamic
+
+
+@pytest.mark.parametrize(
+    ("cores", "allowed", "threads"),
+    [(2, None, 2), (64, None, MAX_THREADS), (None, None, 1), (8, "1", 1), (2, "16", 2), (2, "0", 2), (2, "2,1", 2)],
+)
+def test_threads_by_cores_and_what_the_environment_allows(monkeypatch, cores, allowed, threads):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if allowed is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    assert thread_count() == threads
