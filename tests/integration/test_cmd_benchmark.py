@@ -215,9 +215,11 @@ def shrunk(grid, small_data):
         if not name.startswith(("ganomaly_anomalib", "patchcore", "padim", "dino"))
     }
     systems = {name: {**system, **small_system(Path(system["config"]).stem)} for name, system in ours.items()}
+    kept = ends(systems)
     data = {
         name: {
             **part,
+            "systems": {system: changes for system, changes in part.get("systems", {}).items() if system in kept},
             "config": str(CONFIGS / "data" / Path(part["config"]).name),
             "data": {
                 "init_args": {**part["data"]["init_args"], "num_workers": 0, **small_data[Path(part["config"]).stem]}
@@ -226,7 +228,7 @@ def shrunk(grid, small_data):
         for name, part in grid["data"].items()
     }
     return {
-        "systems": ends(systems),
+        "systems": kept,
         "data": ends(data),
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1},
         "output": "out",
