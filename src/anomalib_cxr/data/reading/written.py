@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL.PngImagePlugin import PngInfo
+
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.utils.files import private_file, private_folder
 
 MARKER = ".written_by_anomalib_cxr"
 """Name of the file that marks a folder whose images this package wrote; a search leaves the folder out."""
 _KEY, _WRITER = "Software", "anomalib_cxr"  # a keyword that the PNG standard has for the program
-PNG_MARK = f"{_KEY}\0{_WRITER}".encode("latin-1")
-"""Content of the tEXt chunk by which a PNG file is recognized wherever it is moved."""
 
 
 def mark_folder(folder: Path) -> None:
@@ -33,6 +33,13 @@ def mark_folder(folder: Path) -> None:
     private_file(folder / MARKER)
 
 
+def png_mark() -> PngInfo:
+    """Return the text to save in a PNG file, so that it is recognized wherever it is moved."""
+    info = PngInfo()
+    info.add_text(_KEY, _WRITER)
+    return info
+
+
 def refuse_written(path: Path, info: Mapping[Any, Any]) -> None:
     """Refuse an image that this package wrote.
 
@@ -41,7 +48,7 @@ def refuse_written(path: Path, info: Mapping[Any, Any]) -> None:
         info: Texts of the image, Pillow's `info`.
 
     Raises:
-        RadiographError: The image has the mark :data:`PNG_MARK`.
+        RadiographError: The image has the mark of :func:`png_mark`.
 
     Example:
         >>> refuse_written(Path("chest.png"), {"Software": "Acme Viewer"})

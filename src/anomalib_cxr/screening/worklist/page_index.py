@@ -1,4 +1,4 @@
-"""What the pages of a worklist need at once: numbers of cases by decision and day, and the trigrams of searched texts.
+"""Index of a worklist for its pages: numbers of cases by decision and day, and the trigrams of searched texts.
 
 Both are kept by triggers, so that every program that writes rows keeps them, one of an older version, too. Rows are
 never deleted. Trigrams only narrow a search down: what they find is compared with the text itself.
