@@ -66,6 +66,8 @@ class RoiDataModule(AnomalibDataModule):
         split_table: CSV file for protocol `table`, see
             :func:`anomalib_cxr.data.sources.split_table.read_split_table`.
         test_source: Hospital to test on, with protocol `hospital` only.
+        n_train: Normal X-rays of each other hospital that train, drawn by the seed, with protocol `hospital` only; None
+            for all that do not validate.
         segmenter: File of the lung segmenter, with masks `predict` only; None for that of the package.
         predicted_masks: Folder of predicted masks; None for `predicted_masks` in the root. Its masks are used for
             images without a true mask, whatever `masks` is.
@@ -80,7 +82,7 @@ class RoiDataModule(AnomalibDataModule):
 
     Raises:
         SettingError: If a setting is outside its range, `split_table` or `test_source` is missing or unused, or
-            `segmenter` is unused.
+            `n_train` or `segmenter` is unused.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -123,12 +125,15 @@ class RoiDataModule(AnomalibDataModule):
         cache_folder: Path | str | None = None,
         cache_gigabytes: NonNegativeFloat = 20.0,
         drop_last: bool = False,
+        n_train: PositiveInt | None = None,
     ) -> None:
-        conflicts = {}
+        conflicts: dict[str, tuple[object, str]] = {}
         if (protocol == TABLE) != (split_table is not None):
             conflicts["split_table"] = split_table, "a CSV file with protocol: table, null without"
         if (protocol == HOSPITAL) != (test_source is not None):
             conflicts["test_source"] = test_source, "a hospital with protocol: hospital, null without"
+        if protocol != HOSPITAL and n_train is not None:
+            conflicts["n_train"] = n_train, "a number or null with protocol: hospital, null without"
         if segmenter is not None and masks != "predict":
             expected = "a file of `anomalib-cxr segment train` or null with masks: predict, null without"
             conflicts["segmenter"] = segmenter, expected
@@ -153,6 +158,7 @@ class RoiDataModule(AnomalibDataModule):
         self.on_error = on_error
         self.split_table = split_table
         self.test_source = test_source
+        self.n_train = n_train
         self.segmenter = segmenter
         self.predicted_masks = self.root / DEFAULT_FOLDER if predicted_masks is None else Path(predicted_masks)
         self.sixteen_bit_white = sixteen_bit_white
@@ -209,7 +215,9 @@ class RoiDataModule(AnomalibDataModule):
             return self._split_by_table(samples)
         samples = self.verify(samples)
         if self.protocol == HOSPITAL:
-            return leave_hospital_out(samples, str(self.test_source), self.seed, require_masks=self.needs_masks)
+            return leave_hospital_out(
+                samples, str(self.test_source), self.seed, require_masks=self.needs_masks, n_train=self.n_train
+            )
         return assign_splits(samples, self.protocol, self.seed, require_masks=self.needs_masks)
 
     def _split_by_table(self, samples: pd.DataFrame) -> pd.DataFrame:

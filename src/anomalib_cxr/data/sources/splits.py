@@ -133,24 +133,30 @@ def assign_splits(samples: pd.DataFrame, protocol: Protocol, seed: int, *, requi
     return samples
 
 
-def leave_hospital_out(samples: pd.DataFrame, test_source: str, seed: int, *, require_masks: bool) -> pd.DataFrame:
+def leave_hospital_out(
+    samples: pd.DataFrame, test_source: str, seed: int, *, require_masks: bool, n_train: int | None = None
+) -> pd.DataFrame:
     """Test on one hospital, and train and validate on the others.
 
     All images of that hospital test. Of each other hospital's normal images one in twenty validates and the rest
     trains; all sick ones validate, so that a threshold for a sensitivity is set without the hospital that takes over
-    the model. The split of a hospital depends on the seed and on its files' names only.
+    the model. The split of a hospital depends on the seed and on its files' names only. With `n_train`, each seed draws
+    the training images anew, and what is drawn for a smaller number is a part of what is drawn for a greater one.
 
     Args:
         samples: A table from :func:`anomalib_cxr.data.sources.samples.make_samples`.
         test_source: Hospital to test on.
         seed: Seed, at least 0.
         require_masks: True if training needs lung masks. Normal images without one then stay unused.
+        n_train: Normal images of each other hospital that train, at least 1; the others stay unused. None for all that
+            do not validate.
 
     Returns:
         A copy with the column `split` filled, sorted by file name.
 
     Raises:
-        DatasetError: If the hospital or another one is missing, or if one of them lacks images of a label.
+        DatasetError: If the hospital or another one is missing, or if one of them lacks images of a label, or has fewer
+            normal images than `n_train` beside those that validate.
 
     Example:
         >>> samples = pd.DataFrame({
@@ -168,14 +174,35 @@ def leave_hospital_out(samples: pd.DataFrame, test_source: str, seed: int, *, re
     trainable = normal & (samples.roi_mask_paths.map(len) > 0) if require_masks else normal
     tested = samples.source == test_source
     _check_hospitals(samples, test_source, trainable)
+    sizes = samples[~tested & trainable].groupby("source").size()
+    _check_n_train(sizes - sizes.map(_count_validating), n_train)
     samples.loc[tested, "split"] = "test"
     samples.loc[~tested & ~normal, "split"] = "val"
     for source, rows in samples[~tested & trainable].groupby("source"):
         shuffled = np.random.default_rng([seed, *str(source).encode()]).permutation(rows.index)
-        n_val = count_of_share(len(shuffled), HOSPITAL_VALIDATION_SHARE)
+        n_val = _count_validating(len(shuffled))
+        n_used = len(shuffled) if n_train is None else n_val + n_train
         samples.loc[shuffled[:n_val], "split"] = "val"
-        samples.loc[shuffled[n_val:], "split"] = "train"
+        samples.loc[shuffled[n_val:n_used], "split"] = "train"
     return samples
+
+
+def _count_validating(normal: int) -> int:
+    """Return the number of validation images in `hospital`, of so many normal ones."""
+    return count_of_share(normal, HOSPITAL_VALIDATION_SHARE)
+
+
+def _check_n_train(left: pd.Series[int], n_train: int | None) -> None:
+    """Refuse hospitals that have fewer normal images left to train on than are asked for."""
+    short = left[left < n_train] if n_train is not None else left[:0]
+    if not short.empty:
+        raise DatasetError(
+            f"fewer than {n_train} normal images (n_train) to train on: "
+            + "; ".join(f"{source} has {count}" for source, count in short.items()),
+            "in each hospital that trains at least as many, beside those that validate (with a lung mask where masks "
+            "are required)",
+            "lower data.init_args.n_train, or leave it out to train on all",
+        )
 
 
 def _check_hospitals(samples: pd.DataFrame, test_source: str, trainable: pd.Series[bool]) -> None:

@@ -317,6 +317,14 @@ class TestHospitalLeftOut:
         with pytest.raises(SettingError, match=r"test_source = (?s:.*)a hospital with protocol: hospital, null"):
             RoiDataModule(phantom_root, **settings)
 
+    def test_the_number_that_trains(self, side_by_side_root):
+        datamodule = fitted(side_by_side_root, protocol="hospital", test_source="montgomery", n_train=3)
+        assert len(datamodule.train_data) == 3
+
+    def test_the_number_that_trains_goes_with_the_protocol(self, phantom_root):
+        with pytest.raises(SettingError, match=r"n_train = 3(?s:.*)null with protocol: hospital, null without"):
+            RoiDataModule(phantom_root, n_train=3)
+
 
 class TestBatches:
     @pytest.mark.parametrize("num_workers", [0, 2])

@@ -252,6 +252,31 @@ class TestHospitalLeftOut:
         assert names(other, "val") != names(self.samples, "val")
         assert names(other, "test") == names(self.samples, "test")
 
+    def test_the_seed_draws_what_trains(self):
+        first, other = (leave_hospital_out(TWO, "montgomery", seed, require_masks=True, n_train=100) for seed in (0, 1))
+        assert counts(first, "train") == counts(other, "train") == (100, 0, 0)
+        assert counts(first, "unused") == (90, 30, 0)
+        shared = len(set(names(first, "train")) & set(names(other, "train")))
+        assert 30 < shared < 70  # 50 expected, of 100 drawn from 200
+        for split in ("val", "test"):
+            assert names(first, split) == names(self.samples, split)
+
+    def test_a_smaller_draw_is_part_of_a_greater_one(self):
+        small, great = (
+            set(names(leave_hospital_out(TWO, "montgomery", 3, require_masks=True, n_train=n_train), "train"))
+            for n_train in (60, 120)
+        )
+        assert len(small) == 60
+        assert small < great
+
+    def test_as_many_as_there_are_is_the_default(self):
+        samples = leave_hospital_out(TWO, "montgomery", 0, require_masks=True, n_train=190)
+        assert all_names(samples) == all_names(self.samples)
+
+    def test_more_than_there_are_to_train_on(self):
+        with pytest.raises(DatasetError, match=r"fewer than 191 normal .*: shenzhen has 190\b(?s:.*)lower data.init"):
+            leave_hospital_out(TWO, "montgomery", 0, require_masks=True, n_train=191)
+
     def test_images_without_masks_train_where_none_are_required(self):
         samples = leave_hospital_out(TWO, "montgomery", 0, require_masks=False)
         assert len(names(samples, "train")) == 230 - 12  # the half of 11.5 to the even number
