@@ -157,8 +157,8 @@ def main(
         for sigma in sigmas:
             for system in systems:
                 part = known[system]
-                base = yaml.safe_load((benchmark.parent / part["config"]).read_text(encoding="utf-8"))["model"]["init_args"]
-                settings = merge_settings(base, part["model"]["init_args"])
+                file = yaml.safe_load((benchmark.parent / part["config"]).read_text(encoding="utf-8"))
+                settings = merge_settings(file["model"]["init_args"], part["model"]["init_args"])
                 settings["sure"] = {**settings.get("sure", {}), "gain": 0.0, "sigma": 2 * sigma}
                 data = ChestPhantom(
                     root=root, n_normal=n_normal, n_sick=60, size=settings["image_size"], train_batch_size=8,
