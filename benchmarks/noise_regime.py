@@ -32,7 +32,11 @@ from anomalib_cxr.functional import probe_divergence
 
 logger = logging.getLogger(__name__)
 
-SYSTEMS = ("roi_l2_mean_squared", "roi_sure_mean_squared", "unet_l2", "unet_sure")
+MEAN = "mean_image"
+"""In place of a system: no network."""
+SYSTEMS = ("roi_l2_mean_squared", "roi_sure_mean_squared", "unet_l2", "unet_sure", MEAN)
+SIZE = 32
+"""Side in pixels, that of the systems."""
 KEYS = ["system", "sigma", "seed", "n_train", "epochs"]
 
 
@@ -90,6 +94,43 @@ def train(settings: dict[str, Any], data: ChestPhantom, seed: int, epochs: int) 
     return model.eval()
 
 
+def noisy_images(phantoms: Phantoms, sigma: float) -> torch.Tensor:
+    """Return phantoms with noise in [-1, 1], `(B, 1, H, W)`.
+
+    Args:
+        phantoms: The phantoms.
+        sigma: Standard deviation of the noise on the scale of [0, 1].
+    """
+    noise = DetectorNoise(gain=0.0, sigma=sigma, seed=1)
+    return 2 * torch.stack([noise(image) for image in phantoms.clean]) - 1
+
+
+def measure_reconstruction(reconstructed: torch.Tensor, noisy: torch.Tensor, phantoms: Phantoms) -> dict[str, float]:
+    """Measure a reconstruction of the lungs.
+
+    Args:
+        reconstructed: In [-1, 1], `(B, 1, H, W)`.
+        noisy: What was reconstructed, in [-1, 1], `(B, 1, H, W)`.
+        phantoms: The same without noise.
+
+    Returns:
+        `error`: root mean squared error against the clean lungs of healthy phantoms, gray values in [0, 1];
+        `error_observed`: the same against the noisy lungs; AUROC of the mean squared `residual` in the true lungs, and
+        of the `pixels`' squared residual in those of phantoms with a finding.
+    """
+    inside, healthy = phantoms.lungs, ~phantoms.sick
+    in_lungs = inside.flatten(1).sum(1)
+    to_clean = (reconstructed / 2 - phantoms.clean + 0.5).square() * inside
+    residual = ((reconstructed - noisy) / 2).square() * inside
+    sick_lungs = (inside > 0) & phantoms.sick.reshape(-1, 1, 1, 1)
+    return {
+        "error": float((to_clean[healthy].sum() / in_lungs[healthy].sum()).sqrt()),
+        "error_observed": float((residual[healthy].sum() / in_lungs[healthy].sum()).sqrt()),
+        "residual": float(roc_auc_score(phantoms.sick, residual.flatten(1).sum(1) / in_lungs)),
+        "pixels": float(roc_auc_score(phantoms.lesion[sick_lungs], residual[sick_lungs])),
+    }
+
+
 @torch.no_grad()
 def measure(model: RoiSureGanomaly, phantoms: Phantoms, sigma: float) -> dict[str, float]:
     """Measure a trained system on phantoms with noise.
@@ -100,29 +141,35 @@ def measure(model: RoiSureGanomaly, phantoms: Phantoms, sigma: float) -> dict[st
         sigma: Standard deviation of the noise on the scale of [0, 1].
 
     Returns:
-        `error`: root mean squared error of the reconstruction against the clean lungs of healthy phantoms, gray values
-        in [0, 1]; `error_observed`: the same against the noisy lungs; `copied`: divergence of the generator for each
-        pixel of the lungs, 1 for a copy of the input and 0 for a constant; AUROC of the `codes`' distance, of the mean
-        squared `residual` in the lungs, and of the `pixels`' squared residual in the lungs of phantoms with a finding.
+        Figures of the reconstruction; `copied`: divergence of the generator for each pixel of the lungs, 1 for a copy
+        of the input and 0 for a constant; AUROC of the `codes`' distance.
     """
-    noise = DetectorNoise(gain=0.0, sigma=sigma, seed=1)
-    noisy = 2 * torch.stack([noise(image) for image in phantoms.clean]) - 1
+    noisy = noisy_images(phantoms, sigma)
     network = model.model.networks[0]
-    output = network(noisy)
-    inside, healthy = phantoms.lungs, ~phantoms.sick
-    in_lungs = inside.flatten(1).sum(1)
-    to_clean = (output.image / 2 - phantoms.clean + 0.5).square() * inside
-    residual = ((output.image - noisy) / 2).square() * inside
-    divergence = probe_divergence(noisy, output.image, network.generator, inside) / in_lungs
-    sick_lungs = (inside > 0) & phantoms.sick.reshape(-1, 1, 1, 1)
-    scores = {"codes": model.model(noisy).pred_score, "residual": residual.flatten(1).sum(1) / in_lungs}
+    reconstructed = network(noisy).image
+    in_lungs = phantoms.lungs.flatten(1).sum(1)
+    copied = probe_divergence(noisy, reconstructed, network.generator, phantoms.lungs) / in_lungs
     return {
-        "error": float((to_clean[healthy].sum() / in_lungs[healthy].sum()).sqrt()),
-        "error_observed": float((residual[healthy].sum() / in_lungs[healthy].sum()).sqrt()),
-        "copied": float(divergence[healthy].mean()),
-        **{name: float(roc_auc_score(phantoms.sick, score)) for name, score in scores.items()},
-        "pixels": float(roc_auc_score(phantoms.lesion[sick_lungs], residual[sick_lungs])),
+        **measure_reconstruction(reconstructed, noisy, phantoms),
+        "copied": float(copied[~phantoms.sick].mean()),
+        "codes": float(roc_auc_score(phantoms.sick, model.model(noisy).pred_score)),
     }
+
+
+def measure_mean(data: ChestPhantom, phantoms: Phantoms, sigma: float) -> dict[str, float]:
+    """Measure the mean of the training images as the reconstruction of every image: what needs no network.
+
+    Args:
+        data: Phantoms with noise to train on.
+        phantoms: The phantoms.
+        sigma: Standard deviation of the noise on the scale of [0, 1].
+
+    Returns:
+        Figures of the reconstruction.
+    """
+    mean = torch.stack([item.image[:1] for item in data.train_data]).mean(dim=0)
+    noisy = noisy_images(phantoms, sigma)
+    return measure_reconstruction((2 * mean - 1).expand_as(noisy), noisy, phantoms)
 
 
 def main(
@@ -142,7 +189,7 @@ def main(
         root: Folder for the training phantoms.
         output: CSV file to write, or to complete.
         benchmark: Configuration of a benchmark with the systems.
-        systems: Names of systems in it.
+        systems: Names of systems in it, and `mean_image`, which has the same figures with every seed.
         sigmas: Standard deviations of the noise on the scale of [0, 1].
         seeds: Seeds of the trainings.
         n_normal: Healthy phantoms, 70 % of which train.
@@ -156,21 +203,23 @@ def main(
     for seed in seeds:
         for sigma in sigmas:
             for system in systems:
-                part = known[system]
-                file = yaml.safe_load((benchmark.parent / part["config"]).read_text(encoding="utf-8"))
-                settings = merge_settings(file["model"]["init_args"], part["model"]["init_args"])
-                settings["sure"] = {**settings.get("sure", {}), "gain": 0.0, "sigma": 2 * sigma}
                 data = ChestPhantom(
-                    root=root, n_normal=n_normal, n_sick=60, size=settings["image_size"], train_batch_size=8,
-                    num_workers=0, augmentations=DetectorNoise(gain=0.0, sigma=sigma),
+                    root=root, n_normal=n_normal, n_sick=60, size=SIZE, train_batch_size=8, num_workers=0,
+                    augmentations=DetectorNoise(gain=0.0, sigma=sigma),
                 )  # fmt: skip
                 data.prepare_data()
                 data.setup()
                 keys = dict(zip(KEYS, (system, sigma, seed, len(data.train_data), epochs), strict=True))
                 if (table[KEYS] == list(keys.values())).all(axis=1).any():
                     continue
-                phantoms = phantoms or draw(n_test, settings["image_size"])
-                figures = measure(train(settings, data, seed, epochs), phantoms, sigma)
+                phantoms = phantoms or draw(n_test, SIZE)
+                if system == MEAN:
+                    figures = measure_mean(data, phantoms, sigma)
+                else:
+                    file = yaml.safe_load((benchmark.parent / known[system]["config"]).read_text(encoding="utf-8"))
+                    settings = merge_settings(file["model"]["init_args"], known[system]["model"]["init_args"])
+                    settings["sure"] = {**settings.get("sure", {}), "gain": 0.0, "sigma": 2 * sigma}
+                    figures = measure(train(settings, data, seed, epochs), phantoms, sigma)
                 table = pd.concat([table, pd.DataFrame([keys | figures])], ignore_index=True)
                 table.to_csv(output, index=False, float_format="%.5g")
                 logger.info("%s", keys | figures)
