@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 
 import torch
-from monai.losses.dice import DiceCELoss
 from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
@@ -67,6 +66,8 @@ def fit_segmenter(
         >>> bool(((segmenter(image) > 0.5) == (image < 0)).float().mean() > 0.9)
         True
     """
+    from monai.losses.dice import DiceCELoss  # noqa: PLC0415  # seconds that only training a segmenter is to cost
+
     device = next(segmenter.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     criterion = DiceCELoss(sigmoid=True)
