@@ -7,8 +7,10 @@ stored values -> modality LUT or rescale -> VOI LUT or window -> polarity of the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydicom.dataset import Dataset
 
@@ -26,6 +28,7 @@ _REQUIRED = (
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "PhotometricInterpretation"),
     "PixelData",
 )
+_ROWS = 16  # of an image, that are looked up at once
 _POLARITY = ("PhotometricInterpretation", "PresentationLUTShape")
 
 
@@ -75,15 +78,27 @@ def read_dicom(source: ImageSource) -> torch.Tensor:
         bits = pixel_bits(path, dataset)
         table = gray_table(path, dataset, bits)
         stored = stored_values(path, dataset, bits)
-        gray = table[stored.astype(np.int32) - bits.lowest if bits.signed else stored]
-        if gray.min() == gray.max() and stored.min() != stored.max():
+        gray = _look_up(table, stored, bits.lowest)
+        low, high = int(stored.min()), int(stored.max())
+        # Where the grays of these two differ, as of nearly every image, not all need to be compared.
+        if low != high and table[low - bits.lowest] == table[high - bits.lowest] and gray.min() == gray.max():
             raise RadiographError(
                 path,
-                f"nothing to see: all stored values from {stored.min()} to {stored.max()} have one gray",
+                f"nothing to see: all stored values from {low} to {high} have one gray",
                 "a window, table or padding value that fits the pixels",
                 "export the radiograph again",
             )
         return torch.from_numpy(gray)[None]  # (1, H, W)
+
+
+def _look_up(table: npt.NDArray[np.float32], stored: npt.NDArray[Any], lowest: int) -> npt.NDArray[np.float32]:
+    """Return the gray of each stored value, computed in parts that stay in the processor's cache."""
+    gray = np.empty(stored.shape, np.float32)
+    for start in range(0, len(stored), _ROWS):
+        rows = slice(start, start + _ROWS)
+        place = stored[rows].astype(np.int32) - lowest if lowest else stored[rows]
+        table.take(place, out=gray[rows], mode="clip")  # the default mode looks up into a copy; all are in the table
+    return gray
 
 
 def dicom_size(source: ImageSource) -> tuple[int, int]:
