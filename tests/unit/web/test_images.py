@@ -80,6 +80,12 @@ def test_heat_covers_the_image_and_is_clear_where_there_is_none(images, case):
     assert (alpha[HEIGHT // 2 + 4 :] == 0).all()
 
 
+def test_layers_of_large_xrays_are_reduced(images, case):
+    large = replace(case, width=4000, height=3000)
+    assert opened(images.render("heat", large)).size == (512, 384)
+    assert opened(images.render("lungs", large)).size == (1024, 768)
+
+
 @pytest.mark.parametrize("gray", [40, 200])
 def test_heat_over_the_xray_is_the_heatmap_on_disk(tmp_path, images, case, gray):
     levels = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))

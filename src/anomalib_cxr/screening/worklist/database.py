@@ -6,8 +6,9 @@ A crash leaves the file consistent: what a connection writes is there whole or n
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ class WorklistDatabase:
         self.file = folder / DATABASE
         self._address = f"{self.file.absolute().as_uri()}?mode=rw"  # a file that went away is not made anew, empty
         self._wait = wait
+        self._kept = threading.local()
         if create:
             self._create()
         elif not self.file.is_file():
@@ -170,5 +172,24 @@ class WorklistDatabase:
         Returns:
             All rows.
         """
-        with self.open() as connection:
+        kept: sqlite3.Connection | None = getattr(self._kept, "connection", None)
+        with self.open() if kept is None else nullcontext(kept) as connection:
             return connection.execute(command, tuple(values)).fetchall()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all :meth:`fetch` of this thread in the block see the same state, by one connection.
+
+        To open a connection takes longer than most queries of a page.
+
+        Raises:
+            LockedWorklistError: If another program locks the file for too long.
+            ScreeningError: If the file cannot be read.
+        """
+        with self.open() as connection:
+            connection.execute("BEGIN")
+            self._kept.connection = connection
+            try:
+                yield
+            finally:
+                del self._kept.connection

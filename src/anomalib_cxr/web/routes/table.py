@@ -44,29 +44,30 @@ def show_table(
         saved: Case whose verdict the page before saved.
         finished: Say that each of these cases has a verdict.
     """
-    total = worklist.count(worklist_filter.query)
-    pages = max(1, math.ceil(total / ROWS))
-    number = min(number, pages)
-    cases = worklist.find(worklist_filter.query, ROWS, (number - 1) * ROWS)
-    record(request, Action.LIST, [case_number for case_number, _ in cases])
-    verdicts = worklist.latest_verdicts([case_number for case_number, _ in cases])
     day = datetime.now(timezone.utc).date().isoformat()
-    values = {
-        "worklist_filter": worklist_filter,
-        "filters": FILTERS,
-        "total": total,
-        "pages": pages,
-        "number": number,
-        "first": (number - 1) * ROWS + 1,
-        "rows": [(case_number, case, verdicts.get(case_number)) for case_number, case in cases],
-        "saved": last_verdict(worklist, saved),
-        "finished": finished,
-        "day": day,
-        "today": worklist.counts(day),
-        "counts": worklist.counts(),
-        "uploads": request.app.state.uploads is not None,
-        "max_upload": MAX_UPLOAD,
-    }
+    with worklist.snapshot():
+        total = worklist.count(worklist_filter.query)
+        pages = max(1, math.ceil(total / ROWS))
+        number = min(number, pages)
+        cases = worklist.find(worklist_filter.query, ROWS, (number - 1) * ROWS)
+        verdicts = worklist.latest_verdicts([case_number for case_number, _ in cases])
+        values = {
+            "worklist_filter": worklist_filter,
+            "filters": FILTERS,
+            "total": total,
+            "pages": pages,
+            "number": number,
+            "first": (number - 1) * ROWS + 1,
+            "rows": [(case_number, case, verdicts.get(case_number)) for case_number, case in cases],
+            "saved": last_verdict(worklist, saved),
+            "finished": finished,
+            "day": day,
+            "today": worklist.counts(day),
+            "counts": worklist.counts(),
+            "uploads": request.app.state.uploads is not None,
+            "max_upload": MAX_UPLOAD,
+        }
+    record(request, Action.LIST, [case_number for case_number, _ in cases])
     return render_page(request, "table", values)
 
 

@@ -81,23 +81,26 @@ def show_case(
         picture: Show the X-ray of a refused case, too.
     """
     record(request, Action.CASE, [number], case.content)
-    previous, following = worklist.neighbors(number, worklist_filter.query)
-    values = {
-        "worklist_filter": worklist_filter,
-        "number": number,
-        "case": case,
-        "previous": previous,
-        "following": following,
-        "saved": last_verdict(worklist, saved),
-        "with_picture": picture or not case.why,
-        "history": worklist.verdicts(number)[::-1],
-        "earlier": [(other, earlier, worklist.verdicts(other)[::-1]) for other, earlier in worklist.earlier(number)],
-        "current": worklist.number_of(case.file) if case.superseded else None,
-        "verdicts": list(Verdict),
-        "reader": unquote(request.cookies.get(READER, "")),
-        "max_note": MAX_NOTE,
-        "max_name": MAX_NAME,
-    }
+    with worklist.snapshot():
+        previous, following = worklist.neighbors(number, worklist_filter.query)
+        values = {
+            "worklist_filter": worklist_filter,
+            "number": number,
+            "case": case,
+            "previous": previous,
+            "following": following,
+            "saved": last_verdict(worklist, saved),
+            "with_picture": picture or not case.why,
+            "history": worklist.verdicts(number)[::-1],
+            "earlier": [
+                (other, earlier, worklist.verdicts(other)[::-1]) for other, earlier in worklist.earlier(number)
+            ],
+            "current": worklist.number_of(case.file) if case.superseded else None,
+            "verdicts": list(Verdict),
+            "reader": unquote(request.cookies.get(READER, "")),
+            "max_note": MAX_NOTE,
+            "max_name": MAX_NAME,
+        }
     answer = render_page(request, "case", values)
     answer.background = BackgroundTask(_prefetch, images, worklist, following)
     return answer

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,30 @@ def worklist(tmp_path, case_of):
 
 def names(found):
     return [case.path.removeprefix("/xrays/").removesuffix(".png") for _, case in found]
+
+
+class TestSnapshot:
+    def test_what_others_write_meanwhile_is_not_seen(self, worklist, case_of):
+        with worklist.snapshot():
+            before = worklist.counts(), names(worklist.find())
+            Worklist(worklist.folder).add([case_of("f", 0.7)])
+            Worklist(worklist.folder).give_verdict(4, Verdict.ABNORMAL, "Ada", content="")
+            assert (worklist.counts(), names(worklist.find())) == before
+            assert worklist.latest_verdicts([4]) == {}
+        assert names(worklist.find()) == ["c", "f", *before[1][1:]]
+        assert set(worklist.latest_verdicts([4])) == {4}
+
+    def test_another_thread_sees_what_is_there_now(self, worklist, case_of):
+        with worklist.snapshot(), ThreadPoolExecutor(1) as pool:
+            worklist.count()
+            worklist.add([case_of("f", 0.7)])
+            assert (worklist.count(), pool.submit(worklist.count).result()) == (5, 6)
+
+    def test_it_ends_with_an_error_too(self, worklist, case_of):
+        with pytest.raises(KeyError), worklist.snapshot():
+            raise KeyError
+        worklist.add([case_of("f", 0.7)])
+        assert worklist.count() == 6
 
 
 class TestCases:
