@@ -21,7 +21,8 @@ from jsonargparse import auto_cli
 
 from anomalib_cxr import NihChestXray14
 from anomalib_cxr.data.phantom.files import write_phantoms
-from anomalib_cxr.data.reading.radiograph import image_size, intact_size, read_radiograph
+from anomalib_cxr.data.reading.intensities import image_size, intact_size
+from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.data.sources.nih_files import FINDINGS, HEALTHY
 from anomalib_cxr.utils.provenance import code_record, write_record
 

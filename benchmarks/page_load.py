@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import time
+from html import unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -116,23 +118,28 @@ class Reader:
         return answer.text if answer.headers.get("Content-Type", "").startswith("text/html") and not error else ""
 
     async def read_on(self, end: float) -> None:
-        """Read until the end: a page of the table, a search, then cases with images and verdicts."""
+        """Read until the end: a page of the table, a search, then three cases in turn with images and verdicts."""
         while time.monotonic() < end:
             await self.ask("table", f"/?decision=all&page={self.rng.integers(1, self.rows // 50 + 1)}")
             await self.ask("search", f"/?decision=all&search={self.rng.integers(self.rows):06d}")
+            address: str | None = f"/case/{self.rng.integers(1, self.rows + 1)}?decision=all"
             for _ in range(3):
-                await self._read_case()
+                address = address and await self._read_case(address)
 
-    async def _read_case(self) -> None:
-        number = self.rng.integers(1, self.rows + 1)
-        text = await self.ask("case", f"/case/{number}?decision=all")
+    async def _read_case(self, address: str) -> str | None:
+        """Open a case and its images, and give a verdict; return the address of the next one."""
+        text = await self.ask("case", address)
+        case = address.partition("?")[0]
         for kind in ("xray", "heat"):
-            await self.ask(f"{kind} picture", f"/case/{number}/{kind}.png")
-        if text:
-            form = {name: hidden_field(text, name) for name in ("csrf", "content")}
-            form |= {"verdict": "normal", "reader": f"reader {self.index}"}
-            await self.ask("verdict", f"/case/{number}/verdict?decision=all", form)
-            self.given += 1
+            await self.ask(f"{kind} picture", f"{case}/{kind}.png")
+        if not text:
+            return None
+        form = {name: hidden_field(text, name) for name in ("csrf", "content")}
+        form |= {"verdict": "normal", "reader": f"reader {self.index}"}
+        await self.ask("verdict", f"{case}/verdict?decision=all", form)
+        self.given += 1
+        following = re.search(r'rel="next" href="([^"]+)"', text)
+        return unescape(following[1]) if following else None
 
 
 async def many_readers(address: str, users: int, seconds: float, rows: int, pause: float) -> tuple[Times, int]:

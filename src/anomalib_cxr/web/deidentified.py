@@ -14,6 +14,7 @@ from PIL import Image
 
 from anomalib_cxr.data.reading.content import read_content
 from anomalib_cxr.data.reading.dicom_file import is_dicom
+from anomalib_cxr.data.reading.intensities import read_intensities
 from anomalib_cxr.errors import CxrError, DeidentificationError, RadiographError
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE, NOTICE, Case
 from anomalib_cxr.screening.worklist.deidentified_dicom import deidentified_dicom
@@ -91,9 +92,7 @@ def _files(worklist: Worklist, number: int, anonymizer: Anonymizer, images: Case
     if is_dicom(content):
         files["xray.dcm"] = deidentified_dicom(content, anonymizer)
     else:
-        from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch delays the start
-
-        gray = read_radiograph(content, case.sixteen_bit_white)[0].numpy()  # (H, W)
+        gray = read_intensities(content, case.sixteen_bit_white)
         files["xray.png"] = _png(np.rint(gray * 65535).astype(np.uint16))
     if case.heatmap:
         files["heatmap.png"] = images.render("picture", case)

@@ -20,7 +20,7 @@ from anomalib_cxr.data.reading.content import FileContent, read_content
 from anomalib_cxr.screening.case import Case
 from anomalib_cxr.screening.heat_colors import color_heat
 
-if TYPE_CHECKING:  # torch delays the start
+if TYPE_CHECKING:  # the readers of all formats delay the start
     from anomalib_cxr.data.reading.gray_values import Window
 
 MAX_XRAY = 2048
@@ -110,11 +110,9 @@ class CaseImages:
 
             return _values_png(*read_gray_values(_content(case), case.sixteen_bit_white))
         if kind == "xray":
-            from anomalib_cxr.data.reading.radiograph import read_radiograph  # noqa: PLC0415  # torch delays the start
+            from anomalib_cxr.data.reading.intensities import read_intensities  # noqa: PLC0415
 
-            content = _content(case)
-            gray = read_radiograph(content, case.sixteen_bit_white)[0].numpy()  # (H, W)
-            gray = (gray * 255).round().astype(np.uint8)
+            gray = (read_intensities(_content(case), case.sixteen_bit_white) * 255).round().astype(np.uint8)
             return _png(_reduced(Image.fromarray(gray), MAX_XRAY), zlib.Z_RLE)
         if kind in {"picture", "thumbnail"}:
             longest = MAX_XRAY if kind == "picture" else MAX_THUMBNAIL
@@ -126,7 +124,7 @@ class CaseImages:
 
     def _layer(self, name: str, mode: str) -> Image.Image:
         """Read an image in the folder of the worklist, and nowhere else."""
-        from anomalib_cxr.data.reading.radiograph import image_size  # noqa: PLC0415
+        from anomalib_cxr.data.reading.intensities import image_size  # noqa: PLC0415
 
         path = (self.folder / name).resolve()
         if not name or not path.is_relative_to(self.folder) or not path.is_file():

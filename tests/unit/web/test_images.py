@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_cxr.data.reading import radiograph
+from anomalib_cxr.data.reading import intensities
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.screening.pipeline.explanation import draw_heatmap
 from anomalib_cxr.web.images import CaseImages, ImageUnavailableError
@@ -155,13 +155,13 @@ class TestRefusals:
 class TestCache:
     @pytest.fixture
     def drawn(self, monkeypatch):
-        read, names = radiograph.read_radiograph, []
+        read, names = intensities.read_intensities, []
 
         def counted(content, *white):
             names.append(content.path.stem)
             return read(content, *white)
 
-        monkeypatch.setattr(radiograph, "read_radiograph", counted)
+        monkeypatch.setattr(intensities, "read_intensities", counted)
         return names
 
     def test_drawn_once(self, images, case, drawn):

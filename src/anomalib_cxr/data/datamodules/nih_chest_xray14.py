@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from anomalib import TaskType
 
-from anomalib_cxr.data.reading.radiograph import intact_size
+from anomalib_cxr.data.reading.intensities import intact_size
 from anomalib_cxr.data.sources.nih_files import FINDINGS, HEALTHY, find_images, read_entries
 from anomalib_cxr.data.sources.nih_splits import PATIENT_SHARES, sample_images, split_by_lists, split_patients
 from anomalib_cxr.data.sources.samples import with_predicted_masks

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydicom.dataset import Dataset
 
 from anomalib_cxr.errors import RadiographError
@@ -32,7 +31,7 @@ _ROWS = 16  # of an image, that are looked up at once
 _POLARITY = ("PhotometricInterpretation", "PresentationLUTShape")
 
 
-def read_dicom(source: ImageSource) -> torch.Tensor:
+def read_dicom(source: ImageSource) -> npt.NDArray[np.float32]:
     """Read one frontal radiograph from a DICOM file.
 
     The interval [0, 1] corresponds to the first of these that the file has; values outside are clipped:
@@ -55,7 +54,7 @@ def read_dicom(source: ImageSource) -> torch.Tensor:
         source: A DICOM file, or its content.
 
     Returns:
-        Image of shape ``(1, H, W)``, float32 in [0, 1], dense tissue bright.
+        Array of shape ``(H, W)``, float32 in [0, 1], dense tissue bright.
 
     Raises:
         RadiographError: The file is not readable, not grayscale, or by its header not one upright frontal chest X-ray
@@ -69,7 +68,7 @@ def read_dicom(source: ImageSource) -> torch.Tensor:
         >>> with TemporaryDirectory() as folder:
         ...     dataset.save_as(Path(folder, "chest.dcm"))
         ...     read_dicom(Path(folder, "chest.dcm")).shape
-        torch.Size([1, 128, 128])
+        (128, 128)
     """
     path = path_of(source)
     with as_radiograph_error(path, "not readable as DICOM"):
@@ -88,7 +87,7 @@ def read_dicom(source: ImageSource) -> torch.Tensor:
                 "a window, table or padding value that fits the pixels",
                 "export the radiograph again",
             )
-        return torch.from_numpy(gray)[None]  # (1, H, W)
+        return gray
 
 
 def _look_up(table: npt.NDArray[np.float32], stored: npt.NDArray[Any], lowest: int) -> npt.NDArray[np.float32]:

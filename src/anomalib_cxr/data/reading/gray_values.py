@@ -19,8 +19,8 @@ from .dicom_file import as_radiograph_error, is_dicom, load_dicom
 from .dicom_gray import display_table
 from .dicom_pixels import pixel_bits, stored_values
 from .gray import SIXTEEN_BITS
+from .intensities import image_size
 from .picture import read_picture
-from .radiograph import image_size
 
 
 class Window(NamedTuple):

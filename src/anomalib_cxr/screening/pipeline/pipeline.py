@@ -17,9 +17,10 @@ from pydicom.dataset import Dataset
 
 from anomalib_cxr.data.reading.content import MAX_BYTES, FileContent, read_content
 from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, is_dicom, load_dicom
+from anomalib_cxr.data.reading.intensities import image_size
 from anomalib_cxr.data.reading.limits import MAX_PIXELS as MAX_IMAGE_PIXELS
 from anomalib_cxr.data.reading.metadata import Header, read_header
-from anomalib_cxr.data.reading.radiograph import image_size, read_radiograph
+from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.inference import MAX_BATCH, thread_count
 from anomalib_cxr.deploy.runtime import ExportedModel, Scores
 from anomalib_cxr.errors import RadiographError

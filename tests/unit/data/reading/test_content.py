@@ -15,8 +15,9 @@ from pydicom.data import get_testdata_file
 from anomalib_cxr.data.reading import content as module
 from anomalib_cxr.data.reading.content import FileContent, read_content
 from anomalib_cxr.data.reading.dicom_file import is_dicom, load_dicom
+from anomalib_cxr.data.reading.intensities import image_size, intact_size
 from anomalib_cxr.data.reading.metadata import read_header
-from anomalib_cxr.data.reading.radiograph import image_size, intact_size, read_radiograph
+from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
 
 DICOM = Path(get_testdata_file("CT_small.dcm"))

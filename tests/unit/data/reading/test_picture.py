@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from anomalib_cxr.data.reading.intensities import intact_size
 from anomalib_cxr.data.reading.picture import picture_size, read_picture
-from anomalib_cxr.data.reading.radiograph import intact_size, read_mask, read_radiograph
+from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.errors import RadiographError
 
 TWELVE = (np.arange(40 * 32, dtype=np.uint16) * 3).reshape(40, 32)  # 12 bits

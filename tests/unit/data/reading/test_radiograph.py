@@ -15,7 +15,8 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from anomalib_cxr.data.reading import gray, limits
-from anomalib_cxr.data.reading.radiograph import image_size, intact_size, read_mask, read_radiograph
+from anomalib_cxr.data.reading.intensities import image_size
+from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.errors import RadiographError
 
 RAMP = np.arange(32 * 24, dtype=np.uint32).reshape(32, 24)
@@ -234,26 +235,6 @@ def test_memory_of_a_pixel_is_bounded(tmp_path, kind):
     command = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     assert int(done.stdout) - path.stat().st_size < 24 * side * side
-
-
-class TestIntactSize:
-    def test_height_comes_first(self, tmp_path):
-        assert intact_size(save(tmp_path / "a.png", GRAY)) == (32, 24)
-
-    def test_every_flipped_bit_of_the_picture_is_seen(self, tmp_path):
-        path = save(tmp_path / "a.png", GRAY)
-        content = path.read_bytes()
-        start, end = content.index(b"IDAT"), content.index(b"IEND") - 4
-        for place in range(start + 4, end):
-            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-            with pytest.raises(RadiographError, match="truncated or damaged"):
-                intact_size(path)
-
-    def test_truncated(self, tmp_path):
-        path = save(tmp_path / "a.png", GRAY)
-        path.write_bytes(path.read_bytes()[:-13])
-        with pytest.raises(RadiographError, match="truncated or damaged"):
-            intact_size(path)
 
 
 class TestRefused:

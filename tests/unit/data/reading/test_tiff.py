@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from anomalib_cxr.data.reading.radiograph import image_size, read_radiograph
+from anomalib_cxr.data.reading.intensities import image_size
+from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
 
 DEEP = (np.arange(40 * 32, dtype=np.uint16) * 51).reshape(40, 32)
