@@ -19,6 +19,7 @@ from anomalib_cxr.errors import DatasetError, RadiographError
 from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.threads import in_threads
 
+from .deployed import CompiledSegmenter
 from .network import LungSegmenter, fastest_device
 from .packaged import choose_segmenter
 from .postprocessing import is_plausible, segment_lungs
@@ -84,7 +85,7 @@ def predict_masks(
             masks.path.mkdir(parents=True, exist_ok=True)
             with FileLock(masks.path / ".lock"):
                 masks.record_segmenter(chosen.file)
-                return _predict_missing(images, masks, chosen.network.to(fastest_device()), sixteen_bit_white)
+                return _predict_missing(images, masks, _fastest(chosen.network), sixteen_bit_white)
     except OSError as error:
         raise DatasetError(
             f"{folder}: cannot be written ({error})",
@@ -121,6 +122,11 @@ def predict_for_root(
     else:
         without = [files.image for files in find_radiographs(root) if not files.masks]
     return predict_masks(without, root / DEFAULT_FOLDER if folder is None else folder, segmenter, sixteen_bit_white)
+
+
+def _fastest(network: LungSegmenter) -> LungSegmenter:
+    device = fastest_device()
+    return CompiledSegmenter(network) if device.type == "cpu" else network.to(device)
 
 
 def _predict_missing(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
-from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
+from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, CompiledSegmenter, ExportedSegmenter, export_segmenter
 from anomalib_cxr.segmentation.network import load_segmenter
 
 
@@ -35,6 +35,14 @@ def test_probability_is_that_of_torch(segmenter, exported, images):
     probability = exported(small)
     assert (probability.shape, probability.dtype) == ((5, 32, 32), np.float32)
     np.testing.assert_allclose(probability, expected, atol=1e-4)
+
+
+def test_compiled_one_is_that_of_torch_at_any_size(segmenter, images):
+    compiled = CompiledSegmenter(segmenter)
+    with torch.inference_mode():
+        for path in images:
+            image = 2 * read_radiograph(path)[None] - 1
+            torch.testing.assert_close(compiled(image), segmenter(image), atol=1e-4, rtol=0)
 
 
 def test_lungs_are_segmented(exported, images, shenzhen_files):
