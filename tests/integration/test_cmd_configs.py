@@ -41,6 +41,8 @@ SMALL_MODELS = {
     "anomalib.models.Ganomaly": {"n_features": 4, "pre_processor": resized(32)},
     "anomalib.models.Patchcore": {"backbone": "resnet18", "pre_processor": resized(32)},
     "anomalib.models.Padim": {"pre_processor": resized(32)},
+    "anomalib.models.Fastflow": {"pre_processor": resized(64)},
+    "anomalib.models.Cflow": {"pre_processor": resized(64)},
     "anomalib.models.Dinomaly": {"encoder_name": "vit_small_patch14_reg4_dinov2", "pre_processor": resized(28)},
     "anomalib_cxr.models.baselines.Patchcore": {"pre_processor": resized(64)},
     "anomalib_cxr.models.baselines.Padim": {"pre_processor": resized(64)},
