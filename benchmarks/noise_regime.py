@@ -1,15 +1,16 @@
 """Look for the strength of noise at which SURE helps: errors against the clean lungs, and detection, on phantoms.
 
-    python benchmarks/noise_regime.py --root datasets/noise_regime --output docs/benchmarks/noise_regime.csv
+    python benchmarks/noise_regime.py --root datasets/noise_regime --output results/noise_regime/noise_regime.csv
 
 Trains systems of `configs/benchmark/noise_phantoms.yaml` under Gaussian noise of several strengths, and measures the
 weights of the last epoch on phantoms of a draw of their own, whose lungs are known without noise. A row per training;
-those in the output already are not repeated. Half a minute a training on one core.
+those in the output already are not repeated. Half a minute a training on one core. Writes `run.json` beside it.
 """
 
 from __future__ import annotations
 
 import logging
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from anomalib_cxr.benchmark.plan.resolve import merge_settings
 from anomalib_cxr.data.phantom.drawing import NoiseModel, draw_phantom
 from anomalib_cxr.data.phantom.findings import FINDINGS
 from anomalib_cxr.functional import probe_divergence
+from anomalib_cxr.utils.provenance import code_record, write_record
 
 logger = logging.getLogger(__name__)
 
@@ -196,33 +198,34 @@ def main(
         epochs: Passes over them.
         n_test: Healthy phantoms to measure on, and as many with a finding.
     """
+    output.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     known = yaml.safe_load(benchmark.read_text(encoding="utf-8"))["systems"]
     table = pd.read_csv(output) if output.exists() else pd.DataFrame(columns=KEYS)
     phantoms = None
-    for seed in seeds:
-        for sigma in sigmas:
-            for system in systems:
-                data = ChestPhantom(
-                    root=root, n_normal=n_normal, n_sick=60, size=SIZE, train_batch_size=8, num_workers=0,
-                    augmentations=DetectorNoise(gain=0.0, sigma=sigma),
-                )  # fmt: skip
-                data.prepare_data()
-                data.setup()
-                keys = dict(zip(KEYS, (system, sigma, seed, len(data.train_data), epochs), strict=True))
-                if (table[KEYS] == list(keys.values())).all(axis=1).any():
-                    continue
-                phantoms = phantoms or draw(n_test, SIZE)
-                if system == MEAN:
-                    figures = measure_mean(data, phantoms, sigma)
-                else:
-                    file = yaml.safe_load((benchmark.parent / known[system]["config"]).read_text(encoding="utf-8"))
-                    settings = merge_settings(file["model"]["init_args"], known[system]["model"]["init_args"])
-                    settings["sure"] = {**settings.get("sure", {}), "gain": 0.0, "sigma": 2 * sigma}
-                    figures = measure(train(settings, data, seed, epochs), phantoms, sigma)
-                table = pd.concat([table, pd.DataFrame([keys | figures])], ignore_index=True)
-                table.to_csv(output, index=False, float_format="%.5g")
-                logger.info("%s", keys | figures)
+    for seed, sigma, system in product(seeds, sigmas, systems):
+        data = ChestPhantom(
+            root=root, n_normal=n_normal, n_sick=60, size=SIZE, train_batch_size=8, num_workers=0,
+            augmentations=DetectorNoise(gain=0.0, sigma=sigma),
+        )  # fmt: skip
+        data.prepare_data()
+        data.setup()
+        keys = dict(zip(KEYS, (system, sigma, seed, len(data.train_data), epochs), strict=True))
+        if (table[KEYS] == list(keys.values())).all(axis=1).any():
+            continue
+        phantoms = phantoms or draw(n_test, SIZE)
+        if system == MEAN:
+            figures = measure_mean(data, phantoms, sigma)
+        else:
+            file = yaml.safe_load((benchmark.parent / known[system]["config"]).read_text(encoding="utf-8"))
+            settings = merge_settings(file["model"]["init_args"], known[system]["model"]["init_args"])
+            settings["sure"] = {**settings.get("sure", {}), "gain": 0.0, "sigma": 2 * sigma}
+            figures = measure(train(settings, data, seed, epochs), phantoms, sigma)
+        table = pd.concat([table, pd.DataFrame([keys | figures])], ignore_index=True)
+        table.to_csv(output, index=False, float_format="%.5g")
+        logger.info("%s", keys | figures)
+    settings = {"systems": systems, "sigmas": sigmas, "seeds": seeds, "n_normal": n_normal, "epochs": epochs}
+    write_record({**code_record(), "settings": {**settings, "n_test": n_test}}, output.with_name("run.json"))
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def read_dicom(source: ImageSource) -> npt.NDArray[np.float32]:
 
 
 def _look_up(table: npt.NDArray[np.float32], stored: npt.NDArray[Any], lowest: int) -> npt.NDArray[np.float32]:
-    """Return the gray of each stored value, computed in parts that stay in the processor's cache."""
+    """Return the gray of each stored value, `(H, W)`, computed in parts that stay in the processor's cache."""
     gray = np.empty(stored.shape, np.float32)
     for start in range(0, len(stored), _ROWS):
         rows = slice(start, start + _ROWS)

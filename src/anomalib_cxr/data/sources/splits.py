@@ -174,8 +174,9 @@ def leave_hospital_out(
     trainable = normal & (samples.roi_mask_paths.map(len) > 0) if require_masks else normal
     tested = samples.source == test_source
     _check_hospitals(samples, test_source, trainable)
-    sizes = samples[~tested & trainable].groupby("source").size()
-    _check_n_train(sizes - sizes.map(_count_validating), n_train)
+    if n_train is not None:
+        sizes = samples[~tested & trainable].groupby("source").size()
+        _check_n_train(sizes - sizes.map(_count_validating), n_train)
     samples.loc[tested, "split"] = "test"
     samples.loc[~tested & ~normal, "split"] = "val"
     for source, rows in samples[~tested & trainable].groupby("source"):
@@ -192,9 +193,9 @@ def _count_validating(normal: int) -> int:
     return count_of_share(normal, HOSPITAL_VALIDATION_SHARE)
 
 
-def _check_n_train(left: pd.Series[int], n_train: int | None) -> None:
+def _check_n_train(left: pd.Series[int], n_train: int) -> None:
     """Refuse hospitals that have fewer normal images left to train on than are asked for."""
-    short = left[left < n_train] if n_train is not None else left[:0]
+    short = left[left < n_train]
     if not short.empty:
         raise DatasetError(
             f"fewer than {n_train} normal images (n_train) to train on: "
