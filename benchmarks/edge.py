@@ -5,10 +5,12 @@
 RUN is the folder of a training with its `report/model.yaml`; DATA.yaml a configuration of its data module, with the
 root as it is on this machine. Exports each model by the command that a user types, in float32, FP16 and INT8,
 calibrated on validation images; scores the test images with each; and measures in turn, some repetitions long, a plain
-matrix product, PyTorch (eager, all cores, the same batch) and each format. A format is loaded as it is, for images of
-any size, and once more for images of one size only. Writes `edge.csv` and `run.json`.
+matrix product, PyTorch (eager, all cores, the same batch) and each format. A format is loaded in three ways: as it is,
+for images of any size; for images of one size only; and as `anomalib-cxr screen` loads it, for images of any size that
+are reduced before the graph, a batch on each core. Writes `edge.csv` and `run.json`.
 
-Models are loaded with the hint for float32, except for FP16, whose convolutions may compute in bfloat16.
+Models are loaded with the hint for float32, except for FP16, whose convolutions may compute in bfloat16; `screen`
+always computes in float32.
 Score differences are those of `pred_score` before clamping, in units of the range of validation scores.
 """
 
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +36,8 @@ from jsonargparse import ArgumentParser, auto_cli
 from sklearn.metrics import roc_auc_score
 from torch.utils.flop_counter import FlopCounterMode
 
+from anomalib_cxr.deploy.inference import MAX_BATCH, thread_count
+from anomalib_cxr.deploy.runtime import ExportedModel
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 FORMATS: dict[str, list[str]] = {
@@ -43,6 +48,8 @@ FORMATS: dict[str, list[str]] = {
 SIDE = 2048
 """Of the matrices of the plain product."""
 TORCH = "pytorch"
+SCREEN = "screen"
+"""Name of the way in which `anomalib-cxr screen` loads a graph."""
 
 
 class Images(NamedTuple):
@@ -179,6 +186,18 @@ def by_openvino(graph: Path, batch: np.ndarray, requests: int, kind: str, *, one
     return Timed(lambda: single.infer(batch[:1]), many)
 
 
+def by_screening(graph: Path, batch: np.ndarray, requests: int) -> Timed:
+    """Prepare the model as `anomalib-cxr screen` runs it: full batches in a thread for each core."""
+    model, gray = ExportedModel(graph), batch[:, :1]
+    full = [gray[:MAX_BATCH]] * (requests * len(batch) // MAX_BATCH)
+    pool = ThreadPoolExecutor(thread_count())
+
+    def many() -> int:
+        return sum(len(scores.score) for scores in pool.map(model, full))
+
+    return Timed(lambda: model(gray[:1]), many)
+
+
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     """Return how long work takes, and what it returns."""
     began = time.perf_counter()
@@ -237,6 +256,7 @@ def measure_run(
     for kind, (graph, _) in graphs.items():
         for size, one_size in (("any", False), ("one", True)):
             ways[f"{kind}/{size}"] = by_openvino(graph, batch_values, requests, kind, one_size=one_size)
+        ways[f"{kind}/{SCREEN}"] = by_screening(graph, batch_values, requests)
     timed, plain = measure(ways, repetitions, ones=10)
     timed.to_csv(output / f"{name}_repetitions.csv", index=False, float_format="%.5g")
     scores = {kind: scores_of(graph, images, kind) for kind, (graph, _) in graphs.items()}
@@ -255,7 +275,7 @@ def measure_run(
             "export_seconds": took,
         }
         rows += [
-            {**of_format, "image_size": size, **summary(timed, f"{kind}/{size}")} for size in ("any", "one")
+            {**of_format, "image_size": size, **summary(timed, f"{kind}/{size}")} for size in ("any", "one", SCREEN)
         ]  # fmt: skip
     for row in rows:
         row["million_operations"] = operations / 1e6

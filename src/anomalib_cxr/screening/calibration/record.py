@@ -29,6 +29,8 @@ CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 """Files that a calibration writes beside those of the model and the record."""
 _FORMAT: Literal[5] = 5
 _DIGEST = "digest"  # the identity, beside the fields that it is the hash of
+_GRAPH_ROUNDING = 1e-6
+"""Difference of a score that the graph clamps to [0, 1] in float32, such as 0.99999994, from the clamped raw score."""
 _Age = Annotated[float, Field(ge=0, le=150)]
 
 
@@ -146,7 +148,7 @@ class Calibration(RecordPart):
         clamped = [min(max(score, 0), 1) for score in self.healthy]
         refused = self.counts.refused_normal, self.counts.refused_sick
         return (
-            np.allclose(sorted(healthy), clamped, rtol=0, atol=ROUNDING)
+            np.allclose(sorted(healthy), clamped, rtol=0, atol=_GRAPH_ROUNDING)
             and sum(reference.is_sick) == self.counts.sick
             and (reference.refused_normal, reference.refused_sick) == refused
             and reference.prevalence == self.probability.prevalence

@@ -102,6 +102,17 @@ class TestReference:
         with pytest.raises(ValueError, match=named):
             record.Calibration.model_validate_json(json.dumps(content))
 
+    def test_may_be_clamped_with_rounding(self, calibration):
+        """OpenVINO clamps a quantized score to 0.99999994, where 1 was asked for."""
+        content = calibration.model_dump(mode="json")
+        scores, is_sick = content["reference"]["score"], content["reference"]["is_sick"]
+        highest = max((number for number, sick in enumerate(is_sick) if not sick), key=scores.__getitem__)
+        content["healthy"][-1], scores[highest] = 1e6, 0.99999994
+        assert record.Calibration.model_validate_json(json.dumps(content)).healthy[-1] == 1e6
+        scores[highest] = 0.9999
+        with pytest.raises(ValueError, match="another reference than"):
+            record.Calibration.model_validate_json(json.dumps(content))
+
 
 class TestFile:
     def test_holds_for_what_lies_beside_it(self, calibrated, calibration):
