@@ -32,6 +32,7 @@ from anomalib_cxr.functional import antialiased_resize, downsample
 from anomalib_cxr.screening.pipeline.image_quality import quality_refusals, reduce_for_quality
 from anomalib_cxr.screening.pipeline.input_check import WEIGHTS, InputCheck
 from anomalib_cxr.segmentation.packaged import choose_segmenter
+from anomalib_cxr.segmentation.postprocessing import find_lungs
 from anomalib_cxr.utils.provenance import code_record, write_record
 
 PARTS = 5
@@ -80,7 +81,8 @@ class Checks:
         fine = reduce_for_quality(image)
         side = self.segmenter.image_size
         with torch.inference_mode():
-            lungs = self.segmenter(2 * downsample(image, (side, side))[None] - 1)[0, 0].numpy()
+            probability = self.segmenter(2 * downsample(image, (side, side))[None] - 1)[0, 0].numpy()
+        lungs = find_lungs(probability)
         return self.input_check.refusals(fine, lungs) or quality_refusals(image.shape[-2:], fine, lungs)
 
 

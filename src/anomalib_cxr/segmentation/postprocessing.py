@@ -39,7 +39,19 @@ def segment_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> LungMas
     device = next(segmenter.parameters()).device
     with torch.inference_mode():
         probability = segmenter(2 * radiograph[None].to(device) - 1)[0, 0]  # (H, W)
-    return clean_mask((probability > 0.5).cpu().numpy())  # noqa: PLR2004  # more likely than not
+    return find_lungs(probability.cpu().numpy())
+
+
+def find_lungs(probability: npt.NDArray[np.float32]) -> LungMask:
+    """Return the lungs by their probability: where it is above 0.5, cleaned by :func:`clean_mask`.
+
+    Args:
+        probability: Probability of lung, `(H, W)`.
+
+    Returns:
+        Lung mask, `(H, W)`.
+    """
+    return clean_mask(probability > 0.5)  # noqa: PLR2004  # more likely than not
 
 
 def clean_mask(mask: LungMask) -> LungMask:
@@ -80,11 +92,12 @@ def _fill_holes(mask: LungMask) -> LungMask:
     return filled
 
 
-def suppress_outside_lungs(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def suppress_outside_lungs(probability: npt.NDArray[np.float32], lungs: LungMask) -> npt.NDArray[np.float32]:
     """Set a probability map to 0 outside the two lungs.
 
     Args:
         probability: Probability of lung, `(H, W)`.
+        lungs: Its :func:`find_lungs`, `(H, W)`.
 
     Returns:
         Probability, 0 beyond the pixels next to the lungs, and 1 in their holes, `(H, W)`.
@@ -92,10 +105,10 @@ def suppress_outside_lungs(probability: npt.NDArray[np.float32]) -> npt.NDArray[
     Example:
         >>> found = np.zeros((5, 40), dtype=np.float32)
         >>> found[:, 2:20], found[1, 30] = 0.9, 0.9
-        >>> float(suppress_outside_lungs(found)[1, 30]), float(suppress_outside_lungs(found)[1, 10]) > 0.5
+        >>> kept = suppress_outside_lungs(found, find_lungs(found))
+        >>> float(kept[1, 30]), float(kept[1, 10]) > 0.5
         (0.0, True)
     """
-    lungs = clean_mask(probability > 0.5)  # noqa: PLR2004  # more likely than not
     holes = lungs & (probability <= 0.5)  # noqa: PLR2004
     near = ndimage.binary_dilation(lungs)
     return np.where(holes, np.float32(1), np.where(near, probability, np.float32(0)))

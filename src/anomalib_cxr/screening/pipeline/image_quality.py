@@ -20,7 +20,7 @@ import torch
 from scipy import ndimage
 
 from anomalib_cxr.functional import downsample
-from anomalib_cxr.segmentation.postprocessing import LungMask, clean_mask
+from anomalib_cxr.segmentation.postprocessing import LungMask
 
 SIDE = 128
 """Side in pixels at which detail is measured; smaller images are measured at their own size."""
@@ -135,13 +135,13 @@ def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
     return details
 
 
-def quality_refusals(size: Sequence[int], reduced: torch.Tensor, probability: np.ndarray) -> list[str]:
+def quality_refusals(size: Sequence[int], reduced: torch.Tensor, lungs: LungMask) -> list[str]:
     """Return the reasons to refuse an image for its quality; an empty list accepts it.
 
     Args:
         size: Height and width of the X-ray in pixels.
         reduced: The X-ray after :func:`reduce_for_quality`, `(1, s, s)`.
-        probability: Probability of lung, of any size, `(H, W)`.
+        lungs: Mask of the lungs, of any size, `(H, W)`.
 
     Returns:
         Reasons in a few words each.
@@ -150,7 +150,7 @@ def quality_refusals(size: Sequence[int], reduced: torch.Tensor, probability: np
     reasons = []
     if max(height, width) > MAX_ASPECT * min(height, width):
         reasons.append(f"squeezed or cropped: {width} x {height} pixels")
-    details = measure_detail(reduced, clean_mask(probability > 0.5))  # noqa: PLR2004  # more likely than not
+    details = measure_detail(reduced, lungs)
     if any(_is_blurred(detail) for detail in details):
         reasons.append("blurred: the lungs lack fine detail")
     scale = min(height, width) / SIDE

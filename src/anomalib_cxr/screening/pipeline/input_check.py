@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.functional import downsample
-from anomalib_cxr.segmentation.postprocessing import clean_mask, is_plausible
+from anomalib_cxr.segmentation.postprocessing import LungMask, is_plausible
 from anomalib_cxr.utils.packaged_file import read_packaged
 
 from .frontal_network import KINDS, SIDE, FrontalNetwork
@@ -49,7 +48,7 @@ class InputCheck:
 
     Example:
         >>> check = InputCheck(FrontalNetwork())
-        >>> check.refusals(torch.zeros(1, 128, 128), np.zeros((64, 64)))
+        >>> check.refusals(torch.zeros(1, 128, 128), np.zeros((64, 64), bool))
         ['blank']
     """
 
@@ -57,13 +56,13 @@ class InputCheck:
         self._network = network.eval()
 
     def refusals(
-        self, radiograph: torch.Tensor, lungs: np.ndarray, probabilities: torch.Tensor | None = None
+        self, radiograph: torch.Tensor, lungs: LungMask, probabilities: torch.Tensor | None = None
     ) -> list[str]:
         """Return the reasons to refuse an image; an empty list accepts it.
 
         Args:
             radiograph: Image in [0, 1], `(1, H, W)`.
-            lungs: Lung probability of the image, `(S, S)`.
+            lungs: Mask of its lungs, `(S, S)`.
             probabilities: Its :meth:`probabilities`, where they were computed in a batch.
 
         Returns:
@@ -76,7 +75,7 @@ class InputCheck:
             probabilities = self.probabilities(radiograph)
         if not probabilities[0] >= LEAST_FRONTAL:  # refuses NaN, too
             reasons.append(self._describe(radiograph, probabilities))
-        if not is_plausible(clean_mask(lungs > 0.5)):  # noqa: PLR2004  # more likely than not
+        if not is_plausible(lungs):
             reasons.append("no two lungs of plausible size and place")
         return reasons
 

@@ -28,7 +28,7 @@ from anomalib_cxr.functional import downsample
 from anomalib_cxr.screening.calibration.record import ValidatedRange
 from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, FileFingerprint, fingerprint_of
 from anomalib_cxr.segmentation.deployed import ExportedSegmenter
-from anomalib_cxr.segmentation.postprocessing import suppress_outside_lungs
+from anomalib_cxr.segmentation.postprocessing import LungMask, find_lungs, suppress_outside_lungs
 from anomalib_cxr.utils.budget import Budget
 from anomalib_cxr.utils.threads import in_order
 
@@ -223,12 +223,13 @@ class ScreeningPipeline:
         if not decoded:
             return results
         scores = self._score(decoded) if self._has_lungs else {}
-        lungs = {place: score.lungs for place, score in scores.items() if score.lungs is not None}
-        lungs = lungs or self._segment(decoded)
-        for place, refusals in self._refusals(decoded, lungs).items():
-            exposure = None if refusals else measure_exposure(decoded[place].reduced, lungs[place])
-            found = suppress_outside_lungs(lungs[place])
-            results[place] = replace(results[place], lungs=found, refusals=refusals, exposure=exposure)
+        probabilities = {place: score.lungs for place, score in scores.items() if score.lungs is not None}
+        probabilities = probabilities or self._segment(decoded)
+        masks = {place: find_lungs(probability) for place, probability in probabilities.items()}
+        for place, refusals in self._refusals(decoded, masks).items():
+            exposure = None if refusals else measure_exposure(decoded[place].reduced, probabilities[place])
+            lungs = suppress_outside_lungs(probabilities[place], masks[place])
+            results[place] = replace(results[place], lungs=lungs, refusals=refusals, exposure=exposure)
         accepted = {place: image for place, image in decoded.items() if not results[place].refusals}
         scores = scores or self._score(accepted)
         for place in accepted:
@@ -251,7 +252,7 @@ class ScreeningPipeline:
             scores |= {place: found.of_image(number) for number, place in enumerate(places)}
         return scores
 
-    def _refusals(self, decoded: Mapping[int, _Decoded], lungs: Mapping[int, np.ndarray]) -> dict[int, tuple[str, ...]]:
+    def _refusals(self, decoded: Mapping[int, _Decoded], lungs: Mapping[int, LungMask]) -> dict[int, tuple[str, ...]]:
         """Return the reasons to refuse each image."""
         thumbnails = torch.stack([self.input_check.reduce(image.fine) for image in decoded.values()])
         probabilities = self.input_check.probabilities(thumbnails)

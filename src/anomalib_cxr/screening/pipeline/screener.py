@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -96,6 +97,11 @@ class Screener:
         self._healthy = np.array(self.calibration.healthy)
         self._objects = Lock()  # highdicom makes no promise about threads
 
+    @cached_property
+    def _identity(self) -> str:
+        """Identity of the calibration, computed once: it is a hash of the scores of all calibration images."""
+        return self.calibration.identity
+
     def cases(self, files: Iterable[Path]) -> Iterator[list[Case]]:
         """Screen files.
 
@@ -117,7 +123,7 @@ class Screener:
             "width": result.width,
             "sixteen_bit_white": self.calibration.sixteen_bit_white,
             "model": self.calibration.model,
-            "calibration": self.calibration.identity,
+            "calibration": self._identity,
             "screened": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "options": row_options(self.settings, self.calibration, header.source),
             **{_CASE_NAMES.get(name, name): value for name, value in header._asdict().items()},

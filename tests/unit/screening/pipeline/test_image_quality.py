@@ -20,6 +20,7 @@ from anomalib_cxr.screening.pipeline.image_quality import (
     quality_refusals,
     reduce_for_quality,
 )
+from anomalib_cxr.segmentation.postprocessing import find_lungs
 
 BLURRED_WORDS = "blurred: the lungs lack fine detail"
 NOISY_WORDS = "noisy: noise covers the fine detail of the lungs"
@@ -35,7 +36,7 @@ def phantoms():
 def ask(image, lungs):
     """Ask about an image as it is read from a PNG of 8 bits."""
     levels = torch.from_numpy((np.clip(image, 0, 1) * 255).round() / 255).float()[None]
-    return quality_refusals(levels.shape[-2:], reduce_for_quality(levels), lungs.astype(np.float32))
+    return quality_refusals(levels.shape[-2:], reduce_for_quality(levels), find_lungs(lungs.astype(np.float32)))
 
 
 def resized(image, width, height):

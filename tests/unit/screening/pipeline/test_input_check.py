@@ -24,7 +24,7 @@ from anomalib_cxr.screening.pipeline.input_check import (
 )
 
 NO_LUNGS = "no two lungs of plausible size and place"
-LUNGS = np.zeros((32, 32))
+LUNGS = np.zeros((32, 32), bool)
 LUNGS[8:24, [3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 23, 24, 25, 26, 27, 28]] = 1
 TURNED = {
     "turned by 90 degrees": [lambda image: image.rot90(1, (1, 2)), lambda image: image.rot90(-1, (1, 2))],
@@ -98,7 +98,7 @@ class TestNoXrays:
 
 class TestEachPart:
     def test_lungs_alone(self, check, unseen):
-        one_lung = LUNGS * (np.arange(32) < 16)
+        one_lung = LUNGS & (np.arange(32) < 16)
         assert check.refusals(unseen[0], one_lung) == [NO_LUNGS]
         assert check.refusals(unseen[0], LUNGS) == []
 
