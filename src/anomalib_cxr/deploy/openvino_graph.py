@@ -32,6 +32,8 @@ WHITE = ["anomalib_cxr", "sixteen_bit_white"]
 """Place of the white of 16-bit images in the model's own information (`rt_info`)."""
 TRAINING_IMAGES = ["anomalib_cxr", "training_images"]
 """Place of the hashes of the training images there."""
+SEGMENTER = ["anomalib_cxr", "segmenter"]
+"""Place of the hash of the weights of its lung segmenter there, before they were compressed."""
 RAW_SCORE = "raw_score"
 """Name of the tensor of a graph with the score before it is clamped to [0, 1]."""
 _MARK = {"name": "precise", "version": "0"}
@@ -71,7 +73,7 @@ def _is_marked(layer: ET.Element) -> bool:
 
 
 def finalize_graph(model: Path, *, half_weights: bool = False, facts: TrainingFacts | None = None) -> None:
-    """Share matrices, mark operations, name the raw score, and note facts of the training, in place.
+    """Share matrices, mark operations, name the raw score, note segmenter and facts of the training, in place.
 
     Args:
         model: Its `.xml` file; the weights lie beside it.
@@ -81,6 +83,7 @@ def finalize_graph(model: Path, *, half_weights: bool = False, facts: TrainingFa
     network = openvino.Core().read_model(model)
     share_transposed(network)
     name_raw_score(network)
+    note_segmenter(network)
     if facts and facts.sixteen_bit_white is not None:
         network.set_rt_info(str(facts.sixteen_bit_white), WHITE)
     if facts and facts.training_images:
@@ -189,6 +192,24 @@ def reduces_to(network: openvino.Model, side: int) -> bool:
     return bool(np.allclose(reduced.data[:, :1], 2 * downsample(image, (side, side)).numpy() - 1, atol=1e-4))
 
 
+def map_side(network: openvino.Model) -> int | None:
+    """Return the longer side of a model's anomaly map in pixels; None where it follows the X-rays."""
+    height, width = list(network.output("anomaly_map").get_partial_shape())[-2:]
+    return max(height.get_length(), width.get_length()) if height.is_static and width.is_static else None
+
+
+def note_segmenter(network: openvino.Model) -> None:
+    """Note the weights of the lung segmenter in a model, by which :func:`find_segmenter` knows them when compressed.
+
+    Args:
+        network: A model, changed in place where it has an anomaly map of a fixed size, and a segmenter.
+    """
+    has_map = any("anomaly_map" in output.get_names() for output in network.outputs)
+    side = map_side(network) if has_map else None
+    if side is not None and (found := find_segmenter(network, side)):
+        network.set_rt_info(found[1], SEGMENTER)
+
+
 def find_segmenter(network: openvino.Model, side: int) -> tuple[openvino.Output, str] | None:
     """Find the lung segmenter in a graph.
 
@@ -197,13 +218,16 @@ def find_segmenter(network: openvino.Model, side: int) -> tuple[openvino.Output,
         side: Side in pixels of the segmenter's probability of lung, `(B, 1, side, side)`.
 
     Returns:
-        The probability, and the SHA-256 of the weights of all convolutions that it depends on; None without one.
+        The probability, and the SHA-256 of the weights of all convolutions that it depends on, or what
+        :func:`note_segmenter` noted of them; None without one.
     """
     operations = network.get_ordered_ops()
     for found in operations:
         shape = list(found.output(0).get_partial_shape()) if found.get_type_name() == "Sigmoid" else []
         if [length.get_length() if length.is_static else -1 for length in shape[1:]] != [1, side, side]:
             continue
+        if network.has_rt_info(SEGMENTER):
+            return found.output(0), network.get_rt_info(SEGMENTER).value
         needed, waiting = set(), [found]
         while waiting:
             node = waiting.pop()

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 
 from anomalib_cxr.errors import SettingError
 
-from .openvino_graph import CONVOLUTIONS, share_transposed
+from .openvino_graph import CONVOLUTIONS, SEGMENTER, note_segmenter, share_transposed
 
 MIN_MATRIX_SIZE = 1 << 17
 """Number of values from which on a matrix is stored in 8 bits; the matrices of resizing and smoothing are smaller."""
@@ -53,6 +53,8 @@ def quantize(
             "export with --compression_type INT8_PTQ",
         )
     share_transposed(network)  # NNCF would store both copies
+    note_segmenter(network)
+    segmenter = network.get_rt_info(SEGMENTER).value if network.has_rt_info(SEGMENTER) else None
     if compression == CompressionType.INT8_PTQ:
         network = nncf.quantize(
             network,
@@ -62,7 +64,10 @@ def quantize(
             subset_size=MAX_CALIBRATION_IMAGES,
             ignored_scope=_ignored(network),
         )
-    return _compress_weights(network)
+    compressed = _compress_weights(network)
+    if segmenter is not None:
+        compressed.set_rt_info(segmenter, SEGMENTER)
+    return compressed
 
 
 def _ignored(network: openvino.Model) -> nncf.IgnoredScope:

@@ -26,6 +26,7 @@ from .openvino_graph import (
     TRAINING_IMAGES,
     WHITE,
     find_segmenter,
+    map_side,
     name_raw_score,
     reduces_to,
     replace_graph,
@@ -82,7 +83,7 @@ class ExportedModel:
             self.sha256 = content.sha256
             network = content.load()
             _refuse_missing_outputs(self.graph, network)
-            self.side = _map_side(network)
+            self.side = map_side(network)
             name_raw_score(network)  # for models that anomalib alone exported, too
             network.add_outputs(RAW_SCORE)
             names = [*_OUTPUTS, RAW_SCORE]
@@ -137,11 +138,6 @@ class ExportedModel:
             heat=heat.reshape(len(images), *heat.shape[-2:]),
             lungs=lungs[0][:, 0] if lungs else None,
         )
-
-
-def _map_side(network: openvino.Model) -> int | None:
-    height, width = list(network.output("anomaly_map").get_partial_shape())[-2:]
-    return max(height.get_length(), width.get_length()) if height.is_static and width.is_static else None
 
 
 def _refuse_missing_outputs(graph: Path, network: openvino.Model) -> None:

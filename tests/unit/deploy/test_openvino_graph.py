@@ -8,6 +8,7 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from anomalib.deploy.export import CompressionType
 from openvino import opset13 as op
 from torch import nn
 
@@ -19,6 +20,7 @@ from anomalib_cxr.deploy.openvino_graph import (
     reduces_to,
     unmarked_types,
 )
+from anomalib_cxr.deploy.quantization import quantize
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
 
 
@@ -164,3 +166,18 @@ def test_a_segmenter_is_found_by_its_weights():
     weights = [find_segmenter(network, 8)[1] for network in (one, same, other)]
     assert weights[0] == weights[1] != weights[2]
     assert find_segmenter(one, 16) is None
+
+
+@pytest.mark.parametrize("compression", ["INT8", "FP16"])
+def test_a_compressed_segmenter_is_known_by_the_weights_before(tmp_path, compression):
+    """Else the lungs would be segmented twice: by the model, and by the same network beside it."""
+    drawn = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Sigmoid())
+    network = openvino.convert_model(drawn, example_input=torch.rand(1, 1, 8, 8), input=[1, 1, 8, 8])
+    network.output(0).get_tensor().set_names({"anomaly_map"})
+    weights = find_segmenter(network, 8)[1]
+    graph = tmp_path / "model.xml"
+    openvino.save_model(quantize(network, CompressionType.INT8) if compression == "INT8" else network, graph, False)
+    finalize_graph(graph, half_weights=compression == "FP16")
+    compressed = openvino.Core().read_model(graph)
+    assert find_segmenter(compressed, 8)[1] == weights
+    assert {str(op.data.dtype) for op in compressed.get_ops() if op.get_type_name() == "Constant"} & {"int8", "float16"}
