@@ -2,11 +2,11 @@
 
     python benchmarks/ray_workers.py MODEL --output results/ray_workers
 
-Screens phantoms of 256 pixels with the engine of `anomalib-cxr screen --engine ray`, by one worker and by more in turn,
-each with one core. All of them are screened, and a fourth of them alone: the difference of the times does not have the
-start of Ray and of the workers in it. `efficiency` is the rate by several workers as a share of as many times that by
-one. On a machine whose cores are all taken by workers it also bears what the process that writes the rows needs. Writes
-`ray_workers.csv` and `run.json`.
+Screens phantoms of 256 pixels with the engine of `anomalib-cxr screen --engine ray`, by one worker and by more in turn;
+Ray reckons a core for each, but a worker's threads may use more. All phantoms are screened, and a fourth of them alone:
+the difference of the times does not have the start of Ray and of the workers in it. `efficiency` is the rate by several
+workers as a share of as many times that by one. On a machine whose cores are all taken by workers it also bears what
+the process that writes the rows needs. Writes `ray_workers.csv` and `run.json`.
 """
 
 from __future__ import annotations

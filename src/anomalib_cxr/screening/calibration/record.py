@@ -30,7 +30,8 @@ CALIBRATED_FILES = (SEGMENTER_GRAPH, "lungs.bin", INPUT_CHECK)
 _FORMAT: Literal[5] = 5
 _DIGEST = "digest"  # the identity, beside the fields that it is the hash of
 _GRAPH_ROUNDING = 1e-6
-"""Difference of a score that the graph clamps to [0, 1] in float32, such as 0.99999994, from the clamped raw score."""
+"""Greatest difference between a score that the graph clamps to [0, 1] in float32, such as 0.99999994, and its raw score
+clamped to [0, 1]."""
 _Age = Annotated[float, Field(ge=0, le=150)]
 
 
