@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 
 from anomalib_cxr.errors import SettingError
 
-from .openvino_graph import CONVOLUTIONS, SEGMENTER, note_segmenter, share_transposed
+from .openvino_graph import CONVOLUTIONS, note_segmenter, share_transposed
 
 MIN_MATRIX_SIZE = 1 << 17
 """Number of values from which on a matrix is stored in 8 bits; the matrices of resizing and smoothing are smaller."""
@@ -53,8 +53,7 @@ def quantize(
             "export with --compression_type INT8_PTQ",
         )
     share_transposed(network)  # NNCF would store both copies
-    note_segmenter(network)
-    segmenter = network.get_rt_info(SEGMENTER).value if network.has_rt_info(SEGMENTER) else None
+    note_segmenter(network)  # NNCF keeps the note
     if compression == CompressionType.INT8_PTQ:
         network = nncf.quantize(
             network,
@@ -64,10 +63,7 @@ def quantize(
             subset_size=MAX_CALIBRATION_IMAGES,
             ignored_scope=_ignored(network),
         )
-    compressed = _compress_weights(network)
-    if segmenter is not None:
-        compressed.set_rt_info(segmenter, SEGMENTER)
-    return compressed
+    return _compress_weights(network)
 
 
 def _ignored(network: openvino.Model) -> nncf.IgnoredScope:
