@@ -47,6 +47,7 @@ class InputCheck:
         network: The network.
 
     Example:
+        >>> import numpy as np
         >>> check = InputCheck(FrontalNetwork())
         >>> check.refusals(torch.zeros(1, 128, 128), np.zeros((64, 64), bool))
         ['blank']
