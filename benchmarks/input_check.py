@@ -25,10 +25,11 @@ from PIL import Image
 from rich.progress import track
 from sklearn.datasets import load_sample_images
 
+from anomalib_cxr.data.reading.downsampling import downsample
 from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.errors import RadiographError
 from anomalib_cxr.evaluation.metrics.intervals import wilson_interval
-from anomalib_cxr.functional import antialiased_resize, downsample
+from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.screening.pipeline.image_quality import quality_refusals, reduce_for_quality
 from anomalib_cxr.screening.pipeline.input_check import WEIGHTS, InputCheck
 from anomalib_cxr.segmentation.packaged import choose_segmenter
@@ -78,12 +79,13 @@ class Checks:
 
     def refusals(self, image: torch.Tensor) -> list[str]:
         """Return the reasons to refuse an image, `(1, H, W)`, as the screening does."""
-        fine = reduce_for_quality(image)
-        side = self.segmenter.image_size
+        levels, side = image[0].numpy(), self.segmenter.image_size
+        fine = reduce_for_quality(levels)
         with torch.inference_mode():
-            probability = self.segmenter(2 * downsample(image, (side, side))[None] - 1)[0, 0].numpy()
+            reduced = torch.from_numpy(downsample(levels, (side, side)))[None, None]
+            probability = self.segmenter(2 * reduced - 1)[0, 0].numpy()
         lungs = find_lungs(probability)
-        return self.input_check.refusals(fine, lungs) or quality_refusals(image.shape[-2:], fine, lungs)
+        return self.input_check.refusals(fine, lungs) or quality_refusals(levels.shape, fine, lungs)
 
 
 def measure(checks: Checks, table: pd.DataFrame, every: int) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from frontal_augmentation import Augmentation
 from frontal_drawings import draw_lateral_chests, draw_others
+from frontal_network import FrontalNetwork, pack
 from jsonargparse import auto_cli
 from rich.progress import track
 from torch.nn import functional
@@ -27,8 +28,7 @@ from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.functional import antialiased_resize
-from anomalib_cxr.screening.pipeline.frontal_network import KINDS, SIDE, FrontalNetwork
-from anomalib_cxr.screening.pipeline.input_check import pack
+from anomalib_cxr.screening.pipeline.frontal_graph import KINDS, SIDE
 from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.provenance import code_record, write_record
 

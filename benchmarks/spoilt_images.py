@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-import torch
 from jsonargparse import auto_cli
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,7 +23,7 @@ from scipy.ndimage import gaussian_filter
 
 from anomalib_cxr.data.phantom.drawing import Phantom, draw_phantom
 from anomalib_cxr.data.phantom.findings import FINDINGS
-from anomalib_cxr.functional import downsample
+from anomalib_cxr.data.reading.downsampling import downsample
 from anomalib_cxr.screening.case import Decision
 from anomalib_cxr.screening.pipeline.screener import Screener, ScreenerSettings
 from anomalib_cxr.utils.provenance import code_record, write_record
@@ -49,10 +48,10 @@ def _resized(*sizes: tuple[float, float]) -> Spoiling:
     """Resize to each size in turn, which is a share of the height and the width."""
 
     def spoil(phantom: Phantom, _: np.random.Generator) -> Gray:
-        image = torch.from_numpy(phantom.image)[None]
+        image = phantom.image
         for height, width in sizes:
             image = downsample(image, (round(height * phantom.image.shape[0]), round(width * phantom.image.shape[1])))
-        return image[0].numpy()
+        return image
 
     return spoil
 

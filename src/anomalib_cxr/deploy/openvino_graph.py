@@ -18,10 +18,9 @@ from xml.etree import ElementTree as ET  # reads only files that were written he
 
 import numpy as np
 import openvino
-import torch
 from openvino import opset13 as op
 
-from anomalib_cxr.functional import downsample
+from anomalib_cxr.data.reading.downsampling import downsample
 
 if TYPE_CHECKING:  # screening imports this module, and need not wait for anomalib
     from .export import TrainingFacts
@@ -163,9 +162,10 @@ def share_transposed(network: openvino.Model) -> None:
 
 
 def reduces_to(network: openvino.Model, side: int) -> bool:
-    """Tell whether a graph begins by reducing X-rays to a square as :func:`anomalib_cxr.functional.downsample` does.
+    """Tell whether a graph begins by reducing X-rays to a square.
 
-    Such a graph computes the same for X-rays that were reduced before.
+    Where it does so as :func:`~anomalib_cxr.data.reading.downsampling.downsample` does, it computes the same for X-rays
+    that were reduced before.
 
     Args:
         network: A model with one input, X-rays in [0, 1] of any size and three equal channels.
@@ -182,14 +182,14 @@ def reduces_to(network: openvino.Model, side: int) -> bool:
             return False
         (node,) = readers
         shape = node.output(0).get_partial_shape()
-    image = torch.rand(1, 1, side + 13, 2 * side + 7, generator=torch.Generator().manual_seed(0))
+    image = np.random.default_rng(0).random((side + 13, 2 * side + 7), np.float32)
     reduced = openvino.Tensor(np.empty((1, 1, side, side), np.float32))
     beginning = openvino.Model([node.output(0)], network.get_parameters())
     try:
-        beginning.evaluate([reduced], [openvino.Tensor(image.expand(1, 3, -1, -1).contiguous().numpy())])
+        beginning.evaluate([reduced], [openvino.Tensor(np.repeat(image[None, None], 3, axis=1))])
     except RuntimeError:  # operations that OpenVINO computes on devices only: none of a reduction
         return False
-    return bool(np.allclose(reduced.data[:, :1], 2 * downsample(image, (side, side)).numpy() - 1, atol=1e-4))
+    return bool(np.allclose(reduced.data[0, 0], 2 * downsample(image, (side, side)) - 1, atol=1e-4))
 
 
 def map_side(network: openvino.Model) -> int | None:

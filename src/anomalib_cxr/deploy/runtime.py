@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import openvino
-import torch
 from openvino import opset13 as op
 
+from anomalib_cxr.data.reading.downsampling import downsample
 from anomalib_cxr.data.reading.file_hashes import KnownImages
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.functional import downsample
 
 from .inference import ThreadedNetwork
 from .model_bytes import ModelBytes
@@ -68,7 +67,8 @@ class ExportedModel:
     Attributes:
         sha256: Hash of the bytes that were loaded, as of :func:`hash_of_model`.
         side: Longer side of the anomaly map in pixels, to which the model resizes X-rays; None where it follows them.
-        reduces: Whether it begins by reducing X-rays as :meth:`reduce` does, so that this can be done before.
+        reduces: Whether it begins by reducing X-rays as
+            :func:`~anomalib_cxr.data.reading.downsampling.downsample` does, so that this can be done before.
         segmenter_weights: Hash of the weights of the lung segmenter in it, as of
             :func:`anomalib_cxr.deploy.openvino_graph.find_segmenter`; empty without one.
 
@@ -106,18 +106,12 @@ class ExportedModel:
                 "export the model anew, or choose another --device",
             ) from error
 
-    def reduce(self, radiograph: torch.Tensor) -> torch.Tensor:
-        """Reduce X-rays to the size at which the model looks at them, where that changes no score.
-
-        Args:
-            radiograph: X-rays in [0, 1], `(1, H, W)` or `(B, 1, H, W)`.
-
-        Returns:
-            The X-rays, of `side` pixels; as they were where the model does not reduce them so itself.
-        """
-        if not self.reduces or self.side is None or radiograph.shape[-2:] == (self.side, self.side):
-            return radiograph
-        return downsample(radiograph, (self.side, self.side))
+    def _reduce(self, images: np.ndarray) -> np.ndarray:
+        """Reduce X-rays, `(B, 1, H, W)`, to the size at which the model looks at them, where that changes no score."""
+        if not self.reduces or self.side is None or images.shape[-2:] == (self.side, self.side):
+            return images
+        size = (self.side, self.side)
+        return np.stack([downsample(image, size) for image in images[:, 0]])[:, None]
 
     def __call__(self, images: np.ndarray) -> Scores:
         """Score X-rays; threads may do so at the same time.
@@ -128,8 +122,7 @@ class ExportedModel:
         Returns:
             Scores, labels and maps.
         """
-        reduced = self.reduce(torch.from_numpy(images)).numpy()
-        score, label, heat, raw_score, *lungs = self._network(np.repeat(reduced, 3, axis=1))
+        score, label, heat, raw_score, *lungs = self._network(np.repeat(self._reduce(images), 3, axis=1))
         raw_score = raw_score.reshape(-1)
         return Scores(
             score=np.where(np.isnan(raw_score), raw_score, score.reshape(-1)),  # a clamp may make a number of NaN

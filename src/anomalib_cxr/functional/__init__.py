@@ -1,7 +1,7 @@
 """Pure functions on tensors, independent of anomalib and Lightning."""
 
 from .adversarial import DISTANCES, Distance, euclidean_distance, gradient_penalty, mean_squared_distance
-from .resize import antialiased_resize, downsample
+from .resize import antialiased_resize
 from .roi import apply_roi, reconstructed_region
 from .sure import (
     frozen_running_statistics,
@@ -18,7 +18,6 @@ __all__ = [
     "Distance",
     "antialiased_resize",
     "apply_roi",
-    "downsample",
     "euclidean_distance",
     "frozen_running_statistics",
     "gaussian_sure",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
 
 def _triangle_weights(source: int, target: int, like: torch.Tensor) -> torch.Tensor:
@@ -39,23 +38,3 @@ def antialiased_resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tens
     rows = _triangle_weights(image.shape[-2], size[0], image)
     columns = _triangle_weights(image.shape[-1], size[1], image)
     return rows.transpose(-2, -1) @ (image @ columns)
-
-
-def downsample(radiograph: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize X-rays as :func:`antialiased_resize` does, faster for large images.
-
-    Args:
-        radiograph: X-rays in [0, 1], `(1, H, W)` or `(B, 1, H, W)`.
-        size: Height and width of the result.
-
-    Returns:
-        X-rays in [0, 1], `(1, *size)` or `(B, 1, *size)`.
-
-    Example:
-        >>> downsample(torch.tensor([[[0.0, 1.0], [0.5, 0.5]]]), (1, 1))
-        tensor([[[0.5000]]])
-    """
-    height, width = radiograph.shape[-2:]
-    batch = radiograph.reshape(-1, 1, height, width)
-    resized = functional.interpolate(batch, size, mode="bilinear", antialias=True).clamp(0, 1)
-    return resized.reshape(*radiograph.shape[:-2], *size)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from anomalib_cxr.data.datasets.verification import verify_radiographs
+from anomalib_cxr.data.reading.verification import verify_radiographs
 from anomalib_cxr.data.sources.folder_table import read_table
 from anomalib_cxr.data.sources.identical_files import find_copies
 from anomalib_cxr.errors import DatasetError

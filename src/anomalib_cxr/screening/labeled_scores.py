@@ -17,8 +17,7 @@ from anomalib_cxr.screening.calibration.record import INPUT_CHECK
 from anomalib_cxr.screening.pipeline.exposure import Exposure
 from anomalib_cxr.screening.pipeline.input_check import InputCheck, packaged_input_check
 from anomalib_cxr.screening.pipeline.pipeline import ImageResult, ScreeningPipeline
-from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter, export_segmenter
-from anomalib_cxr.segmentation.packaged import choose_segmenter
+from anomalib_cxr.segmentation.deployed import SEGMENTER_GRAPH, ExportedSegmenter
 
 
 def write_pipeline(
@@ -37,6 +36,10 @@ def write_pipeline(
     Returns:
         The pipeline, which accepts any source, age and size.
     """
+    # torch: a second that wrong data need not wait for
+    from anomalib_cxr.segmentation.conversion import export_segmenter  # noqa: PLC0415
+    from anomalib_cxr.segmentation.packaged import choose_segmenter  # noqa: PLC0415
+
     folder = graph.parent
     export_segmenter(choose_segmenter(segmenter).network, folder / SEGMENTER_GRAPH)
     lungs = ExportedSegmenter(folder / SEGMENTER_GRAPH, device)

@@ -33,8 +33,8 @@ from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.provenance import code_record, write_record
 
-from .network import WIDTHS, LungSegmenter, fastest_device, save_segmenter
-from .postprocessing import is_plausible, segment_lungs
+from .network import WIDTHS, LungSegmenter, fastest_device, save_segmenter, segment_lungs
+from .postprocessing import is_plausible
 from .training import fit_segmenter
 
 logger = logging.getLogger(__name__)

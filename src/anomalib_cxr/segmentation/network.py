@@ -14,12 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from anomalib_cxr.errors import SegmenterError, refuse_settings
 from anomalib_cxr.functional import antialiased_resize
 from anomalib_cxr.utils.files import atomic_path
+
+from .postprocessing import LungMask, find_lungs
 
 FORMAT = "anomalib_cxr.LungSegmenter 1"
 """Format tag of a segmenter's file; the number increases with each incompatible change."""
@@ -89,6 +92,29 @@ class LungSegmenter(nn.Module):
         """
         small = torch.sigmoid(self.logits(self.to_own_size(gray)))  # (B, 1, S, S)
         return antialiased_resize(small, (gray.shape[-2], gray.shape[-1]))
+
+
+def segment_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> LungMask:
+    """Segment the lungs of one X-ray.
+
+    Args:
+        segmenter: Trained segmenter, on any device.
+        radiograph: X-ray in [0, 1], `(1, H, W)`, on the CPU.
+
+    Returns:
+        Lung mask, `(H, W)`, cleaned by :func:`~anomalib_cxr.segmentation.postprocessing.clean_mask`; empty for a
+        uniform image.
+
+    Example:
+        >>> segment_lungs(LungSegmenter(32, widths=(4, 4, 8, 8, 16)).eval(), torch.zeros(1, 40, 50)).shape
+        (40, 50)
+    """
+    if radiograph.max() == radiograph.min():  # instance normalization would amplify the padding of a uniform image
+        return np.zeros(radiograph.shape[-2:], dtype=bool)
+    device = next(segmenter.parameters()).device
+    with torch.inference_mode():
+        probability = segmenter(2 * radiograph[None].to(device) - 1)[0, 0]  # (H, W)
+    return find_lungs(probability.cpu().numpy())
 
 
 def fastest_device() -> torch.device:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import ndimage
-
-from .network import LungSegmenter
 
 LungMask = npt.NDArray[np.bool_]
 
@@ -18,28 +15,6 @@ MIN_AREA, MAX_AREA = 0.05, 0.6
 """Bounds of the area of both lungs (share of the image); 0.08 to 0.43 in those masks."""
 MIN_HALF = 0.05
 """Minimum share of the lungs in either half of the image; at least 0.09 in those masks."""
-
-
-def segment_lungs(segmenter: LungSegmenter, radiograph: torch.Tensor) -> LungMask:
-    """Segment the lungs of one X-ray.
-
-    Args:
-        segmenter: Trained segmenter, on any device.
-        radiograph: X-ray in [0, 1], `(1, H, W)`, on the CPU.
-
-    Returns:
-        Lung mask cleaned by :func:`clean_mask`, `(H, W)`; empty for a uniform image.
-
-    Example:
-        >>> segment_lungs(LungSegmenter(32, widths=(4, 4, 8, 8, 16)).eval(), torch.zeros(1, 40, 50)).shape
-        (40, 50)
-    """
-    if radiograph.max() == radiograph.min():  # instance normalization would amplify the padding of a uniform image
-        return np.zeros(radiograph.shape[-2:], dtype=bool)
-    device = next(segmenter.parameters()).device
-    with torch.inference_mode():
-        probability = segmenter(2 * radiograph[None].to(device) - 1)[0, 0]  # (H, W)
-    return find_lungs(probability.cpu().numpy())
 
 
 def find_lungs(probability: npt.NDArray[np.float32]) -> LungMask:

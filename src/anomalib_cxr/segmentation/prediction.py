@@ -19,10 +19,10 @@ from anomalib_cxr.errors import DatasetError, RadiographError
 from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.threads import in_threads
 
-from .deployed import CompiledSegmenter
-from .network import LungSegmenter, fastest_device
+from .conversion import CompiledSegmenter
+from .network import LungSegmenter, fastest_device, segment_lungs
 from .packaged import choose_segmenter
-from .postprocessing import is_plausible, segment_lungs
+from .postprocessing import is_plausible
 
 
 class Prediction(NamedTuple):

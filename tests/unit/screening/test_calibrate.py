@@ -16,11 +16,10 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.data.reading.intensities import read_intensities
 from anomalib_cxr.deploy.runtime import ExportedModel, read_threshold
 from anomalib_cxr.errors import DatasetError, ScreeningError, SettingError
 from anomalib_cxr.screening import calibrate as module
-from anomalib_cxr.screening import labeled_scores
 from anomalib_cxr.screening.calibration.record import read_calibration
 from anomalib_cxr.screening.calibration.threshold import calibrate_threshold
 from anomalib_cxr.screening.case import BELOW_THRESHOLD_NOTICE
@@ -68,7 +67,7 @@ def quick(calibrated, monkeypatch):
         for suffix in (".xml", ".bin"):
             shutil.copy((calibrated / graph.name).with_suffix(suffix), graph.parent)
 
-    monkeypatch.setattr(labeled_scores, "export_segmenter", copy)
+    monkeypatch.setattr("anomalib_cxr.segmentation.conversion.export_segmenter", copy)
 
 
 class TestFound:
@@ -138,10 +137,11 @@ class TestSegmenter:
     def test_that_of_the_package_where_none_is_given(self, fresh, labeled):
         """Found by what it says of an image, at its own size."""
         calibrate(fresh, labeled, TARGET)
-        exported, image = ExportedSegmenter(fresh / "lungs.xml"), read_radiograph(labeled.images.path[0])
-        small = exported.downsample(image)[None]
+        exported, image = ExportedSegmenter(fresh / "lungs.xml"), read_intensities(labeled.images.path[0])
+        small = exported.downsample(image)
         with torch.inference_mode():
-            np.testing.assert_allclose(exported(small)[0], load_packaged_segmenter()(2 * small - 1)[0, 0], atol=1e-3)
+            expected = load_packaged_segmenter()(2 * torch.from_numpy(small)[None, None] - 1)[0, 0]
+        np.testing.assert_allclose(exported(small[None])[0], expected, atol=1e-3)
 
     def test_phantoms_pass_its_input_check(self, fresh, labeled):
         """Of 38 of 64 pixels, as the tests and the tutorials draw them."""

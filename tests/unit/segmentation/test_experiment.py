@@ -26,8 +26,7 @@ from anomalib_cxr.segmentation.experiment import (
     summarize_dice,
     train_segmenter,
 )
-from anomalib_cxr.segmentation.network import load_segmenter
-from anomalib_cxr.segmentation.postprocessing import segment_lungs
+from anomalib_cxr.segmentation.network import load_segmenter, segment_lungs
 
 TINY = SegmenterSettings(image_size=32, widths=(4, 4, 8, 8, 16), steps=1, batch_size=2)
 

@@ -14,9 +14,10 @@ from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.errors import SegmenterError
 from anomalib_cxr.segmentation import packaged
-from anomalib_cxr.segmentation.deployed import ExportedSegmenter, export_segmenter
+from anomalib_cxr.segmentation.conversion import export_segmenter
+from anomalib_cxr.segmentation.deployed import ExportedSegmenter
 from anomalib_cxr.segmentation.experiment import measure_dice
-from anomalib_cxr.segmentation.network import load_segmenter
+from anomalib_cxr.segmentation.network import load_segmenter, segment_lungs
 from anomalib_cxr.segmentation.packaged import (
     SHA256,
     WEIGHTS,
@@ -25,7 +26,7 @@ from anomalib_cxr.segmentation.packaged import (
     read_header,
     save_weights,
 )
-from anomalib_cxr.segmentation.postprocessing import is_plausible, segment_lungs
+from anomalib_cxr.segmentation.postprocessing import is_plausible
 
 SEED = 987_654  # of phantoms that were not trained on
 
@@ -138,9 +139,10 @@ class TestLungs:
     def test_exported_as_in_torch(self, segmenter, tmp_path):
         export_segmenter(segmenter, tmp_path / "lungs.xml")
         exported = ExportedSegmenter(tmp_path / "lungs.xml")
-        small = exported.downsample(torch.from_numpy(phantom(0).image)[None])[None]
+        small = exported.downsample(phantom(0).image)
         with torch.inference_mode():
-            np.testing.assert_allclose(exported(small)[0], segmenter(2 * small - 1)[0, 0], atol=1e-3)
+            expected = segmenter(2 * torch.from_numpy(small)[None, None] - 1)[0, 0]
+        np.testing.assert_allclose(exported(small[None])[0], expected, atol=1e-3)
 
     @pytest.mark.slow
     @pytest.mark.real_data

@@ -9,8 +9,8 @@ from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, ga
 
 from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.data.reading.radiograph import read_mask
-from anomalib_cxr.segmentation.network import LungSegmenter
-from anomalib_cxr.segmentation.postprocessing import clean_mask, is_plausible, segment_lungs
+from anomalib_cxr.segmentation.network import LungSegmenter, segment_lungs
+from anomalib_cxr.segmentation.postprocessing import clean_mask, is_plausible
 
 
 def canvas(*boxes):

@@ -16,7 +16,7 @@ from anomalib_cxr.screening.monitoring.comparison import refusal_kind
 from anomalib_cxr.screening.monitoring.monitor import MonitorSettings, monitor_worklist
 from anomalib_cxr.screening.monitoring.report import NAMES, describe_result
 from anomalib_cxr.screening.pipeline.explanation import describe
-from anomalib_cxr.screening.pipeline.frontal_network import KINDS
+from anomalib_cxr.screening.pipeline.frontal_graph import KINDS
 from anomalib_cxr.screening.pipeline.input_check import NO_FRONTAL
 from anomalib_cxr.web.stored_texts import STORED_TEXTS, translate_stored
 from anomalib_cxr.web.translation import translated

@@ -18,13 +18,13 @@ from torchvision.transforms.v2 import Resize, Transform
 from anomalib_cxr.data.datasets.dataset import RoiDataset
 from anomalib_cxr.data.datasets.image_cache import ImageCache
 from anomalib_cxr.data.datasets.verification import (
-    OnError,
     ReadSize,
     decoded_size,
     drop_unusable,
     sample_paths,
     verify_samples,
 )
+from anomalib_cxr.data.reading.verification import OnError
 from anomalib_cxr.data.sources.mask_folder import DEFAULT_FOLDER
 from anomalib_cxr.data.sources.samples import check_normal_images, make_samples, select_sources
 from anomalib_cxr.data.sources.split_table import assign_by_table, check_filled

@@ -16,13 +16,14 @@ from torchvision.tv_tensors import Image, Mask
 
 from anomalib_cxr.data.reading.discovery import list_radiographs
 from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.data.reading.verification import OnError, verify_radiographs
 from anomalib_cxr.errors import DatasetError
 from anomalib_cxr.utils.settings import check_settings
 
 from .dataclasses import RoiImageBatch, RoiImageItem
 from .image_cache import ImageCache, split_off_resize
 from .sample_tensors import SampleTensors, read_sample
-from .verification import OnError, SamplePaths, verify_radiographs
+from .verification import SamplePaths
 
 
 class RoiDataset(AnomalibDataset):

@@ -23,12 +23,13 @@ from torchvision.transforms.v2 import Compose, Resize, Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_cxr._version import __version__
+from anomalib_cxr.data.reading.verification import FileProblem
 from anomalib_cxr.errors import DatasetError, SettingError
 from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.threads import in_threads
 
 from .sample_tensors import SampleTensors, check_sample, read_sample
-from .verification import FileProblem, SamplePaths
+from .verification import SamplePaths
 
 _GIGABYTE = 10**9
 _SUFFIX = ".decoded.npz"  # of this package alone: other files in the folder are never deleted

@@ -8,9 +8,10 @@ from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
+from anomalib_cxr.data.reading.verification import FileProblem
 from anomalib_cxr.errors import RadiographError
 
-from .verification import FileProblem, SamplePaths, check_masks
+from .verification import SamplePaths, check_masks
 
 
 class SampleTensors(NamedTuple):

@@ -1,26 +1,22 @@
-"""Verification of all files before training or prediction starts, with one error that lists all offenders."""
+"""Verification of X-rays and their masks before training starts, with one error that lists all offenders."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
-from anomalib_cxr.data.reading.radiograph import read_mask, read_radiograph
+from anomalib_cxr.data.reading.intensities import read_intensities
+from anomalib_cxr.data.reading.radiograph import read_mask
+from anomalib_cxr.data.reading.verification import FileProblem, OnError, group_by_reason
 from anomalib_cxr.errors import DatasetError, RadiographError
 from anomalib_cxr.utils.threads import in_threads
 
 logger = logging.getLogger(__name__)
-
-OnError = Literal["raise", "skip"]
-T = TypeVar("T")
 
 
 class SamplePaths(NamedTuple):
@@ -36,13 +32,6 @@ class SamplePaths(NamedTuple):
 
 
 ReadSize = Callable[[SamplePaths], tuple[int, ...]]
-
-
-class FileProblem(NamedTuple):
-    """Reason why a file cannot be used."""
-
-    reason: str
-    path: Path | str
 
 
 def sample_paths(samples: pd.DataFrame, sixteen_bit_white: int | None = None) -> Iterator[SamplePaths]:
@@ -63,7 +52,7 @@ def sample_paths(samples: pd.DataFrame, sixteen_bit_white: int | None = None) ->
 
 def decoded_size(paths: SamplePaths) -> tuple[int, ...]:
     """Return height and width of a sample's image, after decoding all of it."""
-    return tuple(read_radiograph(paths.image, paths.sixteen_bit_white).shape[-2:])
+    return read_intensities(paths.image, paths.sixteen_bit_white).shape
 
 
 def _check_files(read_size: ReadSize, paths: SamplePaths) -> list[FileProblem]:
@@ -106,56 +95,6 @@ def _mask_flaws(mask: torch.Tensor, size: tuple[int, ...]) -> list[str]:
     if not mask.any():
         return ["is empty"]
     return ["covers the whole image"] if mask.all() else []
-
-
-def _group_by_reason(problems: Iterable[list[FileProblem]]) -> dict[str, list[Path | str]]:
-    offenders: dict[str, list[Path | str]] = defaultdict(list)
-    for problem in chain.from_iterable(problems):
-        offenders[problem.reason].append(problem.path)
-    return offenders
-
-
-def verify_radiographs(
-    paths: Sequence[Path], sixteen_bit_white: int | None = None, on_error: OnError = "raise"
-) -> dict[str, list[Path]]:
-    """Read all radiographs, so that a prediction does not stop at a broken one after hours.
-
-    Args:
-        paths: Files of the radiographs.
-        sixteen_bit_white: White of 16-bit images.
-        on_error: `raise`, or `skip` to return the offenders, with a warning of their number.
-
-    Returns:
-        The files that cannot be read as frontal radiographs, by reason.
-
-    Raises:
-        DatasetError: If there are such files, with `raise`; if there are no others, with `skip`. It names all of them.
-
-    Example:
-        >>> verify_radiographs([Path("missing.png")])
-        Traceback (most recent call last):
-        ...
-        anomalib_cxr.errors.DatasetError: found: 1 of 1 files that are no frontal radiograph
-            cannot be opened: No such file or directory (1):
-              missing.png
-          expected: ...
-    """
-    table = [SamplePaths(str(path), sixteen_bit_white=sixteen_bit_white) for path in paths]
-    grouped = _group_by_reason(in_threads(partial(_check_files, decoded_size), table, "Checking images"))
-    offenders = {reason: [Path(path) for path in files] for reason, files in grouped.items()}
-    count = sum(map(len, offenders.values()))
-    if count and (on_error == "raise" or count == len(paths)):
-        raise DatasetError(
-            f"{count} of {len(paths)} files that are no frontal radiograph",
-            "PNG, JPEG, TIFF, BMP or DICOM files of one frontal radiograph each",
-            "repair these files, or move them elsewhere; `anomalib predict` can leave them out, with "
-            "data.init_args.on_error: skip",
-            offenders,
-        )
-    if count:
-        reasons = "; ".join(f"{reason} ({len(files)})" for reason, files in offenders.items())
-        logger.warning("%d of %d files are no frontal radiographs, and left out: %s", count, len(paths), reasons)
-    return offenders
 
 
 def verify_samples(
@@ -209,7 +148,7 @@ def drop_unusable(samples: pd.DataFrame, problems: Sequence[list[FileProblem]], 
         f"{sum(map(bool, problems))} of {len(samples)} X-rays with files that cannot be used",
         "images that can be read, and masks of the image's size with some but not all pixels set",
         "repair or remove them, or set data.init_args.on_error to skip to go on without them",
-        _group_by_reason(problems),
+        group_by_reason(problems),
     )
     if on_error == "raise":
         raise error

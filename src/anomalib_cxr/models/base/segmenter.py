@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from anomalib_cxr.segmentation.network import LungSegmenter
+from anomalib_cxr.segmentation.network import LungSegmenter, segment_lungs
 from anomalib_cxr.segmentation.packaged import choose_segmenter
-from anomalib_cxr.segmentation.postprocessing import segment_lungs
 from anomalib_cxr.segmentation.training import fit_segmenter
 
 from .module import RadiographModule, to_gray

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter, zoom
 
+from anomalib_cxr.data.reading.downsampling import downsample
 from anomalib_cxr.data.reading.written import png_mark
-from anomalib_cxr.functional import downsample
 from anomalib_cxr.screening.heat_colors import heat_levels, heat_palette
 from anomalib_cxr.utils.files import atomic_path
 
@@ -130,4 +129,4 @@ def _resize(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     values = np.ascontiguousarray(layer, dtype=np.float32)
     if layer.shape[0] <= size[0] and layer.shape[1] <= size[1]:  # enlarged, without antialiasing: a tenth of the time
         return np.clip(cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
-    return downsample(torch.from_numpy(values)[None], size)[0].numpy()
+    return downsample(values, size)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 _BRIGHT = 0.9  # quantile of the image that represents bright tissue, but no marker, as in functional/exposure.py
 
@@ -22,22 +21,22 @@ class Exposure(NamedTuple):
     """Gray value of bright tissue minus the median in the lungs, in [-1, 1]."""
 
 
-def measure_exposure(radiograph: torch.Tensor, lungs: np.ndarray) -> Exposure:
+def measure_exposure(radiograph: np.ndarray, lungs: np.ndarray) -> Exposure:
     """Measure the exposure of an X-ray in which lungs were found.
 
     Args:
-        radiograph: X-ray in [0, 1], `(1, S, S)`.
+        radiograph: X-ray in [0, 1], `(S, S)`.
         lungs: Probability of lung, `(S, S)`, above 0.5 somewhere.
 
     Returns:
         The exposure.
 
     Example:
-        >>> radiograph, lungs = torch.full((1, 8, 8), 0.75), np.zeros((8, 8))
-        >>> radiograph[:, 2:6, 2:6], lungs[2:6, 2:6] = 0.25, 1
+        >>> radiograph, lungs = np.full((8, 8), 0.75), np.zeros((8, 8))
+        >>> radiograph[2:6, 2:6], lungs[2:6, 2:6] = 0.25, 1
         >>> measure_exposure(radiograph, lungs)
         Exposure(lung_gray=0.25, tissue_contrast=0.5)
     """
-    gray = radiograph[0].double().numpy()
+    gray = radiograph.astype(np.float64)
     inside = gray[lungs > 0.5]  # noqa: PLR2004  # more likely than not
     return Exposure(float(inside.mean()), float(np.quantile(gray, _BRIGHT) - np.median(inside)))

@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from scipy import ndimage
 
-from anomalib_cxr.functional import downsample
+from anomalib_cxr.data.reading.downsampling import downsample
 from anomalib_cxr.segmentation.postprocessing import LungMask
 
 SIDE = 128
@@ -63,16 +62,16 @@ WHITE_REDUCED = (1.25, -0.46)
 that is left then exceeds that of any detector."""
 
 
-def reduce_for_quality(radiograph: torch.Tensor) -> torch.Tensor:
+def reduce_for_quality(radiograph: np.ndarray) -> np.ndarray:
     """Reduce an X-ray to the size at which its detail is measured.
 
     Args:
-        radiograph: X-ray in [0, 1], `(1, H, W)`.
+        radiograph: X-ray in [0, 1], `(H, W)`.
 
     Returns:
-        X-ray in [0, 1], `(1, s, s)` with s of at most `SIDE` pixels.
+        X-ray in [0, 1], `(s, s)` with s of at most `SIDE` pixels.
     """
-    side = quality_side(*radiograph.shape[-2:])
+    side = quality_side(*radiograph.shape)
     return downsample(radiograph, (side, side))
 
 
@@ -100,29 +99,28 @@ def _gaussian(scale: float) -> np.ndarray:
     return np.asarray(weights / weights.sum())
 
 
-def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
+def measure_detail(reduced: np.ndarray, lungs: LungMask) -> list[Detail]:
     """Measure the detail in each lung.
 
     Args:
-        reduced: X-ray of :func:`reduce_for_quality`, `(1, s, s)`.
+        reduced: X-ray of :func:`reduce_for_quality`, `(s, s)`.
         lungs: Mask of the lungs, of any size, `(H, W)`.
 
     Returns:
         Detail of each component of the mask that is large enough.
 
     Example:
-        >>> noise = torch.rand(1, 128, 128, generator=torch.Generator().manual_seed(0))
+        >>> noise = np.random.default_rng(0).random((128, 128), np.float32)
         >>> [round(detail.noise) for detail in measure_detail(noise, np.ones((64, 64), bool))]
         [1]
     """
-    image = reduced[0].numpy()
-    side = len(image)
+    side = len(reduced)
     nearest = [((np.arange(side) + 0.5) * length / side).astype(int) for length in lungs.shape]
     inner = ndimage.binary_erosion(lungs[np.ix_(*nearest)], iterations=max(1, round(_MARGIN * side)))
-    smoothed = [image, *(_smooth(image, scale) for scale in _SCALES)]
+    smoothed = [reduced, *(_smooth(reduced, scale) for scale in _SCALES)]
     octaves = [(finer - coarser) ** 2 for finer, coarser in pairwise(smoothed)]
-    checkers = np.abs(cv2.filter2D(image, -1, _CHECKERS, borderType=cv2.BORDER_REFLECT))
-    checkers /= max(float(image.std()), _NOTHING)
+    checkers = np.abs(cv2.filter2D(reduced, -1, _CHECKERS, borderType=cv2.BORDER_REFLECT))
+    checkers /= max(float(reduced.std()), _NOTHING)
     labels, count = ndimage.label(inner)
     details = []
     for label in range(1, count + 1):
@@ -135,12 +133,12 @@ def measure_detail(reduced: torch.Tensor, lungs: LungMask) -> list[Detail]:
     return details
 
 
-def quality_refusals(size: Sequence[int], reduced: torch.Tensor, lungs: LungMask) -> list[str]:
+def quality_refusals(size: Sequence[int], reduced: np.ndarray, lungs: LungMask) -> list[str]:
     """Return the reasons to refuse an image for its quality; an empty list accepts it.
 
     Args:
         size: Height and width of the X-ray in pixels.
-        reduced: The X-ray after :func:`reduce_for_quality`, `(1, s, s)`.
+        reduced: The X-ray after :func:`reduce_for_quality`, `(s, s)`.
         lungs: Mask of the lungs, of any size, `(H, W)`.
 
     Returns:

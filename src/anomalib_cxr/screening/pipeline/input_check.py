@@ -10,16 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
+import numpy as np
+import numpy.typing as npt
+import openvino
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import load
 
+from anomalib_cxr.data.reading.downsampling import downsample
+from anomalib_cxr.deploy.inference import ThreadedNetwork
 from anomalib_cxr.errors import ScreeningError
-from anomalib_cxr.functional import downsample
 from anomalib_cxr.segmentation.postprocessing import LungMask, is_plausible
 from anomalib_cxr.utils.packaged_file import read_packaged
 
-from .frontal_network import KINDS, SIDE, FrontalNetwork
+from .frontal_graph import KINDS, SIDE, build_graph
+
+Images = npt.NDArray[np.float32]
 
 WEIGHTS = Path(__file__).with_name("frontal.safetensors")
 """File of the weights inside the package."""
@@ -32,9 +37,9 @@ LEAST_FRONTAL = 0.2
 NO_FRONTAL = "no upright frontal chest X-ray"
 """What is said of images that the network does not take for one; of what else they look like it knows less."""
 _LEAST_RIGHTED = 0.5  # probability of a frontal X-ray after it was turned back or inverted: more likely than not
-_RIGHTED: Mapping[str, Callable[[torch.Tensor], list[torch.Tensor]]] = {
-    "turned by 90 degrees": lambda image: [image.rot90(times, (-2, -1)) for times in (1, -1)],
-    "upside down": lambda image: [image.rot90(2, (-2, -1))],
+_RIGHTED: Mapping[str, Callable[[Images], list[Images]]] = {
+    "turned by 90 degrees": lambda image: [np.rot90(image, times) for times in (1, -1)],
+    "upside down": lambda image: [np.rot90(image, 2)],
     "inverted, dense tissue dark": lambda image: [1 - image],
 }
 """Ways to undo a kind. To which side an image is turned is not known, since its mirror image counts as well."""
@@ -44,43 +49,40 @@ class InputCheck:
     """Input check with a trained network.
 
     Args:
-        network: The network.
+        network: Graph of the network.
 
     Example:
-        >>> import numpy as np
-        >>> check = InputCheck(FrontalNetwork())
-        >>> check.refusals(torch.zeros(1, 128, 128), np.zeros((64, 64), bool))
+        >>> check = InputCheck.load(WEIGHTS)
+        >>> check.refusals(np.zeros((128, 128), np.float32), np.zeros((64, 64), bool))
         ['blank']
     """
 
-    def __init__(self, network: FrontalNetwork) -> None:
-        self._network = network.eval()
+    def __init__(self, network: openvino.Model) -> None:
+        self._network = ThreadedNetwork(network, "CPU", [0])
 
-    def refusals(
-        self, radiograph: torch.Tensor, lungs: LungMask, probabilities: torch.Tensor | None = None
-    ) -> list[str]:
+    def refusals(self, radiograph: Images, lungs: LungMask, probabilities: Images | None = None) -> list[str]:
         """Return the reasons to refuse an image; an empty list accepts it.
 
         Args:
-            radiograph: Image in [0, 1], `(1, H, W)`.
+            radiograph: Image in [0, 1], `(H, W)`.
             lungs: Mask of its lungs, `(S, S)`.
             probabilities: Its :meth:`probabilities`, where they were computed in a batch.
 
         Returns:
             Reasons in a few words each, such as `upside down`.
         """
-        if float(radiograph.max() - radiograph.min()) < 1 / 255:
+        if not radiograph.max() - radiograph.min() >= 1 / 255:  # refuses NaN, too
             return ["blank"]
         reasons = []
         if probabilities is None:
             probabilities = self.probabilities(radiograph)
-        if not probabilities[0] >= LEAST_FRONTAL:  # refuses NaN, too
+        if probabilities[0] < LEAST_FRONTAL:
             reasons.append(self._describe(radiograph, probabilities))
         if not is_plausible(lungs):
             reasons.append("no two lungs of plausible size and place")
         return reasons
 
-    def _describe(self, radiograph: torch.Tensor, probabilities: torch.Tensor) -> str:
+    def _describe(self, radiograph: Images, probabilities: Images) -> str:
         """Describe a refused image: that it is turned or inverted only if it is frontal when that is undone."""
         kind = KINDS[1:][int(probabilities[1:].argmax())]
         if kind in _RIGHTED:
@@ -89,24 +91,34 @@ class InputCheck:
         return NO_FRONTAL if kind == KINDS[-1] else f"{NO_FRONTAL}; most like {kind}"
 
     @staticmethod
-    def reduce(radiograph: torch.Tensor) -> torch.Tensor:
-        """Reduce an image to the thumbnail that the network looks at, `(1, H, W)` to `(1, SIDE, SIDE)`."""
+    def reduce(radiograph: Images) -> Images:
+        """Reduce an image to the thumbnail that the network looks at, `(H, W)` to `(SIDE, SIDE)`."""
         return downsample(radiograph, (SIDE, SIDE))
 
-    def probabilities(self, radiograph: torch.Tensor) -> torch.Tensor:
+    def probabilities(self, radiograph: Images) -> Images:
         """Compute the probability of each kind of image, mean of the image and its mirror image.
 
         Args:
-            radiograph: Image in [0, 1], `(1, H, W)`, or several, `(B, 1, H, W)`.
+            radiograph: Image in [0, 1], `(H, W)`.
 
         Returns:
-            Probabilities of :data:`~anomalib_cxr.screening.pipeline.frontal_network.KINDS`, `(K,)` or `(B, K)`.
+            Probabilities of :data:`~anomalib_cxr.screening.pipeline.frontal_graph.KINDS`, `(K,)`.
         """
-        thumbnails = self.reduce(radiograph).reshape(-1, 1, SIDE, SIDE)
-        with torch.inference_mode():
-            logits, _ = self._network(torch.cat([thumbnails, thumbnails.flip(-1)]))
-        mean: torch.Tensor = torch.stack(logits.softmax(1).chunk(2)).mean(0)  # (B, K)
-        return mean.reshape(*radiograph.shape[:-3], -1)
+        (probabilities,) = self.probabilities_of_thumbnails(self.reduce(radiograph)[None])
+        return np.asarray(probabilities)
+
+    def probabilities_of_thumbnails(self, thumbnails: Images) -> Images:
+        """Compute :meth:`probabilities` of several images at once.
+
+        Args:
+            thumbnails: Images after :meth:`reduce`, `(B, SIDE, SIDE)`.
+
+        Returns:
+            Probabilities, `(B, K)`.
+        """
+        mirrored = np.ascontiguousarray(thumbnails[..., ::-1])
+        mean: Images = np.mean([self._network(images[:, None])[0] for images in (thumbnails, mirrored)], axis=0)
+        return mean
 
     @classmethod
     def load(cls, path: Path, content: bytes | None = None) -> InputCheck:
@@ -123,14 +135,13 @@ class InputCheck:
             ScreeningError: If the file is missing, damaged or of another kind.
 
         Example:
-            >>> bool(InputCheck.load(WEIGHTS).probabilities(torch.zeros(1, 64, 64)).sum() > 0)
-            True
+            >>> InputCheck.load(WEIGHTS).probabilities(np.zeros((64, 64), np.float32)).shape
+            (9,)
         """
-        network = FrontalNetwork()
         try:
             weights = load(path.read_bytes() if content is None else content)
-            network.load_state_dict({name: weight.float() for name, weight in weights.items()})
-        except (OSError, SafetensorError, RuntimeError) as error:
+            network = build_graph({name: weight.astype(np.float32) for name, weight in weights.items()})
+        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
             raise ScreeningError(
                 f"{path}: {error}", "the input check of a calibration", "run `anomalib-cxr calibrate` anew"
             ) from error
@@ -148,8 +159,3 @@ def packaged_input_check() -> bytes:
         True
     """
     return read_packaged(WEIGHTS, SHA256, ScreeningError)
-
-
-def pack(network: FrontalNetwork) -> bytes:
-    """Return the weights of a network in half precision, as the content of a file for :meth:`InputCheck.load`."""
-    return save({name: weight.half().contiguous() for name, weight in network.state_dict().items()})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
@@ -12,19 +11,18 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from anomalib_cxr.data.reading.content import MAX_BYTES, FileContent, read_content
 from anomalib_cxr.data.reading.dicom_file import as_radiograph_error, is_dicom, load_dicom
-from anomalib_cxr.data.reading.intensities import image_size
+from anomalib_cxr.data.reading.downsampling import downsample
+from anomalib_cxr.data.reading.intensities import image_size, read_intensities
 from anomalib_cxr.data.reading.limits import MAX_PIXELS as MAX_IMAGE_PIXELS
 from anomalib_cxr.data.reading.metadata import Header, read_header
-from anomalib_cxr.data.reading.radiograph import read_radiograph
 from anomalib_cxr.deploy.inference import MAX_BATCH, thread_count
 from anomalib_cxr.deploy.runtime import ExportedModel, Scores
 from anomalib_cxr.errors import RadiographError
-from anomalib_cxr.functional import downsample
 from anomalib_cxr.screening.calibration.record import ValidatedRange
 from anomalib_cxr.screening.fingerprint import NO_FINGERPRINT, FileFingerprint, fingerprint_of
 from anomalib_cxr.segmentation.deployed import ExportedSegmenter
@@ -40,6 +38,7 @@ DISPLAY_SIDE = 512
 """Longer side of an X-ray for display in pixels, at most."""
 MAX_PIXELS = 20_000_000
 """Number of pixels at which a batch is full, whatever its number of images; it bounds the memory."""
+Image = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 
@@ -83,12 +82,12 @@ class ImageResult:
 
 
 class _Decoded(NamedTuple):
-    image: torch.Tensor
-    """X-ray in [0, 1] for the model, `(1, H, W)`, of the model's size unless it takes any."""
-    reduced: torch.Tensor
-    """The same at the segmenter's size, `(1, S, S)`."""
-    fine: torch.Tensor
-    """The same at the size of the input and quality checks, `(1, s, s)`."""
+    image: Image
+    """X-ray in [0, 1] for the model, `(H, W)`, of the model's size unless it takes any."""
+    reduced: Image
+    """The same at the segmenter's size, `(S, S)`."""
+    fine: Image
+    """The same at the size of the input and quality checks, `(s, s)`."""
     size: tuple[int, int]
     """Height and width of the X-ray in pixels."""
 
@@ -163,9 +162,8 @@ class ScreeningPipeline:
         def process(batch: list[_DecodedFile]) -> list[T]:
             return [finish(result) for result in self._process(batch)]
 
-        with _one_thread_for_torch():
-            decoded = in_order(self._decode, files, thread_count())
-            yield from in_order(process, _batches(decoded), self._threads)
+        decoded = in_order(self._decode, files, thread_count())
+        yield from in_order(process, _batches(decoded), self._threads)
 
     def _decode(self, path: Path) -> _DecodedFile:
         """Read a file once: header, pixels and hash are those of the same bytes."""
@@ -183,19 +181,19 @@ class ScreeningPipeline:
             if result.refusals:
                 return result, None
             with self._pixels.reserve(math.prod(image_size(content))):
-                radiograph = read_radiograph(content, self.sixteen_bit_white)
+                radiograph = read_intensities(content, self.sixteen_bit_white)
         except RadiographError as error:
             return replace(result, refusals=(f"not readable as a frontal X-ray: {error.reason}",)), None
-        height, width = radiograph.shape[-2:]
+        height, width = radiograph.shape
         result = replace(result, height=height, width=width, display=display_image(radiograph))
         if self.validated is not None and min(height, width) < self.validated.least_side:
             reason = f"too small: {width} x {height} pixels, validated from {self.validated.least_side}"
             return replace(result, refusals=(reason,)), None
         return result, self._reduce(radiograph)
 
-    def _reduce(self, radiograph: torch.Tensor) -> _Decoded:
+    def _reduce(self, radiograph: Image) -> _Decoded:
         """Reduce an X-ray to what model, segmenter and checks look at, once for each size."""
-        height, width = radiograph.shape[-2:]
+        height, width = radiograph.shape
         of_side = cache(lambda side: downsample(radiograph, (side, side)))
         return _Decoded(
             image=radiograph if self._model_side is None else of_side(self._model_side),
@@ -240,7 +238,7 @@ class ScreeningPipeline:
         return results
 
     def _segment(self, decoded: Mapping[int, _Decoded]) -> dict[int, np.ndarray]:
-        probabilities = self.segmenter(torch.stack([image.reduced for image in decoded.values()]))  # (N, S, S)
+        probabilities = self.segmenter(np.stack([image.reduced for image in decoded.values()]))  # (N, S, S)
         return dict(zip(decoded, probabilities, strict=True))
 
     def _score(self, decoded: Mapping[int, _Decoded]) -> dict[int, Scores]:
@@ -248,14 +246,14 @@ class ScreeningPipeline:
         scores: dict[int, Scores] = {}
         for _, same_size in groupby(sorted(decoded.items(), key=_shape), key=_shape):
             places, images = zip(*same_size, strict=True)
-            found = self.model(np.stack([image.image.numpy() for image in images]))
+            found = self.model(np.stack([image.image for image in images])[:, None])
             scores |= {place: found.of_image(number) for number, place in enumerate(places)}
         return scores
 
     def _refusals(self, decoded: Mapping[int, _Decoded], lungs: Mapping[int, LungMask]) -> dict[int, tuple[str, ...]]:
         """Return the reasons to refuse each image."""
-        thumbnails = torch.stack([self.input_check.reduce(image.fine) for image in decoded.values()])
-        probabilities = self.input_check.probabilities(thumbnails)
+        thumbnails = np.stack([self.input_check.reduce(image.fine) for image in decoded.values()])
+        probabilities = self.input_check.probabilities_of_thumbnails(thumbnails)
         return {
             place: tuple(
                 self.input_check.refusals(image.fine, lungs[place], kinds)
@@ -263,17 +261,6 @@ class ScreeningPipeline:
             )
             for (place, image), kinds in zip(decoded.items(), probabilities, strict=True)
         }
-
-
-@contextmanager
-def _one_thread_for_torch() -> Iterator[None]:
-    """Let torch compute in the calling thread alone: there are threads for all cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _size_of(path: Path) -> int:
@@ -290,19 +277,19 @@ def _dataset_of(content: FileContent) -> Dataset | None:
         return load_dicom(content, pixels=False)
 
 
-def display_image(radiograph: torch.Tensor) -> np.ndarray:
+def display_image(radiograph: Image) -> Image:
     """Reduce an X-ray for display.
 
     Args:
-        radiograph: X-ray in [0, 1], `(1, H, W)`.
+        radiograph: X-ray in [0, 1], `(H, W)`.
 
     Returns:
         The X-ray in [0, 1], `(h, w)`, with at most `DISPLAY_SIDE` pixels a side.
     """
-    height, width = radiograph.shape[-2:]
+    height, width = radiograph.shape
     scale = min(1.0, DISPLAY_SIDE / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return downsample(radiograph, size)[0].numpy()
+    return downsample(radiograph, size)
 
 
 def _shape(decoded: tuple[int, _Decoded]) -> tuple[int, ...]:
@@ -315,7 +302,7 @@ def _batches(files: Iterable[_DecodedFile]) -> Iterator[list[_DecodedFile]]:
     pixels = 0
     for result, image in files:
         batch.append((result, image))
-        pixels += 0 if image is None else image.image.numel()
+        pixels += 0 if image is None else image.image.size
         if len(batch) == MAX_BATCH or pixels >= MAX_PIXELS:
             yield batch
             batch, pixels = [], 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_cxr.data.datasets.verification import verify_radiographs, verify_samples
+from anomalib_cxr.data.datasets.verification import verify_samples
 from anomalib_cxr.data.sources.samples import make_samples
 from anomalib_cxr.errors import DatasetError
 
@@ -125,14 +125,3 @@ class TestSamples:
 
     def test_no_mask_is_no_offence(self, unmasked_root):
         assert len(verify_samples(make_samples(unmasked_root), "raise")) == 15
-
-
-class TestRadiographs:
-    def test_sound_files(self, phantom_root):
-        verify_radiographs(sorted((phantom_root / "CXR_png").iterdir()))
-
-    def test_all_offenders_in_one_error(self, damaged):
-        paths = sorted((damaged / "CXR_png").iterdir())
-        with pytest.raises(DatasetError, match="3 of 15 files that are no frontal radiograph") as caught:
-            verify_radiographs(paths)
-        assert offenders(caught, damaged) == {name: reason for name, (_, reason) in IMAGES.items()}

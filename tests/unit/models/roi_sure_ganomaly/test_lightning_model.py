@@ -21,8 +21,8 @@ from anomalib_cxr.functional import gaussian_sure
 from anomalib_cxr.models.base.pre_processor import RoiPreProcessor
 from anomalib_cxr.models.base.reproducible import restore_random_states
 from anomalib_cxr.models.roi_sure_ganomaly import adversarial, lightning_model
+from anomalib_cxr.segmentation.network import segment_lungs
 from anomalib_cxr.segmentation.packaged import load_packaged_segmenter
-from anomalib_cxr.segmentation.postprocessing import segment_lungs
 
 from ..xrays import LUNGS, SIDE, Films, grouped
 

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -35,8 +34,8 @@ def phantoms():
 
 def ask(image, lungs):
     """Ask about an image as it is read from a PNG of 8 bits."""
-    levels = torch.from_numpy((np.clip(image, 0, 1) * 255).round() / 255).float()[None]
-    return quality_refusals(levels.shape[-2:], reduce_for_quality(levels), find_lungs(lungs.astype(np.float32)))
+    levels = ((np.clip(image, 0, 1) * 255).round() / 255).astype(np.float32)
+    return quality_refusals(levels.shape, reduce_for_quality(levels), find_lungs(lungs.astype(np.float32)))
 
 
 def resized(image, width, height):
@@ -114,7 +113,7 @@ def test_limit_of_the_shape(phantoms):
 class TestMeasureDetail:
     def test_white_noise(self):
         """Its octaves have the energies of the differences of two Gaussian kernels."""
-        noise = torch.rand(1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        noise = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
         impulse = np.zeros((41, 41))
         impulse[20, 20] = 1
         kernels = [impulse, *(gaussian_filter(impulse, scale) for scale in (0.5, 1, 2, 4))]
@@ -126,7 +125,7 @@ class TestMeasureDetail:
     def test_blur_lowers_all_ratios(self, phantoms):
         phantom = phantoms[0]
         sharp, blurred = (
-            measure_detail(reduce_for_quality(torch.from_numpy(image)[None]), phantom.lungs)
+            measure_detail(reduce_for_quality(image), phantom.lungs)
             for image in (phantom.image, gaussian_filter(phantom.image, 6))
         )
         assert len(sharp) == len(blurred) == 2
@@ -135,18 +134,18 @@ class TestMeasureDetail:
             assert all(np.less(after[:2], before[:2]))
 
     def test_size_of_the_mask_does_not_matter(self, phantoms):
-        reduced = reduce_for_quality(torch.from_numpy(phantoms[0].image)[None])
+        reduced = reduce_for_quality(phantoms[0].image)
         enlarged = phantoms[0].lungs.repeat(2, axis=0).repeat(3, axis=1)
         assert measure_detail(reduced, enlarged) == measure_detail(reduced, phantoms[0].lungs)
 
     def test_no_lungs(self):
-        assert measure_detail(torch.rand(1, 64, 64), np.zeros((32, 32), bool)) == []
+        assert measure_detail(np.eye(64, dtype=np.float32), np.zeros((32, 32), bool)) == []
 
     def test_uniform(self):
-        (found,) = measure_detail(torch.full((1, 64, 64), 0.5), np.ones((32, 32), bool))
+        (found,) = measure_detail(np.full((64, 64), 0.5, np.float32), np.ones((32, 32), bool))
         assert found == pytest.approx((0, 0, 0, 0), abs=0.05)  # but for rounding
 
 
 def test_reduced_to_the_size_of_the_check():
-    assert reduce_for_quality(torch.rand(1, 300, 200)).shape == (1, SIDE, SIDE)
-    assert reduce_for_quality(torch.rand(1, 300, 50)).shape == (1, 50, 50)
+    assert reduce_for_quality(np.zeros((300, 200), np.float32)).shape == (SIDE, SIDE)
+    assert reduce_for_quality(np.zeros((300, 50), np.float32)).shape == (50, 50)

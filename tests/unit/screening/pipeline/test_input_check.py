@@ -6,20 +6,18 @@ import hashlib
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save
+from safetensors.numpy import load, save
 from sklearn.datasets import load_sample_images
 
-from anomalib_cxr.data.reading.radiograph import read_radiograph
+from anomalib_cxr.data.reading.intensities import read_intensities
 from anomalib_cxr.errors import ScreeningError
 from anomalib_cxr.screening.pipeline import input_check as module
-from anomalib_cxr.screening.pipeline.frontal_network import KINDS, SIDE, FrontalNetwork, normalized
+from anomalib_cxr.screening.pipeline.frontal_graph import KINDS
 from anomalib_cxr.screening.pipeline.input_check import (
     NO_FRONTAL,
     SHA256,
     WEIGHTS,
     InputCheck,
-    pack,
     packaged_input_check,
 )
 
@@ -27,11 +25,11 @@ NO_LUNGS = "no two lungs of plausible size and place"
 LUNGS = np.zeros((32, 32), bool)
 LUNGS[8:24, [3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 23, 24, 25, 26, 27, 28]] = 1
 TURNED = {
-    "turned by 90 degrees": [lambda image: image.rot90(1, (1, 2)), lambda image: image.rot90(-1, (1, 2))],
-    "upside down": [lambda image: image.rot90(2, (1, 2)), lambda image: image.flip(1)],
+    "turned by 90 degrees": [np.rot90, lambda image: np.rot90(image, -1)],
+    "upside down": [lambda image: np.rot90(image, 2), np.flipud],
     "inverted, dense tissue dark": [lambda image: 1 - image],
     f"{NO_FRONTAL}; most like a part of the chest, or one that is too small in the image": [
-        lambda image: image[:, :32, :32]
+        lambda image: image[:32, :32]
     ],
 }
 
@@ -44,7 +42,7 @@ def check():
 @pytest.fixture(scope="module")
 def unseen(labeled):
     """Healthy and sick phantoms."""
-    return [read_radiograph(path) for path in labeled.images.path]
+    return [read_intensities(path) for path in labeled.images.path]
 
 
 def test_upright_ones_pass(check, unseen):
@@ -53,7 +51,7 @@ def test_upright_ones_pass(check, unseen):
 
 def test_a_mirrored_one_passes(check, unseen):
     """As does one with the heart on the right."""
-    assert [check.refusals(image.flip(2), LUNGS) for image in unseen].count([]) >= 0.95 * len(unseen)
+    assert [check.refusals(np.fliplr(image), LUNGS) for image in unseen].count([]) >= 0.95 * len(unseen)
 
 
 @pytest.mark.parametrize("kind", TURNED)
@@ -67,7 +65,7 @@ def test_turned_ones_are_refused_in_words(check, unseen, kind):
 @pytest.mark.parametrize("kind", range(1, len(KINDS)))
 def test_what_is_not_frontal_either_way_is_not_called_turned(check, unseen, monkeypatch, kind):
     """The network takes the teeth of a panorama for a chest upside down, and does not know them when turned back."""
-    monkeypatch.setattr(check, "probabilities", lambda _: torch.eye(len(KINDS))[kind])
+    monkeypatch.setattr(check, "probabilities", lambda _: np.eye(len(KINDS))[kind])
     (reason,) = check.refusals(unseen[0], LUNGS)
     assert reason.startswith(NO_FRONTAL)
     assert not any(word in reason for word in ("turned", "upside down", "inverted"))
@@ -77,22 +75,22 @@ class TestNoXrays:
     @pytest.mark.parametrize("number", [0, 1])
     def test_photographs(self, check, number):
         gray = load_sample_images().images[number].mean(axis=2, dtype=np.float32) / 255
-        assert check.refusals(torch.from_numpy(gray)[None], LUNGS) != []
+        assert check.refusals(gray, LUNGS) != []
 
     def test_noise(self, check):
-        draw = torch.Generator().manual_seed(0)
-        assert all(check.refusals(torch.rand(1, 80, 80, generator=draw), LUNGS) for _ in range(20))
+        rng = np.random.default_rng(0)
+        assert all(check.refusals(rng.random((80, 80), np.float32), LUNGS) for _ in range(20))
 
     @pytest.mark.parametrize("gray", [0.0, 0.5, 1.0])
     def test_blank(self, check, gray):
-        assert check.refusals(torch.full((1, 70, 50), gray), LUNGS) == ["blank"]
+        assert check.refusals(np.full((70, 50), gray, np.float32), LUNGS) == ["blank"]
 
     def test_a_gradient(self, check):
-        assert check.refusals(torch.linspace(0, 1, 64).expand(1, 64, 64), LUNGS) != []
+        assert check.refusals(np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1)), LUNGS) != []
 
     def test_not_a_number(self, check):
-        image = torch.rand(1, 64, 64)
-        image[0, 0, 0] = torch.nan
+        image = np.random.default_rng(0).random((64, 64), np.float32)
+        image[0, 0] = np.nan
         assert check.refusals(image, LUNGS) != []
 
 
@@ -106,23 +104,16 @@ class TestEachPart:
         for image in unseen:
             assert check.refusals(0.3 + 0.4 * image, LUNGS) == check.refusals(image, LUNGS)
 
+    def test_several_thumbnails_at_once(self, check, unseen):
+        images = unseen[:11]
+        found = check.probabilities_of_thumbnails(np.stack([check.reduce(image) for image in images]))
+        np.testing.assert_allclose(found, [check.probabilities(image) for image in images], atol=1e-6)
+
     def test_probabilities_ignore_mirroring(self, check, unseen):
-        found, mirrored = (check.probabilities(image) for image in (unseen[0], unseen[0].flip(-1)))
+        found, mirrored = (check.probabilities(image) for image in (unseen[0], np.fliplr(unseen[0])))
         assert found.shape == (len(KINDS),)
         assert found.sum() == pytest.approx(1, abs=1e-5)
-        torch.testing.assert_close(found, mirrored)
-
-
-class TestNetwork:
-    def test_local_contrast_does_not_depend_on_the_exposure(self):
-        image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-        local, brighter = (normalized(levels)[:, 0] for levels in (image, 0.2 + 0.7 * image))
-        assert float((local - brighter).abs().mean()) < 0.05
-        assert float(local.std()) > 0.7
-
-    def test_shapes(self):
-        kinds, lungs = FrontalNetwork().eval()(torch.rand(3, 1, SIDE, SIDE))
-        assert (kinds.shape, lungs.shape) == ((3, len(KINDS)), (3, 1, 16, 16))
+        np.testing.assert_allclose(found, mirrored, atol=1e-6)
 
 
 class TestFile:
@@ -140,15 +131,10 @@ class TestFile:
         with pytest.raises(ScreeningError, match=rf"SHA-256 (?!{SHA256})\w{{64}}\n.*{SHA256}\n.*install"):
             packaged_input_check()
 
-    def test_is_read_as_it_was_written(self, check, unseen, tmp_path):
-        (tmp_path / "check.safetensors").write_bytes(pack(check._network))
-        again = InputCheck.load(tmp_path / "check.safetensors")
-        torch.testing.assert_close(again.probabilities(unseen[0]), check.probabilities(unseen[0]), rtol=0, atol=0)
-
     def test_a_calibration_keeps_its_own(self, calibrated):
         assert (calibrated / "input_check.safetensors").read_bytes() == WEIGHTS.read_bytes()
 
-    @pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "other"])
+    @pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "other", "of another shape"])
     def test_a_damaged_file(self, tmp_path, damage):
         path = tmp_path / "input_check.safetensors"
         whole = WEIGHTS.read_bytes()
@@ -156,7 +142,8 @@ class TestFile:
             "empty": b"",
             "text": b"no weights at all",
             "truncated": whole[: len(whole) // 2],
-            "other": save({"weight": torch.ones(3)}),
+            "other": save({"weight": np.ones(3, np.float32)}),
+            "of another shape": save({name: weight[:1] for name, weight in load(whole).items() if weight.ndim}),
         }
         if damage in contents:
             path.write_bytes(contents[damage])

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from anomalib_cxr.data.phantom.drawing import draw_phantom
-from anomalib_cxr.screening.pipeline.frontal_network import KINDS, SIDE
-from anomalib_cxr.screening.pipeline.input_check import WEIGHTS, InputCheck, pack
+from anomalib_cxr.screening.pipeline.frontal_graph import KINDS, SIDE
+from anomalib_cxr.screening.pipeline.input_check import WEIGHTS, InputCheck
 
 BENCHMARKS = Path(__file__).resolve().parents[4] / "benchmarks"
 
@@ -51,14 +51,14 @@ def test_the_packaged_check_agrees_with_the_kinds(batches):
     """What it is trained to refuse it refuses, mostly, also drawn anew."""
     thumbnails, kinds, _ = batches()()
     check = InputCheck.load(WEIGHTS)
-    frontal = torch.stack([check.probabilities(thumbnail)[0] for thumbnail in thumbnails]) >= 0.2
-    assert frontal[kinds == 0].float().mean() >= 0.85
-    assert frontal[kinds > 0].float().mean() <= 0.15
+    frontal = check.probabilities_of_thumbnails(thumbnails[:, 0].numpy())[:, 0] >= 0.2
+    assert frontal[kinds.numpy() == 0].mean() >= 0.85
+    assert frontal[kinds.numpy() > 0].mean() <= 0.15
 
 
 def test_the_seed_tells_all(script, batches):
-    first, again = (pack(script.fit(batches(), steps=2, seed=1)) for _ in range(2))
-    assert first == again != pack(script.fit(batches(), steps=2, seed=2))
+    first, again = (script.pack(script.fit(batches(), steps=2, seed=1)) for _ in range(2))
+    assert first == again != script.pack(script.fit(batches(), steps=2, seed=2))
 
 
 def test_drawings_span_all_grays(script):

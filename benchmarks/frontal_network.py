@@ -1,32 +1,18 @@
-"""Network that tells upright frontal chest X-rays from all else, on thumbnails.
+"""Network of the input check for its training; screening computes it as an OpenVINO graph.
 
-Local contrast normalization removes exposure. Training: `benchmarks/input_check_training.py`.
+The graph: `anomalib_cxr.screening.pipeline.frontal_graph`, which a test compares with this network.
 """
 
 from __future__ import annotations
 
 import torch
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
-SIDE = 64
-"""Side of a thumbnail in pixels."""
-KINDS = (
-    "frontal",
-    "turned by 90 degrees",  # to the left
-    "upside down",  # turned by 180 degrees
-    "turned by 90 degrees",  # to the right
-    "upside down",  # as in a mirror
-    "inverted, dense tissue dark",
-    "a part of the chest, or one that is too small in the image",
-    "a lateral chest X-ray",
-    "no chest X-ray",
-)
-"""Classes of the network; only the first one is accepted."""
+from anomalib_cxr.screening.pipeline.frontal_graph import CONTRAST, KINDS, MAX_CONTRAST, NEIGHBORHOOD
+
 _WIDTHS = (16, 32, 48, 64)
-_NEIGHBORHOOD = 9  # pixels of a thumbnail, for the local mean and standard deviation
-_CONTRAST = 0.02  # local standard deviation below which contrast is not enhanced
-_MAX_CONTRAST = 3.0
 
 
 class FrontalNetwork(nn.Module):
@@ -74,14 +60,19 @@ class FrontalNetwork(nn.Module):
 
 def normalized(thumbnails: torch.Tensor) -> torch.Tensor:
     """Return thumbnails with their contrast normalized locally, and as a whole, `(B, 2, SIDE, SIDE)`."""
-    padding = _NEIGHBORHOOD // 2
+    padding = NEIGHBORHOOD // 2
 
     def local_mean(images: torch.Tensor) -> torch.Tensor:
-        rows = functional.avg_pool2d(functional.pad(images, [padding] * 4, mode="reflect"), (_NEIGHBORHOOD, 1), 1)
-        return functional.avg_pool2d(rows, (1, _NEIGHBORHOOD), 1)
+        rows = functional.avg_pool2d(functional.pad(images, [padding] * 4, mode="reflect"), (NEIGHBORHOOD, 1), 1)
+        return functional.avg_pool2d(rows, (1, NEIGHBORHOOD), 1)
 
     mean = local_mean(thumbnails)
     deviation = (local_mean(thumbnails**2) - mean**2).clamp(min=0).sqrt()
-    local = ((thumbnails - mean) / (deviation + _CONTRAST)).clamp(-_MAX_CONTRAST, _MAX_CONTRAST)
+    local = ((thumbnails - mean) / (deviation + CONTRAST)).clamp(-MAX_CONTRAST, MAX_CONTRAST)
     center, spread = thumbnails.mean((-2, -1), keepdim=True), thumbnails.std((-2, -1), keepdim=True)
-    return torch.cat([local, (thumbnails - center) / (spread + _CONTRAST)], 1)
+    return torch.cat([local, (thumbnails - center) / (spread + CONTRAST)], 1)
+
+
+def pack(network: FrontalNetwork) -> bytes:
+    """Return the weights of a network in half precision, as the content of a file for `InputCheck.load`."""
+    return save({name: weight.half().contiguous() for name, weight in network.state_dict().items()})
