@@ -122,6 +122,15 @@ def send(port: int, files: Sequence[Path], *, break_off: bool = False) -> list[P
     return answered
 
 
+def send_by_dcmtk(port: int, files: Sequence[Path]) -> list[Path]:
+    """Send files as :func:`send` does, by DCMTK's `storescu`, which takes a tenth of the processor time."""
+    words = ["storescu", "-aec", "ANOMALIB_CXR", "--max-pdu", "131072", "127.0.0.1", str(port), *map(str, files)]
+    done = subprocess.run(words, capture_output=True, check=False)  # noqa: S603
+    if done.returncode:  # it does not tell which ones it has sent
+        raise RuntimeError(done.stderr.decode())
+    return list(files)
+
+
 def _store(association: object, dataset: Dataset) -> int | None:
     try:
         status = association.send_c_store(dataset).get("Status")  # type: ignore[attr-defined]
@@ -146,7 +155,7 @@ def _wait(worklist: Path, count: int, process: subprocess.Popen[bytes], seconds:
         time.sleep(0.1)
 
 
-def measure_throughput(model: Path, folder: Path, files: Sequence[Path], senders: int) -> None:
+def measure_throughput(model: Path, folder: Path, files: Sequence[Path], senders: int, *, dcmtk: bool) -> None:
     """Send all files at once, and print how long reception and screening took.
 
     Args:
@@ -154,12 +163,15 @@ def measure_throughput(model: Path, folder: Path, files: Sequence[Path], senders
         folder: Folder for the worklist.
         files: The files.
         senders: Number of processes that send.
+        dcmtk: Send by DCMTK.
     """
     worklist = folder / "throughput"
     with node(model, worklist) as (process, port), get_context("spawn").Pool(senders) as pool:
         pool.starmap(time.sleep, [(0.1,)] * senders)  # they are up
         began = time.monotonic()
-        parts = pool.starmap(send, [(port, files[start::senders]) for start in range(senders)])
+        parts = pool.starmap(
+            send_by_dcmtk if dcmtk else send, [(port, files[start::senders]) for start in range(senders)]
+        )
         received = time.monotonic() - began
         answered = [file for part in parts for file in part]
         _wait(worklist, len(answered), process)
@@ -198,7 +210,9 @@ def measure_kills(model: Path, folder: Path, files: Sequence[Path], senders: int
     print(f"{kills} kills, {senders} senders: {_check(worklist, answered)}; {len(received)} files")  # noqa: T201
 
 
-def main(model: Path, objects: int = 1000, senders: int = 8, kills: int = 50, size: int = 512) -> None:
+def main(
+    model: Path, objects: int = 1000, senders: int = 8, kills: int = 50, size: int = 512, dcmtk: bool = False
+) -> None:
     """Measure a node.
 
     Args:
@@ -207,12 +221,14 @@ def main(model: Path, objects: int = 1000, senders: int = 8, kills: int = 50, si
         senders: Number of senders at the same time.
         kills: Number of times that the node is ended.
         size: Side of the phantom in pixels.
+        dcmtk: Send by DCMTK's `storescu` while the node is not ended, which leaves the node more of the machine.
     """
     folder = Path(tempfile.mkdtemp(prefix="node-faults-"))
     try:
         files = draw_objects(folder, objects, size)
-        measure_throughput(model, folder, files, senders)
-        measure_kills(model, folder, files, senders, kills)
+        measure_throughput(model, folder, files, senders, dcmtk=dcmtk)
+        if kills:
+            measure_kills(model, folder, files, senders, kills)
     finally:
         shutil.rmtree(folder)
 

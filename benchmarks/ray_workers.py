@@ -2,11 +2,11 @@
 
     python benchmarks/ray_workers.py MODEL --output results/ray_workers
 
-Screens phantoms of 256 pixels with the engine of `anomalib-cxr screen --engine ray`, by one worker and by more in turn;
-Ray reckons a core for each, but a worker's threads may use more. All phantoms are screened, and a fourth of them alone:
-the difference of the times does not have the start of Ray and of the workers in it. `efficiency` is the rate by several
-workers as a share of as many times that by one. On a machine whose cores are all taken by workers it also bears what
-the process that writes the rows needs. Writes `ray_workers.csv` and `run.json`.
+Screens phantoms of 256 pixels with the engine of `anomalib-cxr screen --engine ray`, by one worker and by more in turn.
+All processes of a screening, the one that writes the rows included, may use as many cores as there are workers: a
+worker's threads would otherwise take others' as well. All phantoms are screened, and a fourth of them alone: the
+difference of the times does not have the start of Ray and of the workers in it. `efficiency` is the rate by several
+workers as a share of as many times that by one. Writes `ray_workers.csv` and `run.json`. Linux only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from anomalib_cxr.utils.provenance import code_record, write_record
 
 
 def seconds(files: list[Path], settings: ScreenerSettings, workers: int) -> float:
-    """Screen files into a worklist with a number of workers; return how long it took."""
+    """Screen files into a worklist with a number of workers, on as many cores; return how long it took."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:workers])  # of this thread, and of the processes that it starts
     began = time.perf_counter()
     ray.init(num_cpus=workers, log_to_driver=False, include_dashboard=False)
     worklist, count = Worklist(settings.output, create=True), 0
@@ -38,6 +40,7 @@ def seconds(files: list[Path], settings: ScreenerSettings, workers: int) -> floa
             count += len(cases)
     finally:
         ray.shutdown()
+        os.sched_setaffinity(0, allowed)
     if count != len(files):
         raise SystemExit(f"{count} cases of {len(files)} files")
     return time.perf_counter() - began

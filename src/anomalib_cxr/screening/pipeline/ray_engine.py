@@ -75,7 +75,7 @@ class RayEngine:
             _Worker,
             fn_constructor_args=(self.settings,),
             batch_size=BATCH,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
             max_restarts=-1,
             max_task_retries=-1,
         )
