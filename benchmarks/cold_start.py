@@ -34,7 +34,7 @@ from anomalib_cxr.utils.provenance import code_record, write_record
 
 BARE = "python -c pass"
 COMMAND_LINE = "jsonargparse"
-SCREENING = "torch, openvino, scipy.ndimage, matplotlib, pydicom, pydantic, rich.progress, filelock"
+SCREENING = "openvino, scipy.ndimage, scipy.sparse, cv2, matplotlib, pydicom, pydantic, rich.progress, filelock"
 SERVER = "fastapi, uvicorn, jinja2, numpy, PIL.Image, matplotlib"
 CALIBRATION = f"{SCREENING}, pandas"
 VERBS = ("", "init", "phantom", "benchmark", "segment train", "segment predict", "calibrate", "screen", "serve")

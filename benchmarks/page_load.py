@@ -119,6 +119,7 @@ class Reader:
 
     async def read_on(self, end: float) -> None:
         """Read until the end: a page of the table, a search, then three cases in turn with images and verdicts."""
+        await asyncio.sleep(self.rng.uniform(0, 20 * self.pause))  # they do not all begin at once
         while time.monotonic() < end:
             await self.ask("table", f"/?decision=all&page={self.rng.integers(1, self.rows // 50 + 1)}")
             await self.ask("search", f"/?decision=all&search={self.rng.integers(self.rows):06d}")

@@ -91,3 +91,17 @@ class TestVerb:
         assert ended.value.code == 1
         assert found in capsys.readouterr().err
         assert started == []
+
+
+def test_no_answer_waits_for_the_receipt_of_its_header(worklist, monkeypatch):
+    """Neither by the listener nor by asyncio, which leaves sockets without a protocol number as they are."""
+    delays = []
+
+    def run(self, sockets):
+        address = sockets[0].getsockname()
+        with socket.create_connection(address), sockets[0].accept()[0] as connection:
+            delays.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0)
+
+    monkeypatch.setattr(server.uvicorn.Server, "run", run)
+    server.run_server(worklist, port=0)
+    assert delays == [False]

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from anomalib_cxr.data.phantom.drawing import draw_phantom
 from anomalib_cxr.data.phantom.findings import FINDINGS
+from anomalib_cxr.screening.pipeline import image_quality as module
 from anomalib_cxr.screening.pipeline.image_quality import (
     BLURRED,
     MAX_ASPECT,
@@ -149,3 +150,9 @@ class TestMeasureDetail:
 def test_reduced_to_the_size_of_the_check():
     assert reduce_for_quality(np.zeros((300, 200), np.float32)).shape == (SIDE, SIDE)
     assert reduce_for_quality(np.zeros((300, 50), np.float32)).shape == (50, 50)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0, 4.0])
+def test_smoothing_is_scipys(scale):
+    image = np.random.default_rng(0).random((50, 40), np.float32)
+    np.testing.assert_allclose(module._smooth(image, scale), gaussian_filter(image, scale, mode="nearest"), atol=1e-6)
