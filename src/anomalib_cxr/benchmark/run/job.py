@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import copy
@@ -28,6 +27,7 @@ from anomalib_cxr.evaluation.metrics.exposure_adjusted import measure_exposure
 from anomalib_cxr.evaluation.metrics.negative_control import measure_control
 from anomalib_cxr.utils.provenance import code_record, write_record
 
+from .checkpoint import CHECKPOINT, LOG, TrainingCheckpoint, close_partial, discard_partial, open_partial
 from .maps import MapRecorder
 from .recorder import PeakMemory, ScoreRecorder
 from .scoring import ScoringRecorder
@@ -61,7 +61,7 @@ class RunJob(Job):
         Returns:
             The record of the run, as in `run.json`.
         """
-        with run_folder(self.planned, self.folder) as (partial, record), _redirect_output(partial / "log.txt"):
+        with run_folder(self.planned, self.folder) as (partial, record), _redirect_output(partial / LOG):
             try:
                 record |= {
                     "status": DONE,
@@ -115,19 +115,19 @@ def run_folder(run: Run, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         folder: Folder of the benchmark.
 
     Yields:
-        The temporary folder, and the record to complete.
+        The temporary folder, which has the checkpoint of an interrupted training, and the record to complete.
     """
     target, partial = folder / run.folder, partial_folder(run, folder)
-    for former in (partial, target):
-        shutil.rmtree(former, ignore_errors=True)
-    partial.mkdir(parents=True)
+    shutil.rmtree(target, ignore_errors=True)
+    open_partial(partial, run.settings)
     record = {"data": run.data, "system": run.system, "split": run.split, "seed": run.seed}
     record |= {"config": run.settings, **code_record()}
     try:
         yield partial, record
     except BaseException:  # an interruption, too
-        shutil.rmtree(partial, ignore_errors=True)
+        discard_partial(partial)
         raise
+    close_partial(partial)
     write_record(record, partial / "run.json")
     partial.rename(target)
 
@@ -143,7 +143,7 @@ def _redirect_output(path: Path) -> Iterator[None]:
     """Redirect the output and log messages of all libraries to a file, as those of parallel runs would interleave."""
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     former = {library: library.handlers for library in loggers if library.handlers}
-    with path.open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+    with path.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         try:
             for library in loggers[:1] + list(former):
                 library.handlers = [logging.StreamHandler(log)]
@@ -165,17 +165,18 @@ def _train_and_score(settings: dict[str, Any], seed: int, task_id: int | None, f
         _write_exposure(datamodule, folder / "exposure.csv")
     recorder, maps = ScoreRecorder(_sources(datamodule)), MapRecorder()
     scoring = [ScoringRecorder([ScoringWay(*way) for way in ways], seed)] if (ways := settings.get("scoring")) else []
+    checkpoint = TrainingCheckpoint(folder / CHECKPOINT)
     with TemporaryDirectory(dir=folder) as scratch, PeakMemory() as memory:
         engine = Engine(
-            callbacks=[recorder, maps, *scoring, ModelCheckpoint(save_top_k=0)],  # without one, anomalib adds its own
+            # Without a ModelCheckpoint, anomalib adds its own.
+            callbacks=[recorder, maps, *scoring, checkpoint, ModelCheckpoint(save_top_k=0)],
             default_root_dir=scratch,
             enable_progress_bar=False,
             enable_model_summary=False,
             **_trainer_arguments(settings["trainer"], task_id),
         )
-        started = time.perf_counter()
-        engine.fit(model, datamodule=datamodule)
-        train_seconds = time.perf_counter() - started
+        engine.fit(model, datamodule=datamodule, ckpt_path=checkpoint.path if checkpoint.path.exists() else None)
+        train_seconds = checkpoint.seconds
         for each in scoring:
             each.table().to_csv(folder / "scoring.csv", index=False)
         tester = _Tester(engine, model, datamodule, recorder, maps)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import yaml
@@ -23,6 +22,7 @@ from anomalib_cxr.errors import CxrError, DatasetError
 from anomalib_cxr.utils.files import atomic_path
 from anomalib_cxr.utils.processes import start_process
 
+from .checkpoint import discard_partial
 from .job import RunJob, partial_folder, run_folder
 from .runner import ProcessRunner
 
@@ -95,7 +95,7 @@ class BenchmarkError(CxrError):
 
 
 class Benchmark(Pipeline):
-    """Pipeline that runs a grid. Finished runs are kept, so that a stopped benchmark can be resumed.
+    """Pipeline that runs a grid. Finished runs and checkpoints are kept, so that a stopped benchmark can be resumed.
 
     Args:
         grid: The grid.
@@ -137,7 +137,7 @@ class Benchmark(Pipeline):
                 self._run_all()
             finally:  # processes that were killed leave their folders
                 for run in self.generator.planned:
-                    rmtree(partial_folder(run, self.folder), ignore_errors=True)
+                    discard_partial(partial_folder(run, self.folder))
             report = write_report(self.folder)
         self._raise_failures(report)
         return report

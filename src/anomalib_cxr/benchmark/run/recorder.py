@@ -102,6 +102,23 @@ class ScoreRecorder(Callback):
         self._batch_times: list[tuple[float, int]] = []  # seconds, images
         self._started = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was recorded, in types that a checkpoint may hold."""
+        return {
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "best": self._best,
+            "best_weights": self._best_weights,
+            "tables": {name: table.to_dict("list") for name, table in self.tables.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.epochs = state_dict["epochs"]
+        self.best_epoch = state_dict["best_epoch"]
+        self._best, self._best_weights = state_dict["best"], state_dict["best_weights"]
+        self.tables = {name: pd.DataFrame(columns) for name, columns in state_dict["tables"].items()}
+
     def restore_best(self, module: LightningModule) -> None:
         """Load the weights of the best epoch into the model.
 

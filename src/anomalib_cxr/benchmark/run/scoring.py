@@ -108,6 +108,14 @@ class ScoringRecorder(Callback):
         self._control: LabeledBatch | None = None
         self._validated: list[LabeledBatch] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far, in types that a checkpoint may hold."""
+        return {"rows": self.table().to_dict("list")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.rows = pd.DataFrame(state_dict["rows"]).to_dict("records")
+
     def table(self) -> pd.DataFrame:
         """Return the AUROC of each epoch.
 
