@@ -71,12 +71,12 @@ class InputCheck:
         Returns:
             Reasons in a few words each, such as `upside down`.
         """
-        if not radiograph.max() - radiograph.min() >= 1 / 255:  # refuses NaN, too
+        if not radiograph.max() - radiograph.min() >= 1 / 255:  # NaN is refused
             return ["blank"]
         reasons = []
         if probabilities is None:
             probabilities = self.probabilities(radiograph)
-        if probabilities[0] < LEAST_FRONTAL:
+        if not probabilities[0] >= LEAST_FRONTAL:  # refuses NaN, too
             reasons.append(self._describe(radiograph, probabilities))
         if not is_plausible(lungs):
             reasons.append("no two lungs of plausible size and place")

@@ -93,6 +93,9 @@ class TestNoXrays:
         image[0, 0] = np.nan
         assert check.refusals(image, LUNGS) != []
 
+    def test_probabilities_that_are_no_numbers(self, check, unseen):
+        assert check.refusals(unseen[0], LUNGS, np.full(len(KINDS), np.nan, np.float32)) != []
+
 
 class TestEachPart:
     def test_lungs_alone(self, check, unseen):
