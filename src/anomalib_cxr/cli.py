@@ -101,6 +101,7 @@ def benchmark(
     root: Path | None = None,
     scoring: tuple[Scoring, ...] = (),
     batches: tuple[Batches, ...] = ("mixed", "by_class"),
+    only: tuple[str, ...] = (),
 ) -> None:
     """Train and evaluate a grid of systems, and write a report; resumes an interrupted benchmark.
 
@@ -117,8 +118,10 @@ def benchmark(
         root: Folder of the data set; overrides the one in the configuration.
         scoring: Ways of scoring to compare on validation: inference, and batch_statistics as GANomaly's code does.
         batches: Batches of the latter: mixed, and by_class.
+        only: Systems to train and to report on, such as roi_l2,ganomaly; all of the configuration by default.
     """
     from anomalib_cxr.benchmark.plan.grid import Grid  # noqa: PLC0415
+    from anomalib_cxr.benchmark.plan.resolve import choose_systems  # noqa: PLC0415
     from anomalib_cxr.benchmark.run.pipeline import Benchmark  # noqa: PLC0415
     from anomalib_cxr.utils.processes import ended_by_sigterm  # noqa: PLC0415
 
@@ -134,7 +137,7 @@ def benchmark(
         batches=batches,
     )
     with ended_by_sigterm():
-        logger.info("Report: %s", Benchmark(grid, output, n_jobs).run())
+        logger.info("Report: %s", Benchmark(choose_systems(grid, only), output, n_jobs).run())
 
 
 def segment_train(

@@ -92,6 +92,21 @@ class TestSmoke:
         assert {run: (run / "run.json").stat().st_mtime_ns for run in records(folder)} == before
 
 
+def test_some_of_the_systems(command, tmp_path):
+    systems = {name: small_system(name) for name in ("roi_l2", "ganomaly")}
+    data = {"config": str(CONFIGS / "data/chest_phantom.yaml"), "data": {"init_args": PHANTOMS}}
+    grid = {"systems": systems, "data": {"phantoms": data}, "trainer": {"max_epochs": 1, "accelerator": "cpu"}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid))
+    words = ("anomalib-cxr", "benchmark", "--config", "grid.yaml", "--output", "out", "--only")
+    code, output = command(tmp_path, *words, "roi_l3")
+    assert code != 0
+    assert "--only roi_l3" in output
+    assert "roi_l2" in output
+    code, output = command(tmp_path, *words, "ganomaly", timeout=300)
+    assert code == 0, output
+    assert [record["system"] for record in records(tmp_path / "out").values()] == ["ganomaly"]
+
+
 class TestKilled:
     def test_finished_runs_are_kept_and_the_rest_is_done(self, interrupted, command, tmp_path, phantom_root):
         grid = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,39 @@ from .grid import DataConfig, Grid, Run, Settings, SystemConfig
 RESERVED = ("callbacks", "logger", "default_root_dir", "enable_progress_bar", "enable_checkpointing", "barebones")
 """Arguments of the trainer that the benchmark sets itself."""
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def choose_systems(grid: Grid, names: Sequence[str]) -> Grid:
+    """Return a grid with some of its systems.
+
+    Args:
+        grid: The grid.
+        names: Names of the systems; none for all.
+
+    Returns:
+        The grid.
+
+    Raises:
+        SettingError: If a name is unknown; it lists all of them.
+
+    Example:
+        >>> grid = Grid({name: SystemConfig() for name in ("roi_l2", "ganomaly")}, {})
+        >>> list(choose_systems(grid, ["ganomaly"]).systems)
+        ['ganomaly']
+    """
+    errors = _ConfigErrors()
+    for name in names:
+        if name not in grid.systems:
+            errors.add(f"--only {name}", nearest_names(name, grid.systems))
+    errors.raise_if_any()
+
+    def chosen(by_system: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: part for name, part in by_system.items() if name in names or name not in grid.systems}
+
+    if not names:
+        return grid
+    data = {name: replace(part, systems=chosen(part.systems)) for name, part in grid.data.items()}
+    return replace(grid, systems=chosen(grid.systems), data=data)
 
 
 def resolve_grid(grid: Grid) -> list[Run]:

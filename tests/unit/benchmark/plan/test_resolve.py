@@ -8,6 +8,7 @@ from jsonargparse.typing import Path_fr
 from anomalib_cxr.benchmark.plan.grid import DataConfig, Grid, SystemConfig
 from anomalib_cxr.benchmark.plan.resolve import (
     check_unchanged,
+    choose_systems,
     resolve_grid,
 )
 from anomalib_cxr.errors import SettingError
@@ -168,3 +169,28 @@ class TestOtherSettings:
             check_unchanged(found, tmp_path)
         assert "a on b: model.x = 1, planned is 3" in str(raised.value)
         assert "c on d: t = 1, planned is None" in str(raised.value)
+
+
+class TestChooseSystems:
+    @pytest.fixture
+    def three(self):
+        data = DataConfig(data=PHANTOMS.data, systems={"a": {"init_args": {}}, "c": {"init_args": {}}})
+        return grid({name: SystemConfig(model=PADIM) for name in "abc"}, {"phantoms": data})
+
+    def test_some_with_what_the_data_say_of_them(self, three):
+        chosen = choose_systems(three, ("c", "b"))
+        assert list(chosen.systems) == ["b", "c"]
+        assert list(chosen.data["phantoms"].systems) == ["c"]
+        assert {run.system for run in resolve_grid(chosen)} == {"b", "c"}
+
+    def test_none_chosen_are_all(self, three):
+        assert choose_systems(three, ()) is three
+
+    def test_unknown_ones_are_named(self, three):
+        with pytest.raises(SettingError, match=r"(?s)--only d.*--only e"):
+            choose_systems(three, ("a", "d", "e"))
+
+    def test_a_mistake_in_the_data_is_still_told(self, three):
+        wrong = grid(three.systems, {"phantoms": DataConfig(data=PHANTOMS.data, systems={"z": {}})})
+        with pytest.raises(SettingError, match=r"data.phantoms.systems.z"):
+            resolve_grid(choose_systems(wrong, ("a",)))
