@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from anomalib_cxr.data.reading.downsampling import downsample
 from anomalib_cxr.deploy.inference import ThreadedNetwork
 from anomalib_cxr.deploy.model_bytes import ModelBytes
 from anomalib_cxr.deploy.openvino_graph import find_segmenter
@@ -39,10 +38,6 @@ class ExportedSegmenter:
         found = find_segmenter(network, self.side)
         self.weights = found[1] if found else ""
         self._network = ThreadedNetwork(network, device, [0])
-
-    def downsample(self, radiograph: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Resize one X-ray in [0, 1] to the segmenter's size, `(H, W)` to `(S, S)`."""
-        return downsample(radiograph, (self.side, self.side))
 
     def __call__(self, radiographs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Compute the probability of lung; threads may do so at the same time.

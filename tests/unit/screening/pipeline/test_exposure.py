@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anomalib_cxr.data.reading.downsampling import downsample
 from anomalib_cxr.data.reading.intensities import read_intensities
 from anomalib_cxr.screening.pipeline.exposure import measure_exposure
 
@@ -33,6 +34,6 @@ def test_of_what_is_scored(pipeline_of, images):
     scored = [result for result in results if result.score is not None]
     assert scored
     for result in scored:
-        gray = pipeline.segmenter.downsample(read_intensities(result.path))
+        gray = downsample(read_intensities(result.path), (pipeline.segmenter.side,) * 2)
         probability = pipeline.segmenter(gray[None])[0]
         assert result.exposure.lung_gray == pytest.approx(gray[probability > 0.5].mean(), abs=1e-6)
