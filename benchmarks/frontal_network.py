@@ -19,7 +19,7 @@ class FrontalNetwork(nn.Module):
     """Network of the input check.
 
     Example:
-        >>> logits, lungs = FrontalNetwork()(torch.rand(2, 1, SIDE, SIDE))
+        >>> logits, lungs = FrontalNetwork()(torch.rand(2, 1, 64, 64))
         >>> logits.shape, lungs.shape
         (torch.Size([2, 9]), torch.Size([2, 1, 16, 16]))
     """

@@ -43,7 +43,7 @@ TRAINING = (
 
 
 def fill_tree(root: Path, rows: int | None) -> int:
-    """Write the images of a tree that :func:`nih_index.write_tree` made, of its first rows; return their number."""
+    """Write the images of a tree that :func:`nih_index.write_tree` made, of rows spread evenly; return their number."""
     rng = np.random.default_rng(0)
     drawn = [(255 * draw_phantom(rng, SIZE).image).astype(np.int16) for _ in range(DRAWN)]
     table = root / "Data_Entry_2017_v2020.csv"
@@ -102,7 +102,7 @@ def main(output: Path = Path("results/nih_size"), rows: tuple[int | None, ...] =
 
     Args:
         output: Folder of the results.
-        rows: Numbers of rows; null for all.
+        rows: Numbers of rows, approximate; null for all.
     """
     measured = []
     for count in rows:
