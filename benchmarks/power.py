@@ -3,8 +3,8 @@
     python benchmarks/power.py docs/benchmarks/dissertation_cpu/comparisons.csv --difference 0.1
 
 For each pair of systems the standard error and the degrees of freedom are recovered from the interval and the p value
-in the table. The power is that of a t test with these at 0.05, uncorrected and divided by the number of pairs. Prints
-mean and median over the pairs.
+in the table. The power is that of a t test with these at 0.05, uncorrected and divided by the number of pairs on the
+same data set, for which the table's p values are corrected. Prints mean and median over the pairs.
 """
 
 from __future__ import annotations
@@ -80,11 +80,13 @@ def main() -> None:
     table = table[(table["weights"] == "best") & table["shift"].isna() & table["p"].notna()]
     half_widths = (table["high"] - table["low"]) / 2
     freedoms = [degrees_of_freedom(*row) for row in zip(table["difference"], half_widths, table["p"], strict=True)]
-    for name, level in (("uncorrected", LEVEL), (f"corrected for {len(table)} pairs", LEVEL / len(table))):
+    pairs = table.groupby("data")["p"].transform("size")
+    numbers = ", ".join(map(str, sorted(set(pairs))))
+    for name, levels in (("uncorrected", [LEVEL] * len(table)), (f"corrected for {numbers} pairs", LEVEL / pairs)):
         found = [
-            power(args.difference, *row, level)
-            for row in zip(half_widths, freedoms, strict=True)
-            if np.isfinite(row[1])
+            power(args.difference, half_width, freedom, level)
+            for half_width, freedom, level in zip(half_widths, freedoms, levels, strict=True)
+            if np.isfinite(freedom)
         ]
         sys.stdout.write(f"{name}: mean {np.mean(found):.3f}, median {np.median(found):.3f} of {len(found)} pairs\n")
 
